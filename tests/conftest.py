@@ -1,0 +1,22 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from msgan.paths import SHARED_DATA
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with openly licensed real images; tests that use it say why they are skipped."""
+    folder = Path(os.environ.get(SHARED_DATA, ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real images: set {SHARED_DATA} to a folder that holds them")
+    return folder
+
+
+@pytest.fixture(params=[2, 3], ids=["2d", "3d"])
+def dims(request: pytest.FixtureRequest) -> int:
+    return request.param
