@@ -1,0 +1,157 @@
+"""Configuration of one cascade: frozen, validated, stored as YAML beside the weights."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from msgan.paths import write_text
+from msgan.types import InputError
+
+
+class Model(BaseModel):
+    """Frozen, and an unknown key is an error: a misspelt option must not be ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Preparation(Model):
+    """How a file becomes an image in [-1, 1] on the working grid.
+
+    The spacing, not the shape, is the same for all subjects, so that a voxel means the same
+    everywhere. ``spacing_mm = None`` keeps each source's own spacing: nothing is interpolated.
+    """
+
+    spacing_mm: tuple[float, ...] | None = None
+    scales: int | None = Field(None, ge=1, description="n; None: chosen from ``longest``")
+    longest: int = Field(64, ge=8, description="longest side of s0 where ``scales`` is None")
+    intensity: Literal["percentile", "window"] = "percentile"
+    low: float | None = Field(0.0, description="source value shown as -1; None: the minimum")
+    high: float = Field(99.5, description="percentile of the foreground, or source value")
+    foreground: float = Field(0.0, description="voxels above this source value are foreground")
+    margin: int = Field(3, ge=0, description="voxels kept around the foreground")
+
+
+class SketchConfig(Model):
+    """Weighted Canny edges (extended paper, section 2.2) and, optionally, further channels."""
+
+    channels: tuple[str, ...] = ("edges",)
+    sigma: float = Field(1.0, gt=0, description="Gaussian smoothing, voxels of the scale")
+    low: float = Field(0.1, ge=0)
+    high: float = Field(0.2, ge=0)
+    steps: int = Field(8, ge=0, description="bound on hysteresis, so that tiles agree")
+    weight: Literal["gradient", "local"] = "gradient"
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"sketch threshold low {self.low} exceeds high {self.high}")
+        return self
+
+
+class Degradation(Model):
+    """What keeps the errors of one scale from the next (extended paper, section 2.2)."""
+
+    noise: float = Field(0.05, ge=0, description="standard deviation, image in [-1, 1]")
+    blur_share: float = Field(0.3, ge=0, le=1)
+    blur_sigma: float = Field(1.0, gt=0, description="voxels of the context")
+    half_share: float = Field(0.2, ge=0, le=1)
+    sketch_noise: float = Field(0.01, ge=0)
+
+
+class ContrastAugmentation(Model):
+    """Random recolouring of the target image before its sketch is taken.
+
+    The cascade is trained on sketches of the target and run on sketches of another modality;
+    edges that are strong in one are weak in the other. Differs: the papers only add noise.
+    """
+
+    share: float = Field(0.0, ge=0, le=1, description="share of patches recoloured")
+    knots: int = Field(5, ge=2, description="knots of the random piecewise-linear curve")
+    noise: float = Field(0.0, ge=0, description="largest standard deviation added before")
+    blur: float = Field(0.0, ge=0, description="largest Gaussian sigma applied before, voxels")
+
+
+class NetworkConfig(Model):
+    """Sizes of the networks of a cascade."""
+
+    family: Literal["paper", "seamless"] = "seamless"
+    low_width: int = Field(64, ge=1, description="features of the LR U-Net's first level")
+    low_levels: int = Field(4, ge=1)
+    dropout: float = Field(0.2, ge=0, lt=1)
+    high_width: int = Field(64, ge=1, description="features of the HR generators")
+    high_blocks: int = Field(6, ge=1)
+    discriminator_width: int = Field(64, ge=1)
+
+
+class TrainConfig(Model):
+    """Optimisation of each scale."""
+
+    steps: int = Field(..., ge=1, description="generator updates of each HR scale")
+    low_steps: int = Field(..., ge=1, description="generator updates of s0")
+    batch: int = Field(1, ge=1)
+    low_batch: int = Field(1, ge=1)
+    patch: int = Field(32, ge=4, description="side of a detail patch, voxels")
+    low_patch: int | None = Field(None, description="side of an s0 crop; None: the whole image")
+    learning_rate: float = Field(2e-4, gt=0)
+    decay: Literal["constant", "cosine"] = "constant"
+    beta1: float = Field(0.5, ge=0, lt=1)
+    gan: Literal["log", "least_squares"] = "least_squares"
+    gan_weight: float = Field(1.0, ge=0)
+    l1_weight: float = Field(10.0, ge=0)
+    discriminator_accuracy: float = Field(0.8, gt=0, le=1, description="D rests above this")
+    ema: float = Field(0.999, ge=0, lt=1)
+    mirror: tuple[int, ...] = Field((), description="axes flipped at random")
+    validate_every: int = Field(500, ge=1)
+    patience: int = Field(100, ge=1, description="validations without a better result")
+    checkpoint_every: int = Field(500, ge=1)
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+
+
+class CascadeConfig(Model):
+    """Everything that decides what a trained cascade is, apart from the data and the code."""
+
+    dims: Literal[2, 3] = 3
+    seed: int = 0
+    preparation: Preparation = Preparation()
+    sketch: SketchConfig = SketchConfig()
+    degradation: Degradation = Degradation()
+    contrast: ContrastAugmentation = ContrastAugmentation()
+    labels: tuple[int, ...] = Field((), description="label values overlaid on the sketch, in order")
+    network: NetworkConfig = NetworkConfig()
+    training: TrainConfig
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.network.family == "paper" and self.training.patch % 4:
+            raise ValueError(f"patch size {self.training.patch} is not a multiple of the stride 4")
+        spacing = self.preparation.spacing_mm
+        if spacing is not None and len(spacing) != self.dims:
+            raise ValueError(f"spacing {spacing} has {len(spacing)} axes, dims is {self.dims}")
+        if any(axis not in range(self.dims) for axis in self.training.mirror):
+            raise ValueError(f"mirror axes {self.training.mirror} do not fit dims {self.dims}")
+        return self
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the configuration as YAML, atomically."""
+        write_text(path, yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> CascadeConfig:
+        """Read a configuration; one clear error names file, key and rule."""
+        path = Path(path)
+        try:
+            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return cls.model_validate(data)
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such configuration") from None
+        except yaml.YAMLError as error:
+            raise InputError(f"{path}: not YAML: {error}".splitlines()[0]) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"])) or "configuration"
+            raise InputError(f"{path}: {key}: {first['msg']}") from None
