@@ -1,0 +1,52 @@
+"""``python -m msgan.report run``: what ``run_all.sh`` calls."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from msgan.report.runner import run_notebooks
+from msgan.types import InputError
+
+PRESETS = ("smoke", "small", "paper")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the notebooks; 0 if all passed, 1 if one failed, 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m msgan.report", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="execute the notebooks and render them as pages")
+    run.add_argument("--preset", choices=PRESETS, default="smoke")
+    run.add_argument("--folder", type=Path, default=Path("notebooks"), help="notebooks to run")
+    run.add_argument("--out", type=Path, help="default: reports/runs/PRESET")
+    run.add_argument("--data-root", type=Path, help="folder with the data; default: phantoms")
+    run.add_argument("--only", default="*", help="pattern for names without suffix, e.g. '03*'")
+    run.add_argument("--seed", type=int, help="default: each notebook's own")
+    run.add_argument("--device", help="default: each notebook's own")
+    options = parser.parse_args(arguments)
+
+    out = options.out or Path("reports", "runs", options.preset)
+    try:
+        runs = run_notebooks(
+            options.folder,
+            out,
+            options.preset,
+            only=options.only,
+            data_root=options.data_root,
+            seed=options.seed,
+            device=options.device,
+        )
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"report: {out / 'index.html'}")
+    failures = [r for r in runs if r.failed]
+    for failure in failures:
+        print(f"failed: {failure.stem}: {failure.error}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

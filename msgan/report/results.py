@@ -1,0 +1,70 @@
+"""What a notebook leaves behind for the index page: its results folder and key figures."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgan.paths import write_text
+from msgan.types import InputError
+
+RESULTS = "MSGAN_RESULTS"
+"""Environment variable the runner sets for a notebook: the folder of the whole run."""
+
+_FILE = "results.json"
+
+Figure = float | int | str | bool
+"""A key figure: one value that fits in a cell of a table."""
+
+
+def results_folder(stem: str, preset: str) -> Path:
+    """The folder (made on demand) a notebook writes its results to.
+
+    Under the runner it lies beside the executed notebook; in JupyterLab it is the folder the
+    runner would use by default, so that results are found wherever the notebook ran.
+
+    Args:
+        stem: Name of the notebook without its suffix.
+        preset: Name of the preset it runs with.
+    """
+    checkout = Path(__file__).resolve().parents[2]
+    default = checkout if (checkout / "notebooks").is_dir() else Path.cwd()
+    root = os.environ.get(RESULTS, default / "reports" / "runs" / preset)
+    folder = Path(root) / stem
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_results(folder: Path, figures: Mapping[str, Figure]) -> None:
+    """Write the key figures of a notebook to ``folder/results.json`` for the index page.
+
+    Args:
+        folder: The notebook's results folder.
+        figures: Name (with its unit) to value, in the order of display.
+    """
+    write_text(folder / _FILE, json.dumps(dict(figures), indent=1) + "\n")
+
+
+def read_results(folder: Path) -> dict[str, Figure]:
+    """The key figures a notebook left in ``folder``; none where it left none.
+
+    Raises:
+        InputError: ``results.json`` is not one flat JSON object of numbers and strings.
+    """
+    path = folder / _FILE
+    if not path.is_file():
+        return {}
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path.name}: not JSON ({error})") from error
+    if not isinstance(figures, dict) or not all(isinstance(v, Figure) for v in figures.values()):
+        raise InputError(f"{path.name}: expected one flat object of numbers and strings")
+    return figures
+
+
+def forget_results(folder: Path) -> None:
+    """Drop the key figures in ``folder``, so that they are not shown as those of a later run."""
+    (folder / _FILE).unlink(missing_ok=True)

@@ -1,0 +1,142 @@
+"""All notebooks of a folder, in order, each repeated only when something it depends on changed."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from msgan.paths import write_text
+from msgan.report import stamp
+from msgan.report.execute import PARTIAL, declared, execute, to_html
+from msgan.report.page import write_index
+from msgan.report.results import forget_results
+from msgan.report.stamp import Run
+from msgan.types import InputError
+
+
+def run_notebooks(
+    folder: Path,
+    out: Path,
+    preset: str,
+    *,
+    only: str = "*",
+    data_root: Path | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    say: Callable[[str], None] = print,
+) -> list[Run]:
+    """Execute the notebooks of ``folder`` and render each, and an index, as pages in ``out``.
+
+    A notebook gets those of ``preset``, ``data_root``, ``seed`` and ``device`` that its parameter
+    cell assigns and that are not None. One that passed before with the same cells, parameters,
+    data root, package source and environment is not run again. A failing one does not stop the
+    others. At any moment ``out`` holds complete pages only.
+
+    Args:
+        folder: Holds the notebooks; those named ``[0-9]*.ipynb`` are run, sorted by name.
+        out: Gets ``index.html`` and, a notebook, the executed ``.ipynb``, ``.html`` and a stamp.
+        preset: Name of the preset.
+        only: Pattern that the names (without suffix) of the notebooks to run match.
+        data_root: Folder with the data; counts by the names, sizes and times of its files.
+        seed: Seed; None leaves each notebook's own.
+        device: Torch device; None leaves each notebook's own.
+        say: Called with each line of progress.
+
+    Returns:
+        What became of each notebook that ``only`` selects, in order.
+
+    Raises:
+        InputError: There is nothing to run, no such data root, or another run writes to ``out``.
+    """
+    folder, out = Path(folder).resolve(), Path(out).resolve()
+    paths = {path.stem: path for path in sorted(folder.glob("[0-9]*.ipynb"))}
+    selected = [stem for stem in paths if fnmatch(stem, only)]
+    if not selected:
+        raise InputError(f"{folder}: no notebook is named [0-9]*.ipynb and matches {only!r}")
+    if data_root is not None:
+        data_root = Path(data_root).resolve()
+        if not data_root.is_dir():
+            raise InputError(f"{data_root}: the data root must be an existing folder")
+
+    given = {"preset": preset, "data_root": data_root, "seed": seed, "device": device}
+    values: dict[str, object] = {
+        k: str(v) if isinstance(v, Path) else v for k, v in given.items() if v is not None
+    }
+    surroundings = (stamp.environment_hash(), stamp.data_hash(data_root))
+
+    def inputs(stem: str) -> tuple[Any, dict[str, object], str]:
+        notebook = _read(paths[stem])
+        known = declared(notebook)
+        parameters = {k: v for k, v in values.items() if k in known}
+        key = stamp.run_key(notebook, parameters, stamp.source_hash(), *surroundings)
+        return notebook, parameters, key
+
+    with _alone(out):
+        runs = {stem: stamp.recall(out, stem, inputs(stem)[2]) for stem in paths}
+
+        def publish() -> None:
+            write_index(out, folder, preset, list(runs.values()))
+
+        for stem in selected:
+            notebook, parameters, key = inputs(stem)
+            runs[stem] = stamp.recall(out, stem, key)
+            if runs[stem].status != "unchanged":
+                stamp.forget(out, stem)
+                runs[stem] = Run(stem, "running", key)
+                publish()
+                runs[stem] = _run(notebook, folder, out, parameters, runs[stem])
+                stamp.remember(out, runs[stem])
+            publish()
+            say(_line(runs[stem]))
+    return [runs[stem] for stem in selected]
+
+
+def _read(path: Path) -> Any:
+    import nbformat
+
+    try:
+        return nbformat.read(path, as_version=4)
+    except Exception as error:  # nbformat raises several kinds, some with many lines
+        raise InputError(f"{path}: not a readable notebook ({type(error).__name__})") from error
+
+
+def _run(notebook: Any, folder: Path, out: Path, parameters: dict[str, object], run: Run) -> Run:
+    import nbformat
+
+    # Only the key figures: the folder may also hold stages that the notebook resumes.
+    forget_results(out / run.stem)
+    start = time.monotonic()
+    executed, error, peak = execute(notebook, folder, out, parameters)
+    seconds = time.monotonic() - start
+    write_text(out / f"{run.stem}.html", to_html(executed, folder, run.stem))
+    write_text(out / f"{run.stem}.ipynb", nbformat.writes(executed))
+    finished = datetime.now().astimezone().isoformat(timespec="seconds")
+    status = "failed" if error else "passed"
+    return Run(run.stem, status, run.key, seconds, peak, error, finished)
+
+
+def _line(run: Run) -> str:
+    figures = f"{run.seconds:8.1f} s {run.peak_bytes / 2**20:8.0f} MiB"
+    return f"{run.status:9} {figures}  {run.stem}" + (f"  {run.error}" if run.failed else "")
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold ``out`` for this process, and clear what a killed one left half-written."""
+    import fcntl  # not on Windows, where importing this module should still work
+
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"{out}: another run is writing here") from error
+        for left in out.glob(f"{PARTIAL}*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield

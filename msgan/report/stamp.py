@@ -1,0 +1,129 @@
+"""What is known about a notebook's last run, addressed by everything that run depended on."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import msgan
+from msgan.paths import write_text
+
+
+@dataclass(frozen=True)
+class Run:
+    """One notebook's row of the index page.
+
+    Attributes:
+        stem: File name of the notebook without its suffix.
+        status: ``passed`` or ``failed`` just now; ``unchanged`` (passed earlier from the same
+            inputs); ``outdated`` (ran earlier from other inputs); ``running``; ``not run``.
+        key: Hash of everything the run depended on.
+        seconds: Duration of the execution.
+        peak_bytes: Largest memory of the kernel and its children together.
+        error: One line that says what failed; empty otherwise.
+        finished: Local time of the end, ISO 8601.
+    """
+
+    stem: str
+    status: str
+    key: str = ""
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    error: str = ""
+    finished: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it failed, now or when last run."""
+        return self.status == "failed"
+
+
+def _digest(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def source_hash() -> str:
+    """Hash of the package's own files, by content."""
+    root = Path(msgan.__file__).parent
+    files = sorted(p for p in root.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.relative_to(root).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def environment_hash() -> str:
+    """Hash of the interpreter's version and of every installed distribution's version."""
+    installed = {
+        f"{d.name.lower()}=={d.version}"
+        for d in importlib.metadata.distributions()
+        if d.name.lower() != "msgan"  # covered, more finely, by `source_hash`
+    }
+    return _digest([sys.version, *sorted(installed)])
+
+
+def data_hash(root: Path | None) -> str:
+    """Hash of the names, sizes and times of all files under ``root``.
+
+    Contents are not read: a data root may hold terabytes.
+    """
+    if root is None:
+        return ""
+    lines = []
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(folder, name)
+            state = path.lstat()
+            lines.append(f"{path.relative_to(root)} {state.st_size} {state.st_mtime_ns}")
+    return _digest([str(root), *lines])
+
+
+def run_key(notebook: Any, parameters: Mapping[str, object], *hashes: str) -> str:
+    """Address of one run.
+
+    Only the cells' text and tags count, so that outputs left by JupyterLab do not.
+
+    Args:
+        notebook: A notebook as read by nbformat.
+        parameters: The values its parameter cell is overridden with.
+        hashes: Hashes of whatever else the run depends on.
+    """
+    cells = [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in notebook.cells]
+    return _digest([json.dumps([cells, dict(parameters)], sort_keys=True), *hashes])
+
+
+def _stamp(out: Path, stem: str) -> Path:
+    return out / f"{stem}.stamp.json"
+
+
+def remember(out: Path, run: Run) -> None:
+    """Keep ``run`` beside its outputs."""
+    write_text(_stamp(out, run.stem), json.dumps(asdict(run), indent=1) + "\n")
+
+
+def forget(out: Path, stem: str) -> None:
+    """Drop what is known, so that a run that is killed half-way counts as no run."""
+    _stamp(out, stem).unlink(missing_ok=True)
+
+
+def recall(out: Path, stem: str, key: str) -> Run:
+    """The last run of ``stem``, seen from the inputs of today (``key``)."""
+    pages = [out / f"{stem}{suffix}" for suffix in (".ipynb", ".html")]
+    try:
+        run = Run(**json.loads(_stamp(out, stem).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return Run(stem, "not run")
+    if not all(page.is_file() for page in pages):
+        return Run(stem, "not run")
+    if run.key != key:
+        return Run(**{**asdict(run), "status": "outdated"})
+    return run if run.failed else Run(**{**asdict(run), "status": "unchanged"})
