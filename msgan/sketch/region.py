@@ -1,0 +1,166 @@
+"""A region of an image -> its sketch: the table of channels, the overlay, and the reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msgan.config import SketchConfig
+from msgan.sketch import descriptors, edges, filters
+from msgan.types import Array, Box, InputError, Reader, read_padded
+
+BACKGROUND = -1.0
+
+
+@dataclass(frozen=True)
+class Channel:
+    """What one name in ``SketchConfig.channels`` stands for."""
+
+    write: Callable[[Tensor, Tensor, SketchConfig], None]
+    count: Callable[[int], int]
+    halo: Callable[[SketchConfig], int]
+
+
+CHANNELS: dict[str, Channel] = {
+    "edges": Channel(edges.edges, lambda dims: 1, edges.halo),
+    "self_similarity": Channel(
+        descriptors.self_similarity, lambda dims: 2 * dims, descriptors.self_similarity_halo
+    ),
+    "ridges": Channel(descriptors.ridges, lambda dims: 1, descriptors.ridges_halo),
+}
+"""Name -> how it is made, its channels in that many dimensions, voxels it needs around."""
+
+
+def halo(config: SketchConfig) -> int:
+    """Voxels of image needed on every side of a region to sketch it."""
+    return max(_channel(name).halo(config) for name in config.channels)
+
+
+def channels(config: SketchConfig, dims: int | None = None) -> int:
+    """Channels of a sketch.
+
+    Args:
+        config: names the channels.
+        dims: axes of the image; needed where a channel's number depends on them.
+
+    Raises:
+        InputError: a name is unknown, or the number depends on ``dims`` and ``dims`` is None.
+    """
+    counts = {d: sum(_channel(name).count(d) for name in config.channels) for d in (2, 3)}
+    if dims is None and counts[2] != counts[3]:
+        raise InputError(f"sketch channels {config.channels}: their number depends on dims")
+    return counts[3 if dims is None else dims]
+
+
+@torch.no_grad()
+def sketch(image: Tensor, config: SketchConfig) -> Tensor:
+    """Sketch a region (extended paper, section 2.2).
+
+    Nothing is padded and nothing depends on where the region was cut: any tiling of an image
+    gives the values of the whole.
+
+    Args:
+        image: (batch, 1, *spatial) in [-1, 1], with ``halo(config)`` voxels around the region.
+        config: channels and their parameters.
+
+    Returns:
+        (batch, channels, *(spatial - 2 halo)) in [0, 1], float32, on the image's device.
+
+    Raises:
+        InputError: ``image`` has the wrong axes or is not larger than twice the halo.
+    """
+    if image.ndim not in (4, 5) or image.shape[1] != 1:
+        raise InputError(f"image to sketch has shape {tuple(image.shape)}: expected (batch, 1, *)")
+    dims, margin = image.ndim - 2, halo(config)
+    core = tuple(n - 2 * margin for n in image.shape[2:])
+    if min(core) < 1:
+        raise InputError(
+            f"image to sketch has shape {tuple(image.shape)}: the halo alone takes {2 * margin}"
+        )
+    plain = image[:, 0].to(torch.float32)
+    out = plain.new_empty((plain.shape[0], channels(config, dims), *core))
+    first = 0
+    for channel in map(_channel, config.channels):
+        count = channel.count(dims)
+        own = filters.crop(plain, margin - channel.halo(config))
+        channel.write(own, out[:, first : first + count], config)
+        first += count
+    return out
+
+
+def overlay(sketch: Tensor, labels: Tensor, values: Sequence[int]) -> Tensor:
+    """Draw pathology labels over a sketch, strictly (extended paper, sections 2.2 and 3.2.2).
+
+    Inside a label the first channel is the label's grey value and the others are 0: nothing of
+    the source's appearance is left there. The k-th of n labels has the grey value
+    (256 k / n - 1) / 255, which for four labels are the first author's 63, 127, 191 and 255.
+
+    Args:
+        sketch: (batch, channels, *spatial) in [0, 1]; it is not changed.
+        labels: (batch, 1, *spatial) of whole numbers, 0 where nothing is.
+        values: the labels that may occur, in order, e.g. (1, 2, 4) for BraTS.
+
+    Raises:
+        InputError: the shapes differ, or a label that is not in ``values`` occurs.
+    """
+    if labels.shape != (sketch.shape[0], 1, *sketch.shape[2:]):
+        raise InputError(
+            f"labels have shape {tuple(labels.shape)}, the sketch {tuple(sketch.shape)}"
+        )
+    left = labels != 0
+    out = sketch.masked_fill(left, 0.0)
+    for k, value in enumerate(values, 1):
+        inside = labels == value
+        out[:, :1].masked_fill_(inside, (256 * k / len(values) - 1) / 255)
+        left &= ~inside
+    if left.any():
+        raise InputError(f"label {labels[left][0].item():g} is none of {tuple(values)}")
+    return out
+
+
+def sketch_reader(
+    read: Reader,
+    shape: Sequence[int],
+    config: SketchConfig,
+    read_labels: Reader | None = None,
+    device: str | torch.device = "cpu",
+    values: Sequence[int] = (1, 2, 3, 4),
+) -> Reader:
+    """A reader of the sketch of an image of any size, made region by region.
+
+    Args:
+        read: reads the image, in [-1, 1]; outside ``shape`` it is background.
+        shape: of the image.
+        config: channels and their parameters.
+        read_labels: reads the labels to draw over the sketch, if any.
+        device: where the sketch is made.
+        values: the labels that may occur (see :func:`overlay`).
+
+    Returns:
+        Box -> (channels, *box) float32.
+    """
+    margin = halo(config)
+
+    def get(source: Reader, box: Box, fill: float) -> Tensor:
+        part = read_padded(source, shape, box, fill)
+        # A memory map is read-only and may have the other byte order; torch takes neither.
+        return torch.from_numpy(np.array(part, dtype=np.float32))[None, None].to(device)
+
+    def read_sketch(box: Box) -> Array:
+        drawn = sketch(get(read, box.grown(margin), BACKGROUND), config)
+        if read_labels is not None:
+            drawn = overlay(drawn, get(read_labels, box, 0.0), values)
+        return drawn[0].cpu().numpy()
+
+    return read_sketch
+
+
+def _channel(name: str) -> Channel:
+    try:
+        return CHANNELS[name]
+    except KeyError:
+        raise InputError(f"sketch channel {name!r} is none of {tuple(CHANNELS)}") from None
