@@ -15,9 +15,6 @@ import psutil
 
 from msgan.report.results import RESULTS
 
-PARTIAL = ".partial-"
-"""How names of unfinished files and folders begin; :func:`msgan.paths.atomic` uses it too."""
-
 
 class PeakMemory:
     """Context that samples the memory of the processes started within it.
@@ -89,6 +86,11 @@ def _kernel(scratch: Path, out: Path) -> type:
         def _connection_file_default(self) -> str:
             return str(scratch / "connection.json")
 
+        def _transport_default(self) -> str:
+            # Sockets that only this user opens, and no port to compete for; but the address of
+            # such a socket holds about 100 characters.
+            return "ipc" if len(str(scratch)) < 80 else "tcp"
+
     return OwnKernel
 
 
@@ -124,7 +126,7 @@ def execute(
     from papermill.exceptions import PapermillExecutionError
 
     error = ""
-    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=out) as name:
+    with tempfile.TemporaryDirectory(prefix="msgan-") as name:
         scratch = Path(name)
         source, executed = scratch / "source.ipynb", scratch / "executed.ipynb"
         nbformat.write(notebook, source)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 
 from msgan.paths import write_text
 from msgan.report import stamp
-from msgan.report.execute import PARTIAL, declared, execute, to_html
+from msgan.report.execute import declared, execute, to_html
 from msgan.report.page import write_index
 from msgan.report.results import forget_results
 from msgan.report.stamp import Run
@@ -137,6 +136,6 @@ def _alone(out: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise InputError(f"{out}: another run is writing here") from error
-        for left in out.glob(f"{PARTIAL}*"):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        for left in out.glob(".partial-*"):  # of `msgan.paths.atomic`
+            left.unlink()
         yield

@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# Everything the repository shows, from a fresh clone: makes the environment if there is none, then
+# runs the notebooks (smoke, small, paper) into reports/runs/PRESET/, or the checks (test).
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+cd "$root"
+
+usage() {
+  cat <<'TEXT'
+usage: ./run_all.sh [smoke|small|paper|test] [--data-root DIR] [--only GLOB]
+
+  smoke   minutes on 2 CPU cores; shows that everything runs, makes no claim (default)
+  small   a workstation overnight, or minutes on one GPU; the tables of record, on phantoms
+  paper   the published sizes and data
+  test    lint, format, types, layers, tests with coverage
+
+  --data-root DIR   folder with the data; phantoms stand in where it is not given
+  --only GLOB       run only the notebooks whose name (without .ipynb) matches, e.g. '03*'
+
+Run again, only notebooks that changed or failed are repeated.
+An active environment that already imports msgan from this folder is used as it is; otherwise .venv
+is made, by $PYTHON or the first python3 >= 3.11 on the path.
+TEXT
+}
+
+die() {
+  echo "error: $*" >&2
+  exit 2
+}
+
+# --- arguments ---------------------------------------------------------------------------------
+mode=smoke
+case ${1-} in
+  smoke | small | paper | test) mode=$1; shift ;;
+esac
+options=()
+while (($#)); do
+  case $1 in
+    -h | --help) usage; exit 0 ;;
+    --data-root | --only)
+      (($# >= 2)) || die "$1 needs a value"
+      options+=("$1" "$2")
+      shift 2
+      ;;
+    --data-root=* | --only=*) options+=("$1"); shift ;;
+    *) usage >&2; die "unknown argument: $1" ;;
+  esac
+done
+[[ $mode != test || ${#options[@]} -eq 0 ]] || die "test takes no options"
+
+# --- environment -------------------------------------------------------------------------------
+# Whether interpreter $1 imports msgan, and from this very folder. The folder itself must not be
+# on its path for that, hence -P and the change of directory.
+imports_this() {
+  (cd / && "$1" -P - "$root" 2>/dev/null) <<'PY'
+import importlib.util, pathlib, sys
+spec = importlib.util.find_spec("msgan")
+found = spec is not None and spec.origin is not None
+sys.exit(not found or pathlib.Path(spec.origin).resolve().parents[1] != pathlib.Path(sys.argv[1]))
+PY
+}
+
+new_enough() {
+  "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+find_python() {
+  local name
+  for name in ${PYTHON:+"$PYTHON"} python3 python3.14 python3.13 python3.12 python3.11 python; do
+    if command -v "$name" >/dev/null && new_enough "$name"; then
+      command -v "$name"
+      return
+    fi
+  done
+  die "no Python >= 3.11 found (python3 is $(python3 --version 2>&1 || true)); set PYTHON to one"
+}
+
+# What the environment was made from; the folder counts because a moved .venv does not work.
+fingerprint() {
+  "$1" - "$root" <<'PY'
+import hashlib, pathlib, sys
+files = (pathlib.Path(name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
+parts = [sys.version.encode(), sys.argv[1].encode(), *files]
+print(hashlib.sha256(b"\0".join(parts)).hexdigest())
+PY
+}
+
+python=
+active=$(command -v python || command -v python3 || true)
+if [[ -n $active && $active != "$root/.venv/bin/"* ]] && imports_this "$active"; then
+  python=$active
+else
+  python=$root/.venv/bin/python
+  stamp=$root/.venv/.installed
+  if ! new_enough "$python"; then
+    base=$(find_python)
+    echo "making .venv with $("$base" --version)"
+    "$base" -m venv --clear .venv || {
+      rm -rf .venv
+      die "$base cannot make an environment (Debian and Ubuntu: apt-get install python3-venv)"
+    }
+  fi
+  wanted=$(fingerprint "$python")
+  if [[ $(cat "$stamp" 2>/dev/null || true) != "$wanted" ]]; then
+    echo "installing the packages of constraints.txt (minutes, once)"
+    "$python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+    echo "$wanted" >"$stamp"
+  fi
+fi
+PATH=$(dirname "$python"):$PATH
+export PATH
+
+# --- work --------------------------------------------------------------------------------------
+if [[ $mode != test ]]; then
+  exec "$python" -m msgan.report run --preset "$mode" ${options[@]+"${options[@]}"}
+fi
+
+failed=()
+step() {
+  echo "== $*"
+  "$@" || failed+=("$*")
+}
+
+# Two processes of one thread each: the tests are many small ones, which more threads do not speed
+# up. A file stays together, for what its tests share.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+step python -m ruff check .
+step python -m ruff format --check .
+step python -m mypy
+step lint-imports --no-logo
+step python -m pytest -n "${MSGAN_TEST_WORKERS:-2}" --dist loadfile \
+  --cov --cov-report=term:skip-covered
+
+if ((${#failed[@]})); then
+  printf 'failed: %s\n' "${failed[@]}" >&2
+  exit 1
+fi
+echo "all checks passed"
