@@ -38,8 +38,9 @@ class SeamScore:
     """Jumps across the faces of tiles against jumps inside tiles.
 
     ``face`` and ``inside`` (near the faces) are mean jumps in the unit of the image, ``ratio`` is
-    their quotient (1: no seams; an image without any jump has ratio 1). ``faces`` counts grid planes, ``n`` the
-    voxels on them, ``phases`` the grid positions that ``p_value`` (one-sided) compares.
+    their quotient (1: no seams; an image without any jump has ratio 1). ``faces``
+    counts grid planes, ``n`` the voxels on them, ``phases`` the grid positions that ``p_value``
+    (one-sided) compares, all there are if ``exact``.
     """
 
     ratio: float
@@ -60,6 +61,7 @@ def seam_score(
     reference: Array | None = None,
     mask: Array | None = None,
     extrapolate: bool = True,
+    pool: int = 1,
     permutations: int = 999,
     seed: int = 0,
 ) -> SeamScore:
@@ -76,6 +78,9 @@ def seam_score(
         mask: Voxels that count where not zero (all voxels that a jump looks at must).
         extrapolate: Subtract the jump that the neighbouring differences predict; without it
             the plain absolute jump is taken.
+        pool: Average jumps over squares of this many voxels a side within the plane of a face
+            before the absolute value is taken. A step that is the same all along a face
+            stays, texture averages out: small offsets between tiles show with 8.
         permutations: Random grid phases to compare with; if there are no more phases than
             this, all are compared and the p-value is exact.
         seed: Seed of the random phases.
@@ -95,6 +100,7 @@ def seam_score(
         read_reference=None if reference is None else reader_of(reference),
         read_mask=None if mask is None else reader_of(mask),
         extrapolate=extrapolate,
+        pool=pool,
         permutations=permutations,
         seed=seed,
     )
@@ -109,6 +115,7 @@ def seam_score_of(
     read_reference: Reader | None = None,
     read_mask: Reader | None = None,
     extrapolate: bool = True,
+    pool: int = 1,
     permutations: int = 999,
     seed: int = 0,
     block: Sequence[int] | None = None,
@@ -121,14 +128,18 @@ def seam_score_of(
     tiles, offsets = _per_axis("tile", tile, dims), _per_axis("offset", offset, dims)
     if min(tiles) < _SMALLEST_TILE:
         raise InputError(f"tile {tile}: expected at least {_SMALLEST_TILE} voxels")
-    if permutations < 1:
-        raise InputError(f"permutations {permutations}: expected at least 1")
+    for name, number in (("permutations", permutations), ("pool", pool)):
+        if number < 1:
+            raise InputError(f"{name} {number}: expected at least 1")
     # An axis takes part if it has a face whatever the phase; else phases could not be compared.
     lost = 3 if extrapolate else 1  # positions at the ends of an axis that have no jump
     axes = [a for a in range(dims) if shape[a] - lost >= tiles[a]]
     if not axes:
         raise InputError(f"tile {tile}: no axis of an image of shape {shape} holds a face")
-    sums, counts = _profiles(read, read_reference, read_mask, shape, extrapolate, block)
+    wanted = block or (_BLOCK[dims],) * dims
+    whole_pools = tuple(-(-b // pool) * pool for b in wanted)  # no square is cut by a block
+    readers = (read, read_reference, read_mask)
+    sums, counts = _profiles(readers, shape, whole_pools, extrapolate, pool)
     if not any(counts[a].sum() for a in axes):
         raise InputError("mask: empty mask: no jump lies inside it")
 
@@ -160,18 +171,18 @@ def seam_score_of(
 
 
 def _profiles(
-    read: Reader,
-    read_reference: Reader | None,
-    read_mask: Reader | None,
+    readers: tuple[Reader, Reader | None, Reader | None],
     shape: Shape,
+    block: Shape,
     extrapolate: bool,
-    block: Sequence[int] | None,
+    pool: int,
 ) -> tuple[list[Array], list[Array]]:
     """Sum and number of jumps at each position along each axis; all the test needs to know."""
     sums = [np.zeros(n) for n in shape]
     counts = [np.zeros(n, dtype=np.int64) for n in shape]
     before, after = (2, 1) if extrapolate else (1, 0)  # what the jump at k looks at, beside k
-    for core in Box.whole(shape).tiles(block or (_BLOCK[len(shape)],) * len(shape)):
+    read, read_reference, read_mask = readers
+    for core in Box.whole(shape).tiles(block):
         box = core.grown(2).clipped(shape)
         image = read(box).astype(np.float64)
         if read_reference is not None:
@@ -190,12 +201,16 @@ def _profiles(
                 start = list(core.start)
                 start[axis], size[axis] = low + step, high - low
                 views.append(Box(tuple(start), tuple(size)).inside(box).slices)
-            jump = np.abs(_jump([image[v] for v in views]))
+            jump = _jump([image[v] for v in views])
             keep = np.ones(jump.shape, bool)
             if mask is not None:
                 keep = np.logical_and.reduce([mask[v] for v in views])
             across = tuple(a for a in range(len(shape)) if a != axis)
-            sums[axis][low:high] += np.where(keep, jump, 0).sum(axis=across)
+            jump = np.where(keep, jump, 0)
+            if pool > 1:
+                for a in across:
+                    jump = np.add.reduceat(jump, np.arange(0, jump.shape[a], pool), axis=a)
+            sums[axis][low:high] += np.abs(jump).sum(axis=across)
             counts[axis][low:high] += keep.sum(axis=across)
     return sums, counts
 

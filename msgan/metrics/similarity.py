@@ -145,14 +145,14 @@ def scores_of(
     for core in Box.whole(shape).tiles(block or (BLOCK[len(shape)],) * len(shape)):
         fake = mirrored(read_fake, shape, core, halo)
         real = mirrored(read_real, shape, core, halo)
-        check_finite("fake", fake)
-        check_finite("real", real)
+        centre = tuple(slice(halo, halo + n) for n in core.size)
+        check_finite("fake", fake[centre])
+        check_finite("real", real[centre])
         keep = np.ones(core.size, bool) if read_mask is None else read_mask(core).astype(bool)
         if not keep.any():
             continue
         fake -= black
         real -= black
-        centre = tuple(slice(halo, halo + n) for n in core.size)
         error = (fake[centre] - real[centre])[keep]
         absolute += float(np.abs(error).sum())
         squared += float(np.square(error).sum())
