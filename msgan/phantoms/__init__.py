@@ -1,0 +1,1 @@
+"""Subjects without files: brains, thoraces and X-rays computed from a seed."""
