@@ -1,0 +1,1 @@
+"""From files to subjects: volumes, intensities, geometry, manifests and cohorts."""

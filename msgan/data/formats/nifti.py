@@ -1,0 +1,162 @@
+"""NIfTI-1 and NIfTI-2 (.nii, .nii.gz) and FreeSurfer's MGH (.mgh, .mgz)."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from msgan.data.grid import TOLERANCE_MM, Grid
+from msgan.data.store import Source, raw_reader, slabs
+from msgan.types import Array, InputError, Reader, Shape
+
+SUFFIXES = (".nii", ".nii.gz", ".mgh", ".mgz")
+COMPRESSED = (".nii.gz", ".mgz")
+UNIT_COMMENT = b"msgan unit: "
+NIFTI1_LONGEST_AXIS = 32767
+MM = {"meter": 1000.0, "micron": 0.001}
+
+
+def read(path: Path, suffix: str) -> Source:
+    """Header of ``path``; the voxels of uncompressed files stay where they are.
+
+    Without sform and qform codes the affine is nibabel's: voxel sizes only, x flipped, the
+    centre of the image at 0. Scale factors, either byte order and units other than mm are
+    honoured.
+
+    Raises:
+        InputError: The file is no NIfTI or MGH, is shorter than its header says, or is 4D or RGB.
+    """
+    import nibabel as nib
+
+    try:
+        image: Any = nib.load(path)
+        proxy = image.dataobj
+        shape = _spatial(tuple(int(n) for n in proxy.shape))
+        affine = np.array(image.affine, dtype=np.float64)
+    except InputError:
+        raise
+    except (ValueError, EOFError, OSError, zlib.error, nib.filebasedimages.ImageFileError) as error:
+        raise InputError(f"not a readable {suffix} file: {str(error).splitlines()[0]}") from error
+    dtype = np.dtype(proxy.dtype)
+    if dtype.names:
+        raise InputError(f"colour voxels ({dtype.names}): expected one value for each voxel")
+    if dtype.kind not in "iuf":
+        raise InputError(f"voxels of type {dtype}: expected real numbers")
+    offset = int(proxy.offset)
+    unit, scale = "a.u.", 1.0
+    if suffix in (".nii", ".nii.gz"):
+        scale = MM.get(image.header.get_xyzt_units()[0], 1.0)
+        unit = _unit(image.header) or unit
+    affine[:3] *= scale
+    grid = Grid(shape, affine if len(shape) == 3 else _planar(affine))
+    # MGH files carry no scale factors.
+    slope, inter = float(getattr(proxy, "slope", 1.0)), float(getattr(proxy, "inter", 0.0))
+
+    if suffix not in COMPRESSED:
+        need, have = offset + prod(shape) * dtype.itemsize, path.stat().st_size
+        if have < need:
+            raise InputError(f"truncated: {have} bytes, the header promises {need}")
+        region = raw_reader(path, dtype, shape, offset)
+        return Source(grid, unit, region=region, slope=slope, inter=inter)
+
+    def blocks() -> Iterator[Array]:
+        return _unzipped(path, dtype, shape, offset)
+
+    return Source(grid, unit, blocks=blocks, slope=slope, inter=inter)
+
+
+def write(path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> None:
+    """Stream an image to ``.nii`` or ``.nii.gz``, slab by slab.
+
+    The affine goes into the sform, and into the qform where it is free of shear. NIfTI-1 keeps
+    affines in float32; where that is off by more than 1e-5 (origins beyond 256 mm), or an axis is
+    longer than 32767, the file is NIfTI-2. A unit other than ``a.u.`` is kept in a comment
+    extension. Identical input gives identical bytes (no time stamp in the gzip header).
+    """
+    with path.open("wb") as file:
+        if path.name.lower().endswith(".gz"):
+            with gzip.GzipFile("", "wb", compresslevel=4, fileobj=file, mtime=0) as stream:
+                _write_to(stream, grid, read, unit, dtype)
+        else:
+            _write_to(file, grid, read, unit, dtype)
+
+
+def _write_to(
+    stream: BinaryIO | gzip.GzipFile, grid: Grid, read: Reader, unit: str, dtype: np.dtype
+) -> None:
+    import nibabel as nib
+
+    affine = grid.affine if grid.dims == 3 else _spatial_affine(grid.affine)
+    rounding = np.abs(affine - affine.astype(np.float32)).max()
+    small = rounding <= TOLERANCE_MM and max(grid.shape) <= NIFTI1_LONGEST_AXIS
+    header: Any = nib.Nifti1Header() if small else nib.Nifti2Header()
+    header.set_data_shape(grid.shape)
+    header.set_data_dtype(dtype)
+    header.set_zooms(grid.spacing)
+    header.set_xyzt_units("mm")
+    header.set_slope_inter(1, 0)
+    header.set_sform(affine, code="scanner")
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    if np.allclose(axes.T @ axes, np.eye(3), rtol=0, atol=1e-6):
+        header.set_qform(affine, code="scanner")
+    if unit != "a.u.":
+        comment = nib.nifti1.Nifti1Extension("comment", UNIT_COMMENT + unit.encode())
+        header.extensions.append(comment)
+    header["vox_offset"] = 0  # nibabel then leaves just the room the extensions need
+    header.write_to(stream)
+    stream.write(bytes(int(header["vox_offset"]) - stream.tell()))
+    for box in slabs(grid.shape, dtype.itemsize):
+        stream.write(np.ravel(read(box), order="F").data.cast("B"))
+
+
+def _spatial(shape: Shape) -> Shape:
+    """``shape`` without trailing axes of length 1 beyond the third."""
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) not in (2, 3):
+        raise InputError(f"{len(shape)}D image of shape {shape}: expected 3 axes")
+    return shape
+
+
+def _planar(affine: Array) -> Array:
+    """The (3, 3) affine of an image of two axes."""
+    if np.abs(affine[2, :2]).max() > TOLERANCE_MM:
+        raise InputError(f"a 2D image outside the plane of the first two axes: {affine.tolist()}")
+    return affine[np.ix_([0, 1, 3], [0, 1, 3])]
+
+
+def _spatial_affine(planar: Array) -> Array:
+    affine = np.eye(4)
+    affine[np.ix_([0, 1, 3], [0, 1, 3])] = planar
+    return affine
+
+
+def _unit(header: Any) -> str | None:
+    for extension in header.extensions:
+        content = extension.get_content()
+        text = content.encode() if isinstance(content, str) else bytes(content)
+        if text.startswith(UNIT_COMMENT):
+            return text.removeprefix(UNIT_COMMENT).rstrip(b"\0 ").decode()
+    return None
+
+
+def _unzipped(path: Path, dtype: np.dtype, shape: Shape, offset: int) -> Iterator[Array]:
+    """Stored values of a gzip file in slabs; the checksum at its end is verified."""
+    try:
+        with gzip.open(path, "rb") as stream:
+            stream.read(offset)
+            for box in slabs(shape, dtype.itemsize):
+                block = stream.read(box.voxels * dtype.itemsize)
+                if len(block) < box.voxels * dtype.itemsize:
+                    raise InputError("truncated: fewer voxels than the header promises")
+                yield np.frombuffer(block, dtype).reshape(box.size, order="F")
+            while stream.read(1 << 20):
+                pass
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"damaged or truncated gzip file: {error}") from error

@@ -1,0 +1,102 @@
+"""Where the voxels of an image lie in the patient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from msgan.types import Array, InputError, Shape
+
+TOLERANCE_MM = 1e-5
+"""Two affines that differ by less in every entry are the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A lattice of voxels: ``shape`` and the affine from index to mm.
+
+    Attributes:
+        shape: Voxels along each axis, in the index order of the file.
+        affine: (d+1, d+1) float64, read-only. In 3D the mm are RAS (nibabel's convention:
+            x to the right, y to the front, z up). In 2D they are (down the rows, along the
+            columns): a picture has no anatomical frame.
+
+    Raises:
+        InputError: The shape has no voxels, or the affine is not finite, not affine or singular.
+    """
+
+    shape: Shape
+    affine: Array
+
+    def __post_init__(self) -> None:
+        shape = tuple(int(n) for n in self.shape)
+        affine = np.array(self.affine, dtype=np.float64)
+        affine.flags.writeable = False
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "affine", affine)
+        if len(shape) not in (2, 3):
+            raise InputError(f"{len(shape)}D image of shape {shape}: expected 2 or 3 axes")
+        if min(shape) < 1:
+            raise InputError(f"empty image of shape {shape}")
+        d = len(shape)
+        if affine.shape != (d + 1, d + 1):
+            raise InputError(f"affine of shape {affine.shape} for an image of {d} axes")
+        if not np.isfinite(affine).all():
+            raise InputError(f"affine {affine.tolist()} is not finite")
+        if not np.array_equal(affine[d], np.eye(d + 1)[d]):
+            raise InputError(f"last row {affine[d].tolist()} of the affine is not 0 ... 0 1")
+        if min(self.spacing) < 1e-9:
+            raise InputError(f"voxel spacing {self.spacing} mm is zero along an axis")
+        if abs(np.linalg.det(affine[:d, :d] / self.spacing)) < 1e-6:
+            raise InputError(f"affine {affine.tolist()} is singular")
+
+    @classmethod
+    def from_spacing(
+        cls, shape: Sequence[int], spacing: Sequence[float], origin: Sequence[float] | None = None
+    ) -> Grid:
+        """The grid with axes along the mm axes, ``spacing`` in mm and voxel 0 at ``origin``."""
+        affine = np.diag([*spacing, 1.0])
+        if origin is not None:
+            affine[:-1, -1] = origin
+        return cls(tuple(shape), affine)
+
+    @property
+    def dims(self) -> int:
+        """Number of axes, 2 or 3."""
+        return len(self.shape)
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Distance between neighbours along each axis, in mm."""
+        return tuple(float(s) for s in np.linalg.norm(self.affine[:-1, :-1], axis=0))
+
+    @property
+    def orientation(self) -> tuple[str, ...]:
+        """Where each axis of a 3D grid points, as in ``('L', 'A', 'S')``; empty in 2D."""
+        if self.dims == 2:
+            return ()
+        from nibabel.orientations import aff2axcodes
+
+        return tuple(str(code) for code in aff2axcodes(self.affine))
+
+    def same_as(self, other: Grid, tolerance: float = TOLERANCE_MM) -> bool:
+        """Whether shape and affine agree, the latter within ``tolerance`` in every entry."""
+        return self.shape == other.shape and bool(
+            np.allclose(self.affine, other.affine, rtol=0, atol=tolerance)
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return self.same_as(other) if isinstance(other, Grid) else NotImplemented
+
+    def __hash__(self) -> int:
+        # Equality is approximate, so only what is compared exactly may enter the hash.
+        return hash(self.shape)
+
+    def __str__(self) -> str:
+        size = " x ".join(map(str, self.shape))
+        spacing = " x ".join(f"{s:.6g}" for s in self.spacing)
+        origin = ", ".join(f"{o:.6g}" for o in self.affine[:-1, -1])
+        axes = "".join(self.orientation)
+        return f"{size} voxels of {spacing} mm from ({origin}){' ' * bool(axes)}{axes}"

@@ -1,0 +1,213 @@
+"""Images whose voxels are read region by region, whatever their file format.
+
+Formats: NIfTI and MGH (:mod:`.formats.nifti`), MetaImage and NRRD (:mod:`.formats.itk`), DICOM
+series (:mod:`.formats.dicom`), OME-Zarr (:mod:`.formats.omezarr`), PNG and TIFF
+(:mod:`.formats.picture`).
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+
+import numpy as np
+
+from msgan import paths
+from msgan.data.formats import dicom, itk, nifti, omezarr, picture
+from msgan.data.grid import Grid
+from msgan.data.store import Check, Source, named, remove_own, slabs, suffix_of, unpack
+from msgan.data.writing import write_volume
+from msgan.types import Array, Box, InputError, Reader
+
+__all__ = ["Grid", "Volume", "open_labels", "open_volume", "write_volume"]
+
+READERS: dict[str, Callable[[Path, str], Source]] = {
+    suffix: module.read for module in (nifti, itk, omezarr, picture) for suffix in module.SUFFIXES
+}
+LABEL_SHIFT = 1e-3
+"""Labels lie on their image if no corner is further off than this fraction of a voxel."""
+
+
+class Volume:
+    """An image whose voxels are read region by region; close it to remove its scratch.
+
+    Attributes:
+        path: Where the image was opened from.
+        grid: Shape and affine.
+        unit: ``HU`` for CT where the file tells so, else ``a.u.``.
+        extremes: Smallest and largest voxel value; ``None`` if opened with ``check=False``.
+    """
+
+    def __init__(self, path: Path, source: Source, scratch: Path, labels: bool) -> None:
+        self.path = path
+        self.grid = source.grid
+        self.unit = source.unit
+        self.extremes: tuple[float, float] | None = None
+        self._source = source
+        self._scratch = scratch
+        self._labels = labels
+        self._region = source.region
+        self._lock = Lock()
+        self._remove: Callable[[], object] = lambda: None
+        self._closed = False
+
+    def read(self, box: Box) -> Array:
+        """The voxels of ``box`` as float32 (int32 for labels); the box must lie in the image.
+
+        Raises:
+            ValueError: The box leaves the image, or the volume is closed.
+            InputError: Labels opened with ``check=False`` are not integers; a chunk is damaged.
+        """
+        if box.clipped(self.grid.shape) != box:
+            raise ValueError(f"{box} leaves {self.path} of shape {self.grid.shape}")
+        region = self._region or self._unpacked(None)
+        if self._closed:
+            raise ValueError(f"{self.path} is closed")
+        return self._source.values(region(box), self._labels)
+
+    def whole(self) -> Array:
+        """All voxels at once; memory grows with the image."""
+        return self.read(Box.whole(self.grid.shape))
+
+    def close(self) -> None:
+        """Remove the scratch; reading is over."""
+        self._closed = True
+        self._remove()
+
+    def __enter__(self) -> Volume:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Volume({str(self.path)!r}, {self.grid}, {self.unit})"
+
+    def _check(self) -> None:
+        """Look at every voxel once (see :class:`Check`)."""
+        check = Check(self._source, self._labels)
+        if self._region is None:
+            self._unpacked(check)
+        else:
+            for box in slabs(self.grid.shape):
+                check.add(self._region(box))
+        self.extremes = check.verdict()
+
+    def _unpacked(self, check: Check | None) -> Reader:
+        with self._lock:
+            if self._closed:
+                raise ValueError(f"{self.path} is closed")
+            if self._region is None:
+                file, self._region = unpack(self._source, self._scratch, check)
+                # Also runs when the volume is forgotten and when the program ends.
+                self._remove = weakref.finalize(self, remove_own, file, os.getpid())
+            return self._region
+
+
+def open_volume(
+    path: str | os.PathLike[str], *, scratch: Path | None = None, check: bool = True
+) -> Volume:
+    """Open an image of 2 or 3 axes.
+
+    Uncompressed NIfTI and MGH are mapped and OME-Zarr is read by chunks; everything compressed is
+    unpacked once into ``scratch``, by streaming (MetaImage and NRRD: through memory).
+
+    Args:
+        path: ``.nii``, ``.nii.gz``, ``.mgh``, ``.mgz``, ``.mha``, ``.mhd``, ``.nrrd``,
+            ``.nhdr``, ``.png``, ``.tif``, ``.tiff``, one DICOM slice, or a folder: ``.zarr`` or
+            a DICOM series.
+        scratch: Folder for unpacked voxels; by default ``MSGAN_SCRATCH`` or the temporary folder.
+        check: Look at every voxel before returning. Without, only headers are read now, and
+            unpacking waits for the first ``read``.
+
+    Raises:
+        InputError: The file is missing, damaged or of an unknown kind; is 4D or RGB; its affine
+            is singular or not finite; it has NaN or infinite voxels or only one value; a series
+            lacks slices, is tilted or mixed.
+    """
+    return _open(Path(path), scratch, labels=False, check=check)
+
+
+def open_labels(
+    path: str | os.PathLike[str], like: Grid | None = None, *, scratch: Path | None = None
+) -> Volume:
+    """Open a label map: like :func:`open_volume`, but voxels are int32 and all may be equal.
+
+    Args:
+        path: See :func:`open_volume`.
+        like: The grid of the image the labels belong to.
+        scratch: See :func:`open_volume`.
+
+    Raises:
+        InputError: A value is further than 0.001 from an integer, the grid is not that of
+            ``like`` (to a thousandth of a voxel), or the file is bad.
+    """
+    volume = _open(Path(path), scratch, labels=True, check=False)
+    try:
+        if like is not None and (difference := _difference(volume.grid, like)):
+            raise InputError(f"{path}: labels do not lie on their image: {difference}")
+        _check(volume)
+    except BaseException:
+        volume.close()
+        raise
+    return volume
+
+
+def _open(path: Path, scratch: Path | None, *, labels: bool, check: bool) -> Volume:
+    try:
+        source = _source(path)
+    except InputError as error:
+        raise named(path, error) from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    volume = Volume(path, source, scratch or paths.scratch_root(), labels)
+    if check:
+        _check(volume)
+    return volume
+
+
+def _check(volume: Volume) -> None:
+    try:
+        volume._check()
+    except BaseException as error:
+        volume.close()
+        if isinstance(error, InputError):
+            raise named(volume.path, error) from error
+        raise
+
+
+def _source(path: Path) -> Source:
+    if not path.exists():
+        raise InputError("no such file or folder")
+    suffix = suffix_of(path)
+    if path.is_dir():
+        return READERS[suffix](path, suffix) if suffix == ".zarr" else dicom.read_series(path)
+    if path.stat().st_size == 0:
+        raise InputError("the file has no bytes")
+    if suffix in READERS and suffix != ".zarr":
+        return READERS[suffix](path, suffix)
+    if suffix in (".dcm", ".ima") or dicom.is_dicom(path):
+        return dicom.read_file(path)
+    known = ", ".join([*READERS, ".dcm"])
+    raise InputError(f"unsupported file type {suffix or 'without suffix'}: expected one of {known}")
+
+
+def _difference(grid: Grid, like: Grid) -> str:
+    """How ``grid`` differs from ``like``; empty where it does not."""
+    if grid.shape != like.shape:
+        return f"shape {grid.shape} instead of {like.shape}"
+    corners = np.array(list(np.ndindex((2,) * grid.dims))) * (np.array(grid.shape) - 1)
+    change = grid.affine - like.affine
+    shift = np.linalg.norm(corners @ change[:-1, :-1].T + change[:-1, -1], axis=1).max()
+    if shift <= LABEL_SHIFT * min(like.spacing):
+        return ""
+    return f"{grid} instead of {like} ({shift:.3g} mm off)"

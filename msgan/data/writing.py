@@ -1,0 +1,100 @@
+"""Images to files: streamed where the format allows, complete or absent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from msgan import paths
+from msgan.data.formats import itk, nifti, omezarr, picture
+from msgan.data.grid import Grid
+from msgan.data.store import NO_SPACE, named, suffix_of
+from msgan.types import Array, Box, InputError, Reader
+
+WRITERS: dict[str, Callable[[Path, Grid, Reader, str, np.dtype], None]] = {
+    ".nii": nifti.write,
+    ".nii.gz": nifti.write,
+    ".mha": itk.write,
+    ".nrrd": itk.write,
+    ".zarr": omezarr.write,
+    ".png": picture.write,
+    ".tif": picture.write,
+    ".tiff": picture.write,
+}
+
+
+def write_volume(
+    path: str | os.PathLike[str],
+    grid: Grid,
+    read: Reader,
+    *,
+    unit: str = "a.u.",
+    dtype: DTypeLike = np.float32,
+) -> None:
+    """Write the image that ``read`` gives, slab by slab; ``path`` appears only when complete.
+
+    NIfTI and OME-Zarr stream (a slab is at most 64 MiB); MetaImage, NRRD and pictures are held in
+    memory. Integer types are rounded, never clipped.
+
+    Args:
+        path: ``.nii``, ``.nii.gz``, ``.mha``, ``.nrrd``, ``.zarr``; in 2D ``.png``, ``.tif``, too.
+        grid: Shape and affine.
+        read: Called with boxes that cover the grid once.
+        unit: Kept where the format has room for it (all but none: see each format).
+        dtype: Type of the stored voxels.
+
+    Raises:
+        InputError: Unknown suffix, a value that is not finite or does not fit ``dtype``, or a
+            full disk; nothing is left behind.
+    """
+    path, kind = Path(path), np.dtype(dtype)
+    suffix = suffix_of(path)
+    if suffix not in WRITERS:
+        raise InputError(
+            f"{path}: cannot write {suffix or 'files without suffix'}: expected "
+            f"one of {', '.join(WRITERS)}"
+        )
+    if kind.kind not in "iuf":
+        raise InputError(f"{path}: cannot write voxels of type {kind}")
+
+    def stored(box: Box) -> Array:
+        return _stored(path, read(box), box, kind)
+
+    replace = omezarr.atomic_folder if suffix == ".zarr" else paths.atomic
+    try:
+        with replace(path) as temporary:
+            try:
+                WRITERS[suffix](temporary, grid, stored, unit, kind)
+            except InputError as error:
+                raise named(path, error) from error
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        need = prod(grid.shape) * kind.itemsize / 2**20
+        raise InputError(
+            f"{path}: no space left on the disk for an image of up to {need:.1f} MiB"
+        ) from error
+
+
+def _stored(path: Path, part: Array, box: Box, dtype: np.dtype) -> Array:
+    """``part`` as ``dtype``: rounded, and refused where it does not fit."""
+    part = np.asarray(part)
+    if part.shape != box.size:
+        raise ValueError(f"the reader gave shape {part.shape} for {box}")
+    low, high = part.min(), part.max()
+    if not np.isfinite([low, high]).all():
+        raise InputError(f"{path}: NaN or infinite voxels in {box}")
+    if dtype.kind == "f":
+        return part.astype(dtype, copy=False)
+    limits = np.iinfo(dtype)
+    if np.rint(low) < limits.min or np.rint(high) > limits.max:
+        value = low if np.rint(low) < limits.min else high
+        raise InputError(
+            f"{path}: value {value:g} does not fit {dtype} ({limits.min}..{limits.max})"
+        )
+    return (np.rint(part) if part.dtype.kind == "f" else part).astype(dtype, copy=False)
