@@ -1,0 +1,260 @@
+"""What the data are, never the data: one CSV row for each file of a data set."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from msgan.data.entry import COLUMNS, REQUIRED, WILDCARDS, Entry
+from msgan.data.findings import Finding, Report
+from msgan.data.grid import Grid
+from msgan.paths import sha256, write_text
+from msgan.types import InputError
+
+SAME_MM = 1e-3
+"""Affines of one subject's files may differ by this much in an entry: headers are rounded."""
+
+
+class Manifest(BaseModel):
+    """The rows of one data set.
+
+    Attributes:
+        name: For messages: the file's name.
+        rows: Unique in subject, role and modality.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    rows: tuple[Entry, ...]
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Names (and patterns of names) in the order of the rows."""
+        return tuple(dict.fromkeys(row.subject for row in self.rows))
+
+    def expand(self, root: str | os.PathLike[str]) -> Manifest:
+        """Replace patterns by one row for each subject found below ``root``.
+
+        A row that names its subject keeps its place whether or not the file exists.
+
+        Raises:
+            InputError: The root is no folder, a path fits several files of one subject, or two
+                rows give the same subject, role and modality.
+        """
+        if not Path(root).is_dir():
+            raise InputError(f"{root}: no such folder (the root of {self.name})")
+        rows: dict[tuple[str, str, str], Entry] = {}
+        for row in self.rows:
+            found = row.matches(root) if any(c in row.path + row.subject for c in WILDCARDS) else []
+            if not found and not row.is_pattern:
+                found = [(row.subject, row.path.replace("{subject}", row.subject))]
+            for subject, path in found:
+                new = row.model_copy(update={"subject": subject, "path": path})
+                if new.key in rows:
+                    raise InputError(
+                        f"{self.name}: {rows[new.key].path} and {path} are both the "
+                        f"{' '.join(filter(None, new.key[1:]))} of subject {subject}"
+                    )
+                rows[new.key] = new
+        return Manifest(name=self.name, rows=tuple(rows.values()))
+
+
+def read_manifest(
+    path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None
+) -> Manifest:
+    """Read a CSV (UTF-8, commas) with the columns of :class:`Entry`.
+
+    Args:
+        path: The CSV.
+        root: Where given, patterns are expanded by what lies below it (:meth:`Manifest.expand`).
+
+    Raises:
+        InputError: Names file, line, column, value and rule of the first fault.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    lines = csv.reader(io.StringIO(text, newline=""))
+    header = [name.strip() for name in next(lines, [])]
+    _check_header(path, header)
+    rows: list[Entry] = []
+    seen: dict[tuple[str, str, str], int] = {}
+    for cells in lines:
+        where = f"{path}:{lines.line_num}"
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) != len(header):
+            raise InputError(f"{where}: {len(cells)} cells, the header names {len(header)} columns")
+        try:
+            row = Entry.model_validate(dict(zip(header, cells, strict=True)))
+        except ValidationError as error:
+            raise InputError(f"{where}: {_fault(error)}") from None
+        if row.key in seen:
+            raise InputError(
+                f"{where}: subject '{row.subject}', role '{row.role}', modality "
+                f"'{row.modality}' is already in line {seen[row.key]}"
+            )
+        seen[row.key] = lines.line_num
+        rows.append(row)
+    if not rows:
+        raise InputError(f"{path}: no rows")
+    manifest = Manifest(name=path.name, rows=tuple(rows))
+    return manifest if root is None else manifest.expand(root)
+
+
+def write_manifest(path: str | os.PathLike[str], manifest: Manifest) -> None:
+    """Write a CSV that :func:`read_manifest` reads back the same, atomically."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in manifest.rows:
+        cells = row.model_dump()
+        writer.writerow(["" if cells[c] is None else cells[c] for c in COLUMNS])
+    write_text(path, out.getvalue())
+
+
+Progress = Callable[[int, int, str], None]
+"""Called with files done, files in all, and the path of the current one."""
+
+
+def check_manifest(
+    manifest: Manifest | str | os.PathLike[str],
+    root: str | os.PathLike[str],
+    hashes: bool = True,
+    paired: bool = True,
+    progress: Progress | None = None,
+) -> Report:
+    """Check that what a manifest names is there, unchanged, readable and consistent.
+
+    Args:
+        manifest: Or the path of its CSV.
+        root: Folder the paths are below.
+        hashes: Compare SHA-256 where a row states it (reads every file once).
+        paired: Images of one subject on different grids are an error, not just a note; labels
+            and masks must always lie on the grid of one of the subject's images.
+        progress: Called before each file, and once at the end.
+
+    Raises:
+        InputError: The manifest itself is at fault; all faults of the data are in the report.
+    """
+    if not isinstance(manifest, Manifest):
+        manifest = read_manifest(manifest)
+    findings: list[Finding] = []
+    rows: Sequence[Entry] = ()
+    if not Path(root).is_dir():
+        problem = f"no such folder; {manifest.rows[0].whence}"
+        findings.append(Finding(level="error", subject="*", path=str(root), problem=problem))
+    else:
+        findings += _unmatched(manifest, Path(root))
+        try:
+            rows = manifest.expand(root).rows
+        except InputError as error:
+            findings.append(Finding(level="error", subject="*", path=str(root), problem=str(error)))
+    grids: dict[str, list[tuple[Entry, Grid]]] = {}
+    for done, row in enumerate(rows):
+        if progress:
+            progress(done, len(rows), row.path)
+        try:
+            grid = _inspect(row, Path(root), hashes)
+            grids.setdefault(row.subject, []).append((row, grid))
+        except InputError as error:
+            findings.append(_finding(row, str(error)))
+    if progress:
+        progress(len(rows), len(rows), "")
+    for members in grids.values():
+        findings += _disagreements(members, paired)
+    if any(row.is_pattern for row in manifest.rows):
+        findings += _gaps(rows)
+    return Report(
+        name=manifest.name,
+        root=str(root),
+        subjects=len({row.subject for row in rows}),
+        files=len(rows),
+        findings=tuple(findings),
+    )
+
+
+def _finding(row: Entry, problem: str, note: bool = False) -> Finding:
+    return Finding(
+        level="note" if note else "error", subject=row.subject, path=row.path, problem=problem
+    )
+
+
+def _unmatched(manifest: Manifest, root: Path) -> Iterator[Finding]:
+    """Patterns nothing fits."""
+    for row in manifest.rows:
+        if row.is_pattern and not row.matches(root):
+            yield _finding(row, f"no file fits below {root}; {row.whence}")
+
+
+def _inspect(row: Entry, root: Path, hashes: bool) -> Grid:
+    """The grid of a file that is there, unchanged and opens; else an error that says what not."""
+    from msgan.data.volume import open_labels, open_volume
+
+    file = root / row.path
+    if not file.exists():
+        raise InputError(f"missing; {row.whence}")
+    if hashes and row.sha256 and (actual := sha256(file)) != row.sha256:
+        raise InputError(f"SHA-256 is {actual}, not {row.sha256}; {row.whence}")
+    try:
+        with (open_volume if row.role == "image" else open_labels)(file) as volume:
+            return volume.grid
+    except (InputError, OSError) as error:
+        raise InputError(f"does not open: {error}") from None
+
+
+def _disagreements(members: list[tuple[Entry, Grid]], paired: bool) -> Iterator[Finding]:
+    """Files of one subject that lie on different grids."""
+    images = [(row, grid) for row, grid in members if row.role == "image"]
+    if not images:
+        return
+    first, wanted = images[0]
+    for row, grid in members:
+        if row.role == "image" and not grid.same_as(wanted, SAME_MM):
+            yield _finding(row, f"grid {grid} differs from {wanted} of {first.path}", not paired)
+        elif row.role != "image" and not any(grid.same_as(g, SAME_MM) for _, g in images):
+            yield _finding(row, f"grid {grid} is that of no image of the subject")
+
+
+def _gaps(rows: Sequence[Entry]) -> Iterator[Finding]:
+    """Subjects found by a pattern that lack what others have."""
+    has: dict[str, set[str]] = {}
+    for row in rows:
+        has.setdefault(row.subject, set()).add(f"{row.modality} {row.role}".strip())
+    everything = set().union(*has.values())
+    for subject, own in has.items():
+        for lack in sorted(everything - own):
+            yield Finding(level="note", subject=subject, path="-", problem=f"has no {lack}")
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    """Every column must be known, named once, and the required ones be there."""
+    for name in header:
+        if name not in COLUMNS:
+            hint = " (columns are separated by commas)" if ";" in name or "\t" in name else ""
+            known = ", ".join(COLUMNS)
+            raise InputError(f"{path}:1: unknown column '{name}'{hint}; known are {known}")
+        if header.count(name) > 1:
+            raise InputError(f"{path}:1: column '{name}' is there twice")
+    for name in REQUIRED:
+        if name not in header:
+            raise InputError(f"{path}:1: missing column '{name}'")
+
+
+def _fault(error: ValidationError) -> str:
+    """The first fault of a row in one line."""
+    first = error.errors()[0]
+    rule = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return rule
+    return f"column '{first['loc'][0]}', value '{first['input']}': {rule}"
