@@ -8,13 +8,13 @@ from msgan.config import SketchConfig
 from msgan.sketch import filters
 from msgan.types import Box
 
-SHIFT = 2
+SHIFT = 1
 """Voxels between the two patches that ``self_similarity`` compares."""
 
-PATCH_FLOOR = 0.03
+PATCH_FLOOR = 0.02
 """Root mean square difference of patches that counts as noise; image in [-1, 1]."""
 
-RIDGE_FLOOR = 0.02
+RIDGE_FLOOR = 0.01
 """Root mean square Laplacian that counts as noise, per square voxel; image in [-1, 1]."""
 
 
@@ -30,8 +30,8 @@ def self_similarity(image: Tensor, out: Tensor, config: SketchConfig) -> None:
     2012, eq. 4): ``exp(-D / V)`` with D the squared difference, in a Gaussian patch, between the
     image and the image shifted, and V the mean of D over the directions.
 
-    Differs: ``1 - exp(-D / (V + floor))``, so that where nothing is, the sketch is 0; shifts of
-    two voxels; no division by the largest channel.
+    Differs: ``1 - exp(-D / (V + floor))``, so that where nothing is, the sketch is 0, and no
+    division by the largest channel.
 
     Args:
         image: (batch, *core + 2 halo), in [-1, 1].

@@ -11,7 +11,7 @@ from msgan.config import SketchConfig
 from msgan.sketch import filters
 from msgan.types import Box
 
-FLOOR = 0.05
+FLOOR = 0.03
 """Smallest contrast that ``weight = "local"`` scales up fully; share of a full-range step."""
 
 TIE = (1.0, 0.7549, 0.5698)
