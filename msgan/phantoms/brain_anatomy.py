@@ -83,7 +83,7 @@ def template() -> Template:
     gain = 1 + 1.2 * cortex
     base = np.log(grey + floor)
     csf = gain * (np.log(fluid + floor) - base)
-    csf += cortex * 1.6 * np.clip(depth - CORTEX_MM, -1.5, 4)
+    csf += cortex * 2.4 * np.clip(depth - CORTEX_MM, -1, 2)
     log_white = gain * (np.log(white + floor) - base)
     return Template(
         csf.astype(np.float32),
@@ -102,8 +102,8 @@ class Warp:
     below 0.403; an affine map; radial maps around the ventricles and a tumour.
     """
 
-    LATTICES = ((44.0, 9.0), (17.0, 1.7), (9.0, 0.8))
-    """(knot distance, largest displacement) in mm: 0.205 + 0.1 + 0.089 < 0.403."""
+    LATTICES = ((44.0, 8.5), (17.0, 2.2), (9.0, 0.7))
+    """(knot distance, largest displacement) in mm: 0.193 + 0.129 + 0.078 < 0.403."""
 
     matrix: Array
     shift_mm: Array
@@ -176,7 +176,7 @@ def sampler(points: Sequence[Array]) -> Callable[[Array], Array]:
 def fractions(
     rng: np.random.Generator, axes: Sequence[Array], points: Sequence[Array]
 ) -> tuple[dict[str, Array], Array]:
-    """Volume fractions ``csf``, ``grey``, ``white`` of a person and the brain mask (0..1).
+    """Volume fractions ``csf``, ``grey``, ``white``, ``nuclei`` of a person; brain mask (0..1).
 
     Args:
         rng: what makes the person's folds differ.
@@ -192,18 +192,30 @@ def fractions(
     def noise(lattice: float) -> Array:
         return field(rng, axes, ORIGIN_MM, EXTENT_MM, lattice)
 
+    edge = read(maps.edge_mm)
+    # Sulci of one's own: sheets where a random field crosses zero, as deep as sulci go, above the
+    # cerebellum; fluid in the middle (sheet_mm is roughly the distance from it), cortex beside it.
+    sheet_mm = 9.0 * np.abs(noise(13.0))
+    band = 1 / (1 + np.exp((edge - np.float32(rng.uniform(11, 17))) / 2))
+    band *= 1 / (1 + np.exp(-(points[2] + 12) / 4))
     csf = read(maps.csf)
-    csf += 0.9 * noise(9.0)
-    csf += 0.8 * noise(5.0) + np.float32(atrophy)
+    csf += 6.5 * band * np.exp(-((sheet_mm / 1.2) ** 2))
+    csf += 1.0 * noise(9.0)
+    csf += 1.1 * noise(4.5) + np.float32(atrophy)
     np.exp(np.clip(csf, -20, 20, out=csf), out=csf)
     white = read(maps.white)
-    white += 0.45 * noise(9.0)
-    white += 0.45 * noise(5.0)
+    white -= 9.0 * band * np.exp(-((sheet_mm / 3.2) ** 2))
+    white += 0.6 * noise(9.0)
+    white += 0.7 * noise(4.5)
     np.exp(np.clip(white, -20, 20, out=white), out=white)
     total = 1 + csf + white
     csf /= total
     white /= total
-    edge = read(maps.edge_mm)
-    edge += 0.5 * noise(14.0) + np.float32(rng.uniform(-0.3, 0.9))
+    edge += 0.7 * noise(14.0) + np.float32(rng.uniform(-0.3, 0.9))
     mask = np.clip(edge + 0.5, 0, 1)
-    return {"csf": csf, "grey": 1 / total, "white": white}, mask
+    # Nuclei rich in iron, which shortens T2: pallidum, and red nucleus with substantia nigra.
+    nuclei = 0.85 * _bump(points, (19, -3, -1), (6, 10, 5))
+    nuclei += 0.6 * _bump(points, (8, -18, -10), (5, 5, 5))
+    nuclei = np.minimum(nuclei, 1) * (1 - csf)
+    rest = 1 - nuclei / (1 - csf + 1e-6)
+    return {"csf": csf, "grey": rest / total, "white": white * rest, "nuclei": nuclei}, mask

@@ -1,7 +1,8 @@
 """Tissues, pulse sequences and noise of the brain phantom.
 
 Relaxation times at 1.5 T: healthy tissue from the BrainWeb simulator (Kwan, Evans and Pike, IEEE
-Trans. Med. Imaging 18:1085-1097, 1999); oedema, tumour and necrosis in the ranges reported by
+Trans. Med. Imaging 18:1085-1097, 1999); deep nuclei rich in
+iron with the shorter T2 known for them; oedema, tumour and necrosis in the ranges reported by
 Just and Thelen (Radiology 169:779-785, 1988) and reviewed by Bottomley et al. (Med. Phys. 14:1-37,
 1987).
 """
@@ -32,6 +33,7 @@ TISSUES: dict[str, Tissue] = {
     "csf": Tissue(2569.0, 329.0, 1.00),
     "grey": Tissue(833.0, 83.0, 0.86),
     "white": Tissue(500.0, 70.0, 0.77),
+    "nuclei": Tissue(780.0, 62.0, 0.81),
     "oedema": Tissue(1150.0, 150.0, 0.90),
     "enhancing": Tissue(860.0, 105.0, 0.86),
     "necrosis": Tissue(1800.0, 260.0, 0.95),
@@ -42,6 +44,7 @@ TEXTURE = {
     "csf": 0.01,
     "grey": 0.02,
     "white": 0.015,
+    "nuclei": 0.02,
     "oedema": 0.06,
     "enhancing": 0.08,
     "necrosis": 0.07,
@@ -119,7 +122,7 @@ class Protocol:
     t1: PulseSequence
     t2: PulseSequence
     flair: PulseSequence
-    snr: float = 40.0
+    snr: float = 55.0
     bias: float = 0.12
     variation: float = 0.04
 
@@ -150,7 +153,7 @@ VOLUNTEERS = Protocol(
     t1=PulseSequence("spgr", tr_ms=22, te_ms=9.2, flip_deg=30, gain=9000),
     t2=PulseSequence("se", tr_ms=3300, te_ms=90, gain=1500),
     flair=PulseSequence("ir", tr_ms=8000, te_ms=110, ti_ms=1670, gain=4500),
-    snr=30.0,
+    snr=40.0,
     bias=0.18,
 )
 """Role of LPBA40: another scanner, whose T1 is a spoiled gradient echo."""

@@ -84,11 +84,14 @@ class Tumour:
         )
         mean = float(np.prod(self.radii_mm)) ** (1 / 3)
         # Distance outside the surface in mm, roughened.
-        rough = 0.13 * mean * noise(13.0) + 0.05 * mean * noise(5.0)
+        rough = 0.2 * mean * noise(13.0) + 0.06 * mean * noise(5.0)
         outside = mean * (np.sqrt(square) - 1) + rough
+        # The falx lets no fluid through; what gets across must go round it.
+        side = np.float32(np.sign(self.centre_mm[0]))
+        outside += 2 * np.maximum(-side * points[0], 0)
         solid = _inside(outside)
-        core = _inside(outside + self.rim_mm + 1.3 * np.abs(noise(7.0)))
-        spread = self.reach_mm * (0.1 + 0.9 * tissue["white"]) * (1 + 0.35 * noise(16.0))
+        core = _inside(outside + self.rim_mm + 1.5 * noise(6.0))
+        spread = self.reach_mm * (0.1 + 0.9 * tissue["white"]) * (1 + 0.35 * noise(14.0))
         oedema = _inside((outside - spread) / 2.0) * (1 - solid) * (1 - tissue["csf"])
         return {"necrosis": core * solid, "enhancing": solid * (1 - core), "oedema": oedema}
 
