@@ -1,0 +1,170 @@
+"""One image made ready for the cascade."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from msgan.config import Preparation
+from msgan.data.geometry import WorkingGrid, foreground_box
+from msgan.data.intensity import IntensityMap
+from msgan.data.subject import Subject
+from msgan.data.volume import Volume, open_labels, open_volume
+from msgan.types import Array, Box, InputError, Reader
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One image on its working grid; close it when done (or use it in a ``with``).
+
+    Attributes:
+        name: Of the subject.
+        modality: Of the image.
+        grid: Where the cascade computes, and the way back to the file.
+        intensity: How source values became [-1, 1].
+    """
+
+    name: str
+    modality: str
+    grid: WorkingGrid
+    intensity: IntensityMap
+    _image: Reader = field(repr=False)
+    _labels: Reader | None = field(default=None, repr=False)
+    _volumes: tuple[Volume, ...] = field(default=(), repr=False)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether there are pathology labels."""
+        return self._labels is not None
+
+    def read(self, box: Box) -> Array:
+        """The image in ``box`` of s_n: float32 in [-1, 1], -1 outside the image."""
+        return self.intensity.to_unit(self._image(box))
+
+    def read_labels(self, box: Box) -> Array | None:
+        """The labels in ``box`` of s_n: uint8, 0 outside the image; None where there are none.
+
+        Raises:
+            InputError: A label does not fit 8 bits.
+        """
+        if self._labels is None:
+            return None
+        labels = self._labels(box)
+        if labels.size and not 0 <= labels.min() <= labels.max() <= 255:
+            raise InputError(
+                f"{self.name}: labels from {labels.min()} to {labels.max()}: expected 0 to 255"
+            )
+        return labels.astype(np.uint8)
+
+    def to_source(self, read_unit: Reader, intensity: IntensityMap | None = None) -> Reader:
+        """A reader on the source grid, in source units, of an image in [-1, 1] on s_n.
+
+        Args:
+            read_unit: For example a translated image.
+            intensity: Its own mapping where it is of another domain; by default this image's.
+        """
+        used = intensity or self.intensity
+        return self.grid.read_source(lambda box: used.from_unit(read_unit(box)), used.low)
+
+    def close(self) -> None:
+        """Close the files."""
+        for volume in self._volumes:
+            volume.close()
+
+    def __enter__(self) -> Prepared:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def prepare(
+    subject: Subject | str | os.PathLike[str],
+    modality: str | None,
+    prep: Preparation,
+    labels: str | os.PathLike[str] | None = None,
+    grid: WorkingGrid | None = None,
+) -> Prepared:
+    """Open an image, plan its working grid and find its intensity range.
+
+    Where the subject has a mask, foreground is what the mask and the threshold say together, and
+    everything outside the mask is background: a whole head becomes a skull-stripped one.
+
+    Args:
+        subject: Of a cohort, or simply the path of an image.
+        modality: Of the image; None takes the only one.
+        prep: How to prepare.
+        labels: Label map on the image's grid; by default the subject's own.
+        grid: A grid planned before, of another image on the same source grid, so that both can
+            be compared voxel by voxel; None plans one.
+
+    Raises:
+        InputError: A file is at fault or does not fit; the message begins with its path.
+    """
+    if not isinstance(subject, Subject):
+        path = Path(subject)
+        subject = Subject(path.name, {modality or "image": path})
+    modality, path = subject.image(modality)
+    labels = labels or subject.labels
+    opened: list[Volume] = []
+    try:
+        image = open_volume(path)
+        opened.append(image)
+        mask = None
+        if subject.mask is not None:
+            mask = open_labels(subject.mask, like=image.grid)
+            opened.append(mask)
+        try:
+            seen = _masked(image.read, mask.read if mask else None, prep.foreground)
+            shape = image.grid.shape
+            if grid is None:
+                grid = WorkingGrid.plan(
+                    image.grid,
+                    foreground_box(seen, shape, prep.foreground),
+                    prep.spacing_mm,
+                    prep.scales,
+                    prep.margin,
+                    prep.longest,
+                )
+            elif not grid.source.same_as(image.grid):
+                raise InputError(f"its grid {image.grid} is not that planned for, {grid.source}")
+            intensity = _intensity(prep, seen, image)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        shown = _masked(image.read, mask.read if mask else None, intensity.low)
+        read_labels = None
+        if labels is not None:
+            opened.append(open_labels(labels, like=image.grid))
+            read_labels = grid.read_working(opened[-1].read, 0, order=0)
+        read = grid.read_working(shown, intensity.low)
+        return Prepared(subject.name, modality, grid, intensity, read, read_labels, tuple(opened))
+    except BaseException:
+        for volume in opened:
+            volume.close()
+        raise
+
+
+def _masked(read: Reader, mask: Reader | None, outside: float) -> Reader:
+    """The image where the mask is not 0, ``outside`` elsewhere."""
+    if mask is None:
+        return read
+    return lambda box: np.where(mask(box) != 0, read(box), np.float32(outside))
+
+
+def _intensity(prep: Preparation, read: Reader, image: Volume) -> IntensityMap:
+    if prep.intensity == "window":
+        if prep.low is None:
+            raise InputError("an intensity window needs its low end")
+        return IntensityMap.window(prep.low, prep.high, image.unit)
+    return IntensityMap.percentile(
+        read, image.grid.shape, prep.high, prep.low, prep.foreground, image.unit
+    )

@@ -1,0 +1,49 @@
+"""The files of one person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from msgan.types import InputError
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The files of one person.
+
+    Attributes:
+        name: Unique in a cohort.
+        images: Path by modality.
+        labels: Pathology labels on the grid of the images, 0 is background; or None.
+        mask: What of the images is foreground (as a brain mask), on their grid; or None.
+        split: ``train``, ``val``, ``test`` or empty.
+        fold: The cross-validation fold that tests on the subject; None: by the name.
+    """
+
+    name: str
+    images: Mapping[str, Path]
+    labels: Path | None = None
+    mask: Path | None = None
+    split: str = ""
+    fold: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "images", MappingProxyType(dict(self.images)))
+
+    def image(self, modality: str | None = None) -> tuple[str, Path]:
+        """Modality and path of an image; None takes the only one there is.
+
+        Raises:
+            InputError: There is no such image, or the choice is open.
+        """
+        has = ", ".join(self.images) or "none"
+        if modality is None and len(self.images) == 1:
+            modality = next(iter(self.images))
+        if modality is None:
+            raise InputError(f"{self.name}: which of the images {has} is wanted?")
+        if modality not in self.images:
+            raise InputError(f"{self.name}: no {modality} image; there are {has}")
+        return modality, self.images[modality]
