@@ -104,7 +104,7 @@ else
   wanted=$(fingerprint "$python")
   if [[ $(cat "$stamp" 2>/dev/null || true) != "$wanted" ]]; then
     echo "installing the packages of constraints.txt (minutes, once)"
-    "$python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+    "$python" -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[all]'
     echo "$wanted" >"$stamp"
   fi
 fi

@@ -1,0 +1,347 @@
+"""The notebook runner: what is run, what is repeated, what is left on disk."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+
+import msgan
+from msgan.report import page, results, results_folder, run_notebooks, runner, stamp, write_results
+from msgan.report.__main__ import main
+from msgan.types import InputError
+
+EXAMPLES = Path(__file__).parent / "notebooks"
+
+
+def statuses(runs: list[stamp.Run]) -> dict[str, str]:
+    return {run.stem: run.status for run in runs}
+
+
+# --- with real kernels -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three notebooks: one works, one raises, the kernel of one dies."""
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPLBACKEND", "agg")  # would leave the notebook without figures
+        options = ["--folder", str(EXAMPLES), "--out", str(folder), "--seed", "7"]
+        code = main(["run", "--preset", "small", "--only", "0[123]*", *options])
+    assert code == 1
+    return folder
+
+
+def read(out: Path, stem: str) -> stamp.Run:
+    return stamp.Run(**json.loads((out / f"{stem}.stamp.json").read_text()))
+
+
+def test_each_notebook_is_run_whatever_became_of_the_one_before(out: Path) -> None:
+    runs = [read(out, stem) for stem in ("01_fine", "02_fails", "03_dies")]
+    assert [run.status for run in runs] == ["passed", "failed", "failed"]
+    assert runs[0].error == ""
+    assert runs[1].error == "ValueError: patch size <30> is not a multiple of 4 (cell 3)"
+    assert runs[2].error == "DeadKernelError: Kernel died"
+
+
+def test_kernel_is_this_interpreter_with_the_parameters_the_notebook_declares(out: Path) -> None:
+    figures = results.read_results(out / "01_fine")
+    assert figures["python"] == sys.executable
+    assert figures["seed"] == 7
+    assert figures["preset"] == "small"
+    assert figures["here"] == str(EXAMPLES)
+    injected = [
+        cell.source
+        for cell in nbformat.read(out / "02_fails.ipynb", as_version=4).cells
+        if "injected-parameters" in cell.metadata.get("tags", [])
+    ]
+    assert len(injected) == 1
+    assert "preset" in injected[0]
+    assert "seed" not in injected[0]
+
+
+def test_memory_of_the_kernel_is_measured(out: Path) -> None:
+    assert 200e6 < read(out, "01_fine").peak_bytes < 2e9
+    assert read(out, "02_fails").peak_bytes < 200e6
+
+
+def test_pages_hold_figures_and_failures(out: Path) -> None:
+    fine = (out / "01_fine.html").read_text()
+    assert "A notebook that works" in fine
+    assert "data:image/png;base64," in fine
+    failing = (out / "02_fails.html").read_text()
+    assert "patch size &lt;30&gt;" in failing
+    assert (out / "03_dies.html").is_file()
+
+
+def test_index_tells_all_at_a_glance(out: Path) -> None:
+    index = (out / "index.html").read_text()
+    assert "1 passed, 2 failed, 1 not run" in index
+    assert '<a href="01_fine.html">A notebook that works</a>' in index
+    assert "patch size &lt;30&gt; is not a multiple of 4 (cell 3)" in index
+    assert "<dt>SSIM</dt><dd>0.7735</dd>" in index
+    assert index.count("data:image/png;base64,") == 1
+    assert "A notebook that can be killed" in index
+    assert not [part for part in ("http://", "https://", "<script") if part in index]
+
+
+def test_a_kill_leaves_whole_pages_and_the_next_run_repeats_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "msgan.report", "run", "--only", "04*"]
+    command += ["--folder", str(EXAMPLES), "--out", str(tmp_path)]
+    (tmp_path / ".partial-left.html").write_text("half")
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        marker = tmp_path / "04_waits" / "pid"
+        deadline = time.monotonic() + 30
+        while not (marker.exists() and marker.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    kernel = int(marker.read_text())
+    assert {p.name for p in tmp_path.iterdir()} == {".lock", "index.html", "04_waits"}
+    assert '<span class="status">running</span>' in (tmp_path / "index.html").read_text()
+
+    assert statuses(run_notebooks(EXAMPLES, tmp_path, "smoke", only="04*", say=str)) == {
+        "04_waits": "passed"
+    }
+    assert not list(tmp_path.glob(".partial-*"))
+    assert "</html>" in (tmp_path / "04_waits.html").read_text()[-20:]
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(kernel) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not psutil.pid_exists(kernel)  # the kernel of the killed run went with it
+
+
+# --- what is repeated: the kernel replaced by a list of calls ----------------------------------
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    """A folder with two notebooks that may be edited."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    for stem in ("01_fine", "02_fails"):
+        shutil.copy(EXAMPLES / f"{stem}.ipynb", folder)
+    return folder
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict]]:
+    """(first heading, parameters) of each execution; notebooks that raise fail."""
+    calls = []
+
+    def execute(notebook, folder, out, parameters):
+        calls.append((notebook.cells[0].source.splitlines()[0], parameters))
+        error = "ValueError: no" if "raise" in notebook.cells[2].source else ""
+        return notebook, error, 1 << 20
+
+    monkeypatch.setattr(runner, "execute", execute)
+    monkeypatch.setattr(runner, "to_html", lambda notebook, folder, title: "<html></html>")
+    return calls
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_only_the_failed_one_is_repeated(book: Path, executed: list) -> None:
+    out = book.parent / "out"
+    lines: list[str] = []
+    first = run_notebooks(book, out, "smoke", say=lines.append)
+    assert statuses(first) == {"01_fine": "passed", "02_fails": "failed"}
+    second = run_notebooks(book, out, "smoke", say=lines.append)
+    assert statuses(second) == {"01_fine": "unchanged", "02_fails": "failed"}
+    assert [heading for heading, _ in executed] == [
+        "# A notebook that works",
+        "# A notebook that fails",
+        "# A notebook that fails",
+    ]
+    assert second[0].seconds == first[0].seconds
+    assert [line.split()[0] for line in lines] == ["passed", "failed", "unchanged", "failed"]
+    assert lines[-1].endswith("02_fails  ValueError: no")
+
+    edit(book / "02_fails.ipynb", "raise ValueError", "print")
+    assert statuses(run_notebooks(book, out, "smoke", say=str)) == {
+        "01_fine": "unchanged",
+        "02_fails": "passed",
+    }
+
+
+def test_what_a_run_depends_on_repeats_it(
+    book: Path, executed: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, data = book.parent / "out", book.parent / "data"
+    data.mkdir()
+
+    def again(preset: str = "smoke", **options) -> bool:
+        before = len(executed)
+        run_notebooks(book, out, preset, only="01*", data_root=data, say=str, **options)
+        return len(executed) > before
+
+    assert again()
+    assert not again()
+    assert again(seed=1)
+    assert not again(seed=1)
+    assert executed[-1][1] == {"preset": "smoke", "seed": 1}
+    assert again("small", seed=1)
+    assert again()
+    (data / "a.nii").write_bytes(b"1")
+    assert again()
+    assert not again()
+    (data / "a.nii").write_bytes(b"12")
+    assert again()
+    monkeypatch.setattr(stamp, "source_hash", lambda: "another package")
+    assert again()
+    monkeypatch.setattr(stamp, "environment_hash", lambda: "another torch")
+    assert again()
+    edit(book / "01_fine.ipynb", "figsize=(2, 1)", "figsize=(3, 1)")
+    assert again()
+    assert not again()
+    (out / "01_fine.html").unlink()
+    assert again()
+    (out / "01_fine.stamp.json").write_text('{"half')
+    assert again()
+    assert not again()
+
+
+def test_outputs_left_in_the_notebook_do_not_repeat_it(book: Path, executed: list) -> None:
+    out = book.parent / "out"
+    run_notebooks(book, out, "smoke", only="01*", say=str)
+    path = book / "01_fine.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[2].outputs = [nbformat.v4.new_output("stream", text="old")]
+    notebook.cells[2].execution_count = 3
+    notebook.metadata["kernelspec"]["name"] = "another"
+    nbformat.write(notebook, path)
+    assert statuses(run_notebooks(book, out, "smoke", only="01*", say=str)) == {
+        "01_fine": "unchanged"
+    }
+
+
+def test_key_figures_of_an_earlier_run_do_not_outlive_it(book: Path, executed: list) -> None:
+    out = book.parent / "out"
+    stage = out / "01_fine" / "checkpoint"
+    stage.mkdir(parents=True)
+    write_results(out / "01_fine", {"SSIM": 1.0})
+    run_notebooks(book, out, "smoke", only="01*", say=str)
+    assert results.read_results(out / "01_fine") == {}
+    assert stage.is_dir()  # stages that the notebook can resume stay
+
+
+def test_index_knows_notebooks_that_were_not_asked_for(book: Path, executed: list) -> None:
+    out = book.parent / "out"
+    run_notebooks(book, out, "smoke", only="02*", say=str)
+    assert "1 not run, 1 failed" in (out / "index.html").read_text()
+    edit(book / "02_fails.ipynb", "<30>", "<31>")
+    run_notebooks(book, out, "smoke", only="01*", say=str)
+    assert "1 passed, 1 outdated" in (out / "index.html").read_text()
+
+
+def test_two_runs_do_not_write_to_one_folder(book: Path, executed: list) -> None:
+    out = book.parent / "out"
+    out.mkdir()
+    with (out / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="out: another run is writing here"):
+            run_notebooks(book, out, "smoke", say=str)
+    assert executed == []
+
+
+def test_bad_input_is_one_line(
+    book: Path, executed: list, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = book.parent / "out"
+    with pytest.raises(InputError, match=r"no notebook is named .* matches '9\*'"):
+        run_notebooks(book, out, "smoke", only="9*")
+    with pytest.raises(InputError, match="the data root must be an existing folder"):
+        run_notebooks(book, out, "smoke", data_root=book / "absent")
+    (book / "03_broken.ipynb").write_text("{")
+    with pytest.raises(InputError, match=r"03_broken.ipynb: not a readable notebook"):
+        run_notebooks(book, out, "smoke", say=str)
+    assert main(["run", "--folder", str(book), "--out", str(out), "--only", "9*"]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_last_lines_name_failures(
+    book: Path, executed: list, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--folder", str(book), "--out", str(book.parent / "out")]
+    assert main(["run", *options]) == 1
+    assert capsys.readouterr().err == "failed: 02_fails: ValueError: no\n"
+    assert main(["run", *options, "--only", "01*"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+# --- results and page --------------------------------------------------------------------------
+
+
+def test_results_folder_is_where_the_runner_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(results.RESULTS, str(tmp_path / "run"))
+    assert results_folder("01_fine", "smoke") == tmp_path / "run" / "01_fine"
+    assert (tmp_path / "run" / "01_fine").is_dir()
+    monkeypatch.delenv(results.RESULTS)
+    monkeypatch.setattr(results, "__file__", str(tmp_path / "site" / "msgan" / "report" / "x.py"))
+    monkeypatch.chdir(tmp_path)
+    expected = tmp_path / "reports" / "runs" / "paper" / "01_fine"
+    assert results_folder("01_fine", "paper") == expected
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", '{"a": [1]}', "{"])
+def test_unreadable_results_are_said_on_the_page(tmp_path: Path, text: str) -> None:
+    (tmp_path / "01_x").mkdir()
+    (tmp_path / "01_x" / "results.json").write_text(text)
+    with pytest.raises(InputError, match=r"results\.json: "):
+        results.read_results(tmp_path / "01_x")
+    page.write_index(tmp_path, tmp_path, "smoke", [stamp.Run("01_x", "passed")])
+    assert "<pre>results.json: " in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (99.94, "99.9 s"),
+        (125, "2 min"),
+        (5999, "1 h 40 min"),
+        (86400, "24 h 00 min"),
+    ],
+)
+def test_durations_read_well(seconds: float, text: str) -> None:
+    assert page._duration(seconds) == text
+
+
+def test_source_hash_sees_a_changed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "msgan"
+    (package / "__pycache__").mkdir(parents=True)
+    (package / "__init__.py").write_text("a = 1")
+    monkeypatch.setattr(msgan, "__file__", str(package / "__init__.py"))
+    before = stamp.source_hash()
+    (package / "__pycache__" / "x.pyc").write_bytes(b"compiled")
+    assert stamp.source_hash() == before
+    (package / "__init__.py").write_text("a = 2")
+    assert stamp.source_hash() != before
+
+
+def test_data_hash_sees_files_come_go_and_change(tmp_path: Path) -> None:
+    hashes = [stamp.data_hash(tmp_path)]
+    file = tmp_path / "sub" / "a.nii"
+    file.parent.mkdir()
+    file.write_bytes(b"1")
+    hashes.append(stamp.data_hash(tmp_path))
+    os.utime(file, ns=(0, 0))
+    hashes.append(stamp.data_hash(tmp_path))
+    file.rename(tmp_path / "a.nii")
+    hashes.append(stamp.data_hash(tmp_path))
+    assert len(set(hashes)) == 4
+    assert stamp.data_hash(tmp_path) == hashes[-1]
