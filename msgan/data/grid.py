@@ -47,7 +47,7 @@ class Grid:
             raise InputError(f"affine {affine.tolist()} is not finite")
         if not np.array_equal(affine[d], np.eye(d + 1)[d]):
             raise InputError(f"last row {affine[d].tolist()} of the affine is not 0 ... 0 1")
-        if min(self.spacing) < 1e-9:
+        if min(self.spacing) < 1e-6:  # a nanometre: no image, but rounding of a zero
             raise InputError(f"voxel spacing {self.spacing} mm is zero along an axis")
         if abs(np.linalg.det(affine[:d, :d] / self.spacing)) < 1e-6:
             raise InputError(f"affine {affine.tolist()} is singular")

@@ -19,6 +19,8 @@ SUFFIXES = (".nii", ".nii.gz", ".mgh", ".mgz")
 COMPRESSED = (".nii.gz", ".mgz")
 UNIT_COMMENT = b"msgan unit: "
 NIFTI1_LONGEST_AXIS = 32767
+DAMAGED = (ValueError, TypeError, KeyError, EOFError, OSError, zlib.error)
+"""What nibabel raises where a header is cut short or is none."""
 MM = {"meter": 1000.0, "micron": 0.001}
 
 
@@ -34,29 +36,35 @@ def read(path: Path, suffix: str) -> Source:
     """
     import nibabel as nib
 
+    nifti = suffix in (".nii", ".nii.gz")
     try:
-        image: Any = nib.load(path)
-        proxy = image.dataobj
-        shape = _spatial(tuple(int(n) for n in proxy.shape))
-        affine = np.array(image.affine, dtype=np.float64)
-    except InputError:
-        raise
-    except (ValueError, EOFError, OSError, zlib.error, nib.filebasedimages.ImageFileError) as error:
-        raise InputError(f"not a readable {suffix} file: {str(error).splitlines()[0]}") from error
-    dtype = np.dtype(proxy.dtype)
+        if nifti:
+            image: Any = nib.load(path)
+            if not issubclass(type(image), nib.Nifti1Image):  # CIFTI: surfaces in a NIfTI-2
+                raise ValueError(f"{type(image).__name__} holds no volume")
+            header, proxy, affine = image.header, image.dataobj, np.array(image.affine)
+            slope, inter = float(proxy.slope), float(proxy.inter)
+            stored_shape, dtype, offset = proxy.shape, np.dtype(proxy.dtype), int(proxy.offset)
+        else:
+            with nib.openers.ImageOpener(str(path)) as stream:
+                header = nib.freesurfer.mghformat.MGHHeader.from_fileobj(stream)
+            affine, slope, inter = header.get_affine(), 1.0, 0.0
+            stored_shape, dtype = header.get_data_shape(), np.dtype(header.get_data_dtype())
+            offset = int(header.get_data_offset())
+    except (*DAMAGED, nib.filebasedimages.ImageFileError) as error:
+        text = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"not a readable {suffix} file: {text}") from error
+    shape = _spatial(tuple(int(n) for n in stored_shape))
     if dtype.names:
-        raise InputError(f"colour voxels ({dtype.names}): expected one value for each voxel")
+        raise InputError(f"colour voxels {dtype.names}: expected one value for each voxel")
     if dtype.kind not in "iuf":
         raise InputError(f"voxels of type {dtype}: expected real numbers")
-    offset = int(proxy.offset)
-    unit, scale = "a.u.", 1.0
-    if suffix in (".nii", ".nii.gz"):
-        scale = MM.get(image.header.get_xyzt_units()[0], 1.0)
-        unit = _unit(image.header) or unit
-    affine[:3] *= scale
+    affine = affine.astype(np.float64)
+    unit = "a.u."
+    if nifti:
+        affine[:3] *= MM.get(header.get_xyzt_units()[0], 1.0)
+        unit = _unit(header) or unit
     grid = Grid(shape, affine if len(shape) == 3 else _planar(affine))
-    # MGH files carry no scale factors.
-    slope, inter = float(getattr(proxy, "slope", 1.0)), float(getattr(proxy, "inter", 0.0))
 
     if suffix not in COMPRESSED:
         need, have = offset + prod(shape) * dtype.itemsize, path.stat().st_size

@@ -48,9 +48,8 @@ def read(path: Path, suffix: str) -> Source:
         scale, translation = _transformation(dataset, multiscale, len(axes))
         shape = tuple(int(n) for n in array.shape)
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise InputError(
-            f"not an OME-Zarr image: {type(error).__name__} {str(error).splitlines()[0]}"
-        ) from error
+        text = " ".join([type(error).__name__, *str(error).splitlines()[:1]])
+        raise InputError(f"not an OME-Zarr image: {text}") from error
     space = [a for a, kind in enumerate(types) if kind == "space"]
     others = [a for a in range(len(axes)) if a not in space]
     if len(axes) != len(shape) or any(shape[a] != 1 for a in others) or len(space) not in (2, 3):

@@ -1,0 +1,593 @@
+import errno
+import gzip
+import itertools
+import json
+import tracemalloc
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from msgan.data import store
+from msgan.data.formats import nifti, omezarr, picture
+from msgan.data.volume import Grid, open_labels, open_volume, write_volume
+from msgan.types import Box, InputError
+
+STREAMED = (".nii", ".nii.gz", ".zarr")
+SUFFIXES = (*STREAMED, ".mha", ".nrrd")
+ORIENTATIONS = [
+    (order, signs)
+    for order in itertools.permutations(range(3))
+    for signs in itertools.product((1, -1), repeat=3)
+]
+
+
+def noise(shape, dtype=np.float32, seed=0):
+    values = np.random.default_rng(seed).uniform(0, 250, shape)
+    return values.astype(dtype)
+
+
+def reader(array):
+    return lambda box: array[box.slices]
+
+
+def rotation(x, y, z):
+    cx, sx, cy, sy, cz, sz = (*(f(a) for a in (x, y, z) for f in (np.cos, np.sin)),)
+    turn_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    turn_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    turn_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    return turn_x @ turn_y @ turn_z
+
+
+def affine_of(axes, spacing, origin):
+    affine = np.eye(4)
+    affine[:3, :3] = axes * np.array(spacing)
+    affine[:3, 3] = origin
+    return affine
+
+
+def simple_grid(shape):
+    return Grid.from_spacing(shape, (0.7, 0.9, 4.0)[: len(shape)], (3.0, -20.0, 11.0)[: len(shape)])
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path, monkeypatch):
+    """Every test leaves its scratch folder empty."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setenv("MSGAN_SCRATCH", str(folder))
+    yield folder
+    assert list(folder.iterdir()) == []
+
+
+def assert_round_trip(path, grid, array, **options):
+    write_volume(path, grid, reader(array), **options)
+    with open_volume(path) as volume:
+        assert_array_equal(volume.whole(), array.astype(np.float32))
+        assert_allclose(volume.grid.affine, grid.affine, rtol=0, atol=1e-5)
+        assert volume.grid.shape == grid.shape
+        assert volume.grid.orientation == grid.orientation
+        assert volume.grid.same_as(grid)
+        assert volume.whole().dtype == np.float32
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_round_trip_in_all_48_orientations(suffix, tmp_path):
+    array = noise((3, 4, 5), np.int16)
+    codes = set()
+    for order, signs in ORIENTATIONS:
+        axes = np.eye(3)[:, order] * signs
+        grid = Grid(array.shape, affine_of(axes, (0.7, 0.7, 4.0), (-101.3, 96.7, 33.1)))
+        assert_round_trip(tmp_path / f"a{suffix}", grid, array, dtype=np.int16)
+        codes.add(grid.orientation)
+    assert len(codes) == 48
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("seed", range(4))
+def test_round_trip_oblique_anisotropic_odd(suffix, seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    axes = rotation(*rng.uniform(-3, 3, 3)) * rng.choice([-1, 1], 3)
+    origin = rng.uniform(-900, 900, 3)  # beyond what float32 holds to 1e-5 mm
+    grid = Grid((7, 5, 3), affine_of(axes, rng.uniform(0.3, 6, 3), origin))
+    assert_round_trip(tmp_path / f"a{suffix}", grid, noise((7, 5, 3), seed=seed))
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".zarr"])
+def test_sheared_affine_is_kept(suffix, tmp_path):
+    affine = affine_of(np.array([[1, 0.2, 0], [0, 1, 0], [0, 0, 1]]), (1, 1, 2), (0, 0, 0))
+    assert_round_trip(tmp_path / f"a{suffix}", Grid((3, 4, 5), affine), noise((3, 4, 5)))
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".tif", ".png"])
+def test_round_trip_in_two_dimensions(suffix, tmp_path):
+    grid = Grid.from_spacing((7, 5), (0.7, 1.3), (-3.0, 8.0))
+    dtype = np.uint16 if suffix == ".png" else np.float32
+    assert_round_trip(tmp_path / f"a{suffix}", grid, noise((7, 5), dtype), dtype=dtype)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".zarr", ".mha", ".nrrd", ".png", ".tif"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_integers_are_rounded_and_refused_where_they_do_not_fit(suffix, dtype, tmp_path):
+    grid, path = Grid.from_spacing((4, 3), (1, 1)), tmp_path / f"a{suffix}"
+    array = noise((4, 3)) + 0.25
+    write_volume(path, grid, reader(array), dtype=dtype)
+    with open_volume(path) as volume:
+        assert_array_equal(volume.whole(), np.rint(array))
+    before = store_bytes(path)
+    array[2, 1] = np.iinfo(dtype).max + 0.6
+    with pytest.raises(InputError, match=r"does not fit uint\d+ \(0\.\."):
+        write_volume(path, grid, reader(array), dtype=dtype)
+    assert store_bytes(path) == before
+    assert [p.name for p in tmp_path.iterdir() if p.name != "scratch"] == [path.name]
+
+
+def store_bytes(path):
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [(f.name, f.read_bytes()) for f in files if f.is_file()]
+
+
+@pytest.mark.parametrize("suffix", [*STREAMED, ".mha", ".nrrd", ".tif"])
+def test_unit_is_kept(suffix, tmp_path):
+    dims = 2 if suffix == ".tif" else 3
+    array = noise((4, 5, 6)[:dims])
+    write_volume(tmp_path / f"a{suffix}", simple_grid(array.shape), reader(array), unit="HU")
+    with open_volume(tmp_path / f"a{suffix}") as volume:
+        assert volume.unit == "HU"
+        assert_array_equal(volume.whole(), array)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_read_gives_the_box_asked_for(suffix, dims, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "SLAB_BYTES", 300)
+    array = noise((9, 8, 7)[:dims])
+    path = tmp_path / f"a{suffix}"
+    write_volume(path, simple_grid(array.shape), reader(array))
+    with open_volume(path) as volume:
+        for box in Box.whole(array.shape).tiles((4, 3, 5)[:dims]):
+            assert_array_equal(volume.read(box), array[box.slices])
+        with pytest.raises(ValueError, match="leaves"):
+            volume.read(Box.whole(array.shape).grown(1))
+        assert volume.extremes == (array.min(), array.max())
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_other_libraries_read_what_we_write(suffix, tmp_path):
+    grid = Grid((3, 4, 5), affine_of(rotation(0.3, -0.2, 1.0), (0.7, 0.8, 4.0), (-10, 20, 300)))
+    array, path = noise((3, 4, 5)), tmp_path / f"a{suffix}"
+    write_volume(path, grid, reader(array), unit="HU")
+    if suffix == ".zarr":
+        import zarr
+
+        group = zarr.open_group(path, mode="r")
+        assert group.attrs["ome"]["version"] == "0.5"
+        (scales,) = group.attrs["ome"]["multiscales"]
+        assert [axis["name"] for axis in scales["axes"]] == ["z", "y", "x"]
+        scale, translation = scales["datasets"][0]["coordinateTransformations"]
+        assert_allclose(scale["scale"], (4.0, 0.8, 0.7))
+        assert_allclose(translation["translation"], (300, 20, -10))
+        assert_array_equal(group["0"][:].T, array)
+    elif suffix.startswith(".nii"):
+        image = nib.load(path)
+        assert_array_equal(image.get_fdata(), array)
+        for matrix, code in (image.get_sform(coded=True), image.get_qform(coded=True)):
+            assert code == 1
+            assert_allclose(matrix, grid.affine, atol=2e-5)
+        assert image.header.get_xyzt_units()[0] == "mm"
+        assert_allclose(image.header.get_zooms(), grid.spacing, rtol=1e-6)
+        assert bytes(image.header["descrip"]).strip(b"\0") == b""
+    if suffix != ".zarr":
+        import SimpleITK as sitk
+
+        image = sitk.ReadImage(str(path))
+        assert_array_equal(sitk.GetArrayFromImage(image).T, array)
+        point = image.TransformIndexToPhysicalPoint((2, 3, 4))
+        assert_allclose(np.diag([-1, -1, 1]) @ point, (grid.affine @ (2, 3, 4, 1))[:3], atol=1e-4)
+
+
+def test_large_origins_need_nifti2_only_where_float32_is_too_coarse(tmp_path):
+    for origin, kind in ((-512.5, nib.Nifti1Image), (-512.123456, nib.Nifti2Image)):
+        grid = Grid.from_spacing((2, 3, 4), (1, 1, 1), (origin, 0, 0))
+        write_volume(tmp_path / "a.nii", grid, reader(noise((2, 3, 4))))
+        assert type(nib.load(tmp_path / "a.nii")) is kind
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mgz", ".mgh"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_scaled_voxels_of_either_byte_order(suffix, order, tmp_path):
+    array = noise((4, 5, 6), np.int16)
+    path = tmp_path / f"a{suffix}"
+    if suffix.startswith(".nii"):
+        header = nib.Nifti1Header(endianness=order)
+        header.set_data_dtype(np.int16)
+        image = nib.Nifti1Image(array, np.diag([2, 2, 3, 1.0]), header)
+        image.header.set_slope_inter(0.5, -3.0)
+        image = nib.Nifti1Image(image.dataobj, image.affine, image.header)
+        nib.save(image, path)
+        expected = nib.load(path).get_fdata().astype(np.float32)
+        expected_affine = image.affine
+    else:
+        image = nib.MGHImage(array.astype(np.int32), np.diag([2, 2, 3, 1.0]))
+        nib.save(image, path)
+        expected, expected_affine = array.astype(np.float32), image.affine
+    with open_volume(path) as volume:
+        assert_array_equal(volume.whole(), expected)
+        assert_allclose(volume.grid.affine, expected_affine)
+
+
+def test_slope_and_intercept_are_applied(tmp_path):
+    array = noise((4, 5, 6), np.int16)
+    write_volume(tmp_path / "a.nii", simple_grid((4, 5, 6)), reader(array), dtype=np.int16)
+    data = bytearray((tmp_path / "a.nii").read_bytes())
+    data[112:120] = np.array([0.25, -1000], "<f4").tobytes()  # scl_slope, scl_inter
+    (tmp_path / "a.nii").write_bytes(data)
+    (tmp_path / "b.nii.gz").write_bytes(gzip.compress(bytes(data)))
+    for name in ("a.nii", "b.nii.gz"):
+        with open_volume(tmp_path / name) as volume:
+            assert_array_equal(volume.whole(), array * np.float32(0.25) - 1000)
+            assert volume.extremes == (array.min() * 0.25 - 1000, array.max() * 0.25 - 1000)
+
+
+def test_header_without_codes_uses_the_base_affine(tmp_path):
+    image = nib.Nifti1Image(noise((4, 5, 6)), None)
+    image.header.set_zooms((1, 2, 3))
+    image.header["sform_code"] = image.header["qform_code"] = 0
+    nib.save(image, tmp_path / "a.nii")
+    with open_volume(tmp_path / "a.nii") as volume:
+        assert volume.grid.orientation == ("L", "A", "S")
+        assert_allclose(volume.grid.affine, image.header.get_base_affine())
+
+
+def test_metres_and_microns_become_millimetres(tmp_path):
+    for unit, factor in (("meter", 1000), ("micron", 0.001), ("unknown", 1)):
+        image = nib.Nifti1Image(noise((4, 5, 6)), np.diag([2, 2, 2, 1.0]))
+        image.header.set_xyzt_units(unit)
+        nib.save(image, tmp_path / "a.nii")
+        with open_volume(tmp_path / "a.nii") as volume:
+            assert_allclose(volume.grid.spacing, np.full(3, 2 * factor))
+
+
+def test_foreign_ome_zarr(tmp_path):
+    import zarr
+
+    array = noise((1, 3, 4, 5))
+    group = zarr.create_group(tmp_path / "a.zarr")
+    group.create_array("fine", data=array)
+    names = [("c", "channel"), ("z", "space"), ("y", "space"), ("x", "space")]
+    level = {
+        "path": "fine",
+        "coordinateTransformations": [
+            {"type": "scale", "scale": [1, 2, 0.5, 0.25]},
+            {"type": "translation", "translation": [0, 30, 20, 10]},
+        ],
+    }
+    axes = [{"name": n, "type": t, "unit": "micrometer"} for n, t in names]
+    axes[0].pop("unit")
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [level]}]}
+    with open_volume(tmp_path / "a.zarr") as volume:
+        assert_array_equal(volume.whole(), array[0].T)
+        assert_allclose(volume.grid.spacing, (0.25e-3, 0.5e-3, 2e-3))
+        assert_allclose(volume.grid.affine[:3, 3], (0.01, 0.02, 0.03))
+    group.create_array("bad", data=noise((2, 3, 4, 5)))
+    level["path"] = "bad"
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [level]}]}
+    with pytest.raises(InputError, match="4D image"):
+        open_volume(tmp_path / "a.zarr")
+
+
+# Labels
+
+
+def test_labels_are_integers(tmp_path):
+    values = np.array([[[0, 1, 2, 0.99999997]]])
+    nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii")
+    with open_labels(tmp_path / "a.nii") as labels:
+        assert labels.whole().dtype == np.int32
+        assert_array_equal(labels.whole(), [[[0, 1, 2, 1]]])
+    for suffix in (".nii", ".nii.gz"):
+        nib.save(nib.Nifti1Image(values / 2, np.eye(4)), tmp_path / f"b{suffix}")
+        with pytest.raises(InputError, match=r"b.nii.*: label 0.5 is not an integer"):
+            open_labels(tmp_path / f"b{suffix}")
+
+
+def test_a_map_without_lesions_is_no_empty_image(tmp_path):
+    grid = Grid.from_spacing((4, 5, 6), (1, 1, 1))
+    write_volume(tmp_path / "a.nii.gz", grid, reader(np.zeros((4, 5, 6))), dtype=np.uint8)
+    with open_labels(tmp_path / "a.nii.gz", like=grid) as labels:
+        assert not labels.whole().any()
+    with pytest.raises(InputError, match="empty image: every voxel is 0"):
+        open_volume(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("other", "rule"),
+    [
+        (Grid.from_spacing((4, 5, 7), (1, 1, 1)), r"shape \(4, 5, 6\) instead of \(4, 5, 7\)"),
+        (Grid.from_spacing((4, 5, 6), (1, 1, 1.01)), "0.05 mm off"),
+        (Grid.from_spacing((4, 5, 6), (1, 1, 1), (0, 0.01, 0)), "0.01 mm off"),
+        (Grid((4, 5, 6), np.diag([-1, 1, 1, 1])), "RAS instead of .* LAS"),
+    ],
+)
+def test_labels_must_lie_on_their_image(other, rule, tmp_path):
+    grid = Grid.from_spacing((4, 5, 6), (1, 1, 1))
+    write_volume(tmp_path / "a.nii", grid, reader(np.zeros((4, 5, 6))), dtype=np.uint8)
+    with pytest.raises(InputError, match=f"a.nii: .*{rule}"):
+        open_labels(tmp_path / "a.nii", like=other)
+
+
+# Grid
+
+
+def test_grids_are_equal_within_a_hundredth_of_a_micron():
+    grid = Grid.from_spacing((4, 5, 6), (1, 1, 1))
+    near, far = (Grid.from_spacing((4, 5, 6), (1, 1, 1), (0, d, 0)) for d in (0.9e-5, 1.1e-5))
+    assert grid == near
+    assert hash(grid) == hash(near)
+    assert grid != far
+    assert grid != Grid.from_spacing((4, 5, 7), (1, 1, 1))
+    with pytest.raises(ValueError, match="read-only"):
+        grid.affine[0, 0] = 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "affine", "rule"),
+    [
+        ((4, 0, 5), np.eye(4), "empty image of shape"),
+        ((4,), np.eye(2), "1D image"),
+        ((4, 5), np.eye(4), "for an image of 2 axes"),
+        ((4, 5, 6), np.diag([1, np.nan, 1, 1]), "not finite"),
+        ((4, 5, 6), np.diag([1, 0, 1, 1]), "zero along an axis"),
+        ((4, 5, 6), np.array([[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), "singular"),
+        ((4, 5, 6), np.diag([1, 1, 1, 2]), "last row"),
+    ],
+)
+def test_bad_grids_are_refused(shape, affine, rule):
+    with pytest.raises(InputError, match=rule):
+        Grid(shape, affine)
+
+
+# Flat memory, whole files or none
+
+
+@pytest.mark.parametrize("suffix", STREAMED)
+def test_memory_does_not_grow_with_the_image(suffix, tmp_path, monkeypatch):
+    """A 16 MiB image is written, checked and read by tiles in well below 4 MiB."""
+    slab = 1 << 19
+    monkeypatch.setattr(store, "SLAB_BYTES", slab)
+    monkeypatch.setitem(omezarr.CHUNK, 3, (8, 32, 32))
+    shape = (128, 128, 256)
+    grid = Grid.from_spacing(shape, (1, 1, 1))
+    asked = []
+
+    def read(box):
+        asked.append(box)
+        assert box.voxels * 4 <= slab
+        return np.full(box.size, box.start[-1], np.float32)
+
+    def work(stop):
+        small = Grid.from_spacing((*shape[:2], stop), (1, 1, 1))
+        write_volume(path, small, read)
+        with open_volume(path) as volume:
+            assert volume.read(Box((5, 6, 7), (20, 20, 20))).shape == (20, 20, 20)
+
+    path = tmp_path / f"a{suffix}"
+    work(32)  # imports and caches
+    asked.clear()
+    tracemalloc.start()
+    work(grid.shape[2])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(box.voxels for box in asked) == 128 * 128 * 256
+    assert len(set(asked)) == len(asked)
+    assert [box.start[2] for box in asked] == sorted(box.start[2] for box in asked)
+    assert peak < 4 << 20
+
+
+def test_slabs_line_up_with_chunks(monkeypatch):
+    monkeypatch.setattr(store, "SLAB_BYTES", 64 << 20)
+    thickness = {n: next(store.slabs((n, n, 4096))).size[2] for n in (128, 512, 1024, 8192)}
+    assert thickness == {128: 1024, 512: 64, 1024: 16, 8192: 1}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("existing", [False, True])
+def test_an_interrupted_write_leaves_the_old_file_or_none(suffix, existing, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "SLAB_BYTES", 100)
+    array, path = noise((4, 5, 6)), tmp_path / f"a{suffix}"
+    grid = simple_grid(array.shape)
+    if existing:
+        write_volume(path, grid, reader(array))
+    before = store_bytes(path) if existing else None
+
+    class Killed(BaseException):
+        pass
+
+    def read(box):
+        if box.stop[2] == 6:
+            raise Killed
+        return array[box.slices]
+
+    with pytest.raises(Killed):
+        write_volume(path, grid, read)
+    left = sorted(p.name for p in tmp_path.iterdir() if p.name != "scratch")
+    assert left == ([path.name] if existing else [])
+    assert not existing or store_bytes(path) == before
+
+
+@pytest.mark.parametrize("suffix", STREAMED)
+def test_a_full_disk_is_one_clear_error(suffix, tmp_path, monkeypatch):
+    array, path = noise((4, 5, 6)), tmp_path / f"a{suffix}"
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    target = (omezarr, "slabs") if suffix == ".zarr" else (nifti, "slabs")
+    monkeypatch.setattr(*target, full)
+    with pytest.raises(InputError, match=r"a\..*: no space left on the disk .* 0\.0 MiB"):
+        write_volume(path, simple_grid(array.shape), reader(array))
+    assert [p.name for p in tmp_path.iterdir()] == ["scratch"]
+
+
+def test_a_full_scratch_is_one_clear_error(tmp_path, scratch, monkeypatch):
+    array, path = noise((4, 5, 6)), tmp_path / "a.nii.gz"
+    write_volume(path, simple_grid(array.shape), reader(array))
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "ravel", full)
+    with pytest.raises(
+        InputError, match=r"a.nii.gz: no space left in the scratch folder .*SCRATCH"
+    ):
+        open_volume(path)
+
+
+def test_scratch_is_removed_on_close_and_when_forgotten(tmp_path, scratch):
+    array, path = noise((4, 5, 6)), tmp_path / "a.nii.gz"
+    write_volume(path, simple_grid(array.shape), reader(array))
+    with open_volume(path) as volume:
+        assert len(list(scratch.iterdir())) == 1
+    with pytest.raises(ValueError, match="is closed"):
+        volume.whole()
+    volume = open_volume(path)
+    del volume
+    assert list(scratch.iterdir()) == []
+    with open_volume(path, scratch=tmp_path / "own", check=False) as volume:
+        assert not (tmp_path / "own").exists()
+        assert_array_equal(volume.whole(), array)
+        assert len(list((tmp_path / "own").iterdir())) == 1
+    assert list((tmp_path / "own").iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [*STREAMED, ".mha", ".nrrd"])
+def test_the_same_image_gives_the_same_bytes(suffix, tmp_path):
+    array, grid = noise((4, 5, 6)), simple_grid((4, 5, 6))
+    write_volume(tmp_path / f"a{suffix}", grid, reader(array))
+    write_volume(tmp_path / f"b{suffix}", grid, reader(array))
+    a, b = (store_bytes(tmp_path / f"{name}{suffix}") for name in "ab")
+    assert [data for _, data in a] == [data for _, data in b]
+
+
+def test_a_folder_that_is_no_zarr_is_never_replaced(tmp_path):
+    folder = tmp_path / "a.zarr"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("irreplaceable")
+    with pytest.raises(InputError, match="exists and is not a Zarr folder"):
+        write_volume(folder, simple_grid((4, 5, 6)), reader(noise((4, 5, 6))))
+    assert (folder / "thesis.txt").read_text() == "irreplaceable"
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype", "rule"),
+    [
+        ("a.jpg", (4, 5), np.uint8, r"cannot write \.jpg"),
+        ("a.mgz", (4, 5, 6), np.uint8, r"cannot write \.mgz"),
+        ("a", (4, 5, 6), np.uint8, "files without suffix"),
+        ("a.png", (4, 5, 6), np.uint8, "a picture has 2 axes"),
+        ("a.png", (4, 5), np.float32, "holds uint8, uint16, not float32"),
+        ("a.nii", (4, 5, 6), np.complex64, "voxels of type complex64"),
+        ("a.nii", (4, 5, 6), bool, "voxels of type bool"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(name, shape, dtype, rule, tmp_path):
+    with pytest.raises(InputError, match=f"{name}: .*{rule}"):
+        write_volume(tmp_path / name, simple_grid(shape), reader(noise(shape)), dtype=dtype)
+    assert [p.name for p in tmp_path.iterdir()] == ["scratch"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_is_not_written(bad, tmp_path):
+    array = noise((4, 5, 6))
+    array[1, 2, 3] = bad
+    with pytest.raises(InputError, match=r"a\.nii: NaN or infinite"):
+        write_volume(tmp_path / "a.nii", simple_grid(array.shape), reader(array))
+
+
+# Pictures
+
+
+def test_chest_x_rays(shared_data):
+    from PIL import Image
+
+    files = sorted((shared_data / "xray").glob("*.png"))
+    assert len(files) == 14
+    for file in files:
+        with open_volume(file) as volume:
+            assert volume.grid.shape == (1024, 1024)
+            assert volume.extremes is not None
+            assert 0 <= volume.extremes[0] < volume.extremes[1] <= 255
+            with Image.open(file) as image:
+                assert_array_equal(volume.whole(), np.asarray(image))
+
+
+def pictures():
+    gray = noise((6, 5), np.uint8)
+    opaque = np.full_like(gray, 255)
+    coloured = np.stack([gray, gray, gray // 2], axis=-1)
+    clear = opaque.copy()
+    clear[2, 3] = 254
+    yield "gray", gray, None
+    yield "rgb", np.stack([gray] * 3, -1), None
+    yield "rgba", np.stack([gray] * 3 + [opaque], -1), None
+    yield "coloured", coloured, "colour channels differ"
+    yield "transparent", np.stack([gray] * 3 + [clear], -1), "transparent"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize(("name", "array", "rule"), list(pictures()), ids=lambda v: str(v)[:11])
+def test_only_gray_pictures_load(suffix, name, array, rule, tmp_path):
+    path = tmp_path / f"{name}{suffix}"
+    if suffix == ".png":
+        from PIL import Image
+
+        Image.fromarray(array).save(path)
+    else:
+        import tifffile
+
+        tifffile.imwrite(path, array, photometric="rgb" if array.ndim == 3 else "minisblack")
+    if rule:
+        with pytest.raises(InputError, match=f"{name}{suffix}: .*{rule}"):
+            open_volume(path)
+    else:
+        with open_volume(path) as volume:
+            assert_array_equal(volume.whole(), noise((6, 5), np.uint8))
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "LA"])
+def test_other_gray_png_modes(mode, tmp_path):
+    from PIL import Image
+
+    array = noise((6, 5), np.uint8) // 128 * 255
+    Image.fromarray(array).convert(mode).save(tmp_path / "a.png")
+    with open_volume(tmp_path / "a.png") as volume:
+        assert_array_equal(volume.whole() > 0, array > 0)
+
+
+def test_tiff_with_white_as_zero_is_inverted(tmp_path):
+    import tifffile
+
+    array = noise((6, 5), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="miniswhite")
+    with open_volume(tmp_path / "a.tif") as volume:
+        assert_array_equal(volume.whole(), 65535.0 - array)
+    tifffile.imwrite(tmp_path / "b.tif", noise((3, 6, 5)), photometric="minisblack")
+    with pytest.raises(InputError, match="3 pages"):
+        open_volume(tmp_path / "b.tif")
+
+
+def test_comments_of_others_are_ignored(tmp_path):
+    import tifffile
+
+    for comment in ("a scan", json.dumps([1, 2]), json.dumps({"shape": [6, 5]})):
+        tifffile.imwrite(tmp_path / "a.tif", noise((6, 5)), description=comment, metadata=None)
+        with open_volume(tmp_path / "a.tif") as volume:
+            assert_array_equal(volume.grid.affine, np.eye(3))
+
+
+def test_suffixes_are_read_in_any_case(tmp_path: Path):
+    write_volume(tmp_path / "A.NII.GZ", simple_grid((4, 5, 6)), reader(noise((4, 5, 6))))
+    with open_volume(tmp_path / "A.NII.GZ") as volume:
+        assert_array_equal(volume.whole(), noise((4, 5, 6)))
+    assert picture.SUFFIXES == (".png", ".tif", ".tiff")
