@@ -1,0 +1,1 @@
+"""Networks: pure modules; the number of dimensions is an argument."""

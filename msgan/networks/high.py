@@ -1,0 +1,140 @@
+"""Generators of scales s1..sn: a detail patch from its sketch and its context.
+
+Every family states the geometry of one call, in voxels:
+
+* ``halo``: sketch needed around the output patch, on the grid of s_i;
+* ``context_halo``: context needed around the output patch, on the grid of s_(i-1);
+* ``rim``: what is thrown away on every side of the output, because padding has touched it;
+* ``tile_exact``: whether any tiling gives the result of the whole image;
+* ``patch``: the only output side the family runs at, or None where it is free.
+
+An output patch starts and ends at even voxels of s_i, so that its context is a box of voxels.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from msgan.networks import layers
+from msgan.pyramid import upsample
+
+
+class HighGenerator(Protocol):
+    """What the cascade asks of a generator of scale s_i."""
+
+    halo: int
+    context_halo: int
+    rim: int
+    tile_exact: bool
+    patch: int | None
+
+    def __call__(self, sketch: Tensor, context: Tensor) -> Tensor: ...
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions and a shortcut; with ``padding`` 0 it eats two voxels on every side."""
+
+    def __init__(self, dims: int, features: int, padding: int, norm: type[nn.Module] | None) -> None:
+        super().__init__()
+        self.rim = 2 * (1 - padding)
+
+        def normalise() -> nn.Module:
+            return layers.instance_norm(dims, features) if norm is None else norm(features)
+
+        self.body = nn.Sequential(
+            layers.conv(dims, features, features, 3, padding=padding),
+            normalise(),
+            nn.ReLU(),
+            layers.conv(dims, features, features, 3, padding=padding),
+            normalise(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return layers.crop(x, self.rim) + self.body(x)
+
+
+class PaperGenerator(nn.Module):
+    """The published HR generator: ResNet blocks between two strided and transposed levels.
+
+    Extended paper, section 2.2 and fig. 3; sizes as in the first author's public code. Sketch
+    and wide context are 32^d each and enter as two channels, although the context covers twice
+    the width: they do not lie on each other in space. Instance normalisation makes a voxel
+    depend on the whole patch, so patches disagree where they meet; 20 of 32 voxels are kept.
+    """
+
+    halo = 0
+    context_halo = 8
+    rim = 6
+    tile_exact = False
+    patch: int | None = 32
+
+    def __init__(self, dims: int, sketch_channels: int, width: int, blocks: int) -> None:
+        super().__init__()
+
+        def level(module: nn.Module, features: int) -> list[nn.Module]:
+            return [module, layers.instance_norm(dims, features), nn.ReLU()]
+
+        self.body = nn.Sequential(
+            *level(layers.conv(dims, sketch_channels + 1, width, 3, padding=1), width),
+            *level(layers.conv(dims, width, 2 * width, 4, stride=2, padding=1), 2 * width),
+            *level(layers.conv(dims, 2 * width, 4 * width, 4, stride=2, padding=1), 4 * width),
+            *[ResidualBlock(dims, 4 * width, 1, None) for _ in range(blocks)],
+            *level(layers.transposed(dims, 4 * width, 2 * width, 4, stride=2), 2 * width),
+            *level(layers.transposed(dims, 2 * width, width, 4, stride=2), width),
+            layers.conv(dims, width, 1, 7, padding=3),
+            nn.Tanh(),
+        )
+
+    def forward(self, sketch: Tensor, context: Tensor) -> Tensor:
+        """Sketch (B, C, 32, ...) and context (B, 1, 32, ...) -> detail (B, 1, 32, ...)."""
+        return self.body(torch.cat((sketch, context), dim=1))
+
+
+class SeamlessGenerator(nn.Module):
+    """Residual blocks without padding and without statistics over space: tiles join exactly.
+
+    Differs: the papers' ResNet pads, normalises over the patch and lays sketch and wide context
+    on each other although they differ in width. Here both meet where they belong in space: the
+    sketch's 2^d voxels per context voxel become channels, residual blocks run on the coarse
+    grid (2^d times cheaper, twice the view), their features return to the fine grid and two
+    convolutions with the sketch finish the detail. The network adds to the linearly upsampled
+    context, so it starts as interpolation and learns only what is missing.
+    """
+
+    rim = 0
+    tile_exact = True
+    patch: int | None = None
+
+    def __init__(self, dims: int, sketch_channels: int, width: int, blocks: int) -> None:
+        super().__init__()
+        fine = max(8, width // 4)
+        corners = 2**dims
+        self.context_halo = 2 * blocks + 2
+        self.halo = 2 * self.context_halo
+        self.first = layers.conv(dims, 1 + sketch_channels * corners, width, 3)
+        self.blocks = nn.Sequential(
+            *[ResidualBlock(dims, width, 0, layers.ChannelNorm) for _ in range(blocks)]
+        )
+        self.expand = layers.conv(dims, width, fine * corners, 1)
+        self.join = layers.conv(dims, fine + sketch_channels + 1, fine, 3)
+        self.last = layers.conv(dims, fine, 1, 3)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, sketch: Tensor, context: Tensor) -> Tensor:
+        """Detail of side T from its sketch (T + 2 halo) and context (T/2 + 2 context_halo)."""
+        base = upsample(layers.crop(context, self.context_halo - 2), context.ndim - 2)
+        x = self.first(torch.cat((context, layers.space_to_depth(sketch)), dim=1))
+        x = layers.depth_to_space(self.expand(self.blocks(x)))
+        near = layers.crop(sketch, self.halo - 2)
+        x = torch.relu(self.join(torch.cat((x, near, base), dim=1)))
+        return layers.crop(base, 2) + self.last(x)
+
+
+FAMILIES: dict[str, type[PaperGenerator] | type[SeamlessGenerator]] = {
+    "paper": PaperGenerator,
+    "seamless": SeamlessGenerator,
+}

@@ -1,0 +1,92 @@
+"""Layers for 2 or 3 dimensions; with ``pyramid`` the only place that knows how many axes there are."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_INSTANCE_NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+_DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}
+
+
+def conv(
+    dims: int, inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: int = 0
+) -> nn.Module:
+    """Convolution over ``dims`` axes; unpadded unless told otherwise."""
+    return _CONV[dims](inputs, outputs, kernel, stride=stride, padding=padding)
+
+
+def transposed(dims: int, inputs: int, outputs: int, kernel: int, *, stride: int) -> nn.Module:
+    """Transposed convolution that multiplies every side by ``stride`` exactly."""
+    padding = (kernel - stride) // 2
+    return _TRANSPOSED[dims](inputs, outputs, kernel, stride=stride, padding=padding)
+
+
+def instance_norm(dims: int, features: int) -> nn.Module:
+    """Instance normalisation without learnt parameters, as in the papers."""
+    return _INSTANCE_NORM[dims](features)
+
+
+def dropout(dims: int, share: float) -> nn.Module:
+    """Dropout of whole features; stands in for the noise z."""
+    return _DROPOUT[dims](share)
+
+
+def spectral(module: nn.Module) -> nn.Module:
+    """Spectral normalisation of one layer's weight."""
+    return nn.utils.parametrizations.spectral_norm(module)
+
+
+class ChannelNorm(nn.Module):
+    """Divide every voxel's features by their root mean square.
+
+    Uses no statistics over space: the output of a voxel depends on that voxel alone, which is
+    what instance or batch normalisation break and exact tiling needs.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-6)
+        return x * scale * self.gain.view(1, -1, *[1] * (x.ndim - 2))
+
+
+def crop(x: Tensor, rim: int) -> Tensor:
+    """Remove ``rim`` voxels on both sides of every spatial axis."""
+    if rim == 0:
+        return x
+    return x[(..., *[slice(rim, -rim)] * (x.ndim - 2))]
+
+
+def space_to_depth(x: Tensor) -> Tensor:
+    """Move every 2^d block of voxels into channels: (B, C, 2n, ...) -> (B, C 2^d, n, ...)."""
+    corners = product((0, 1), repeat=x.ndim - 2)
+    return torch.cat([x[(..., *[slice(k, None, 2) for k in c])] for c in corners], dim=1)
+
+
+def depth_to_space(x: Tensor) -> Tensor:
+    """Undo :func:`space_to_depth`: (B, C 2^d, n, ...) -> (B, C, 2n, ...)."""
+    dims = x.ndim - 2
+    features = x.shape[1] // 2**dims
+    blocks = x.unflatten(1, (*[2] * dims, features))
+    # (B, 2.., C, n..) -> (B, C, n1, 2, n2, 2, ...)
+    order = [0, dims + 1]
+    for axis in range(dims):
+        order += [dims + 2 + axis, 1 + axis]
+    blocks = blocks.permute(order)
+    return blocks.reshape(x.shape[0], features, *[2 * n for n in x.shape[2:]])
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Repeat the border at the far end of every axis up to the next multiple."""
+    amounts = [(-n) % multiple for n in x.shape[2:]]
+    if not any(amounts):
+        return x
+    return F.pad(x, [k for a in reversed(amounts) for k in (0, a)], mode="replicate")

@@ -1,0 +1,70 @@
+"""Generator of scale s0: the whole image from its sketch at twice the resolution."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from msgan.networks import layers
+
+
+class LowGenerator(nn.Module):
+    """U-Net with one upsampling fewer than downsamplings (extended paper, section 2.2, fig. 3).
+
+    Strided convolutions of side 4 double the features up to eight times the width, each with
+    instance normalisation and leaky ReLU; transposed convolutions go back and stop at half
+    the input's resolution, which is s0.
+
+    Args:
+        dims: 2 or 3.
+        sketch_channels: channels of the sketch.
+        width: features of the first level (published: 64).
+        levels: downsamplings (published: 4).
+        dropout: share of features dropped on the way up; with the noise on the sketch it
+            stands in for z.
+    """
+
+    def __init__(
+        self, dims: int, sketch_channels: int, width: int, levels: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.multiple = 2**levels
+        features = [min(width * 2**k, width * 8) for k in range(levels)]
+        self.down = nn.ModuleList()
+        inputs = sketch_channels
+        for k, outputs in enumerate(features):
+            block = [layers.conv(dims, inputs, outputs, 4, stride=2, padding=1)]
+            if k:
+                block.append(layers.instance_norm(dims, outputs))
+            self.down.append(nn.Sequential(*block, nn.LeakyReLU(0.2)))
+            inputs = outputs
+        self.up = nn.ModuleList()
+        for outputs in reversed(features[:-1]):
+            self.up.append(
+                nn.Sequential(
+                    layers.transposed(dims, inputs, outputs, 4, stride=2),
+                    layers.instance_norm(dims, outputs),
+                    layers.dropout(dims, dropout),
+                    nn.ReLU(),
+                )
+            )
+            inputs = 2 * outputs
+        self.out = nn.Sequential(
+            layers.conv(dims, inputs, width, 3, padding=1),
+            nn.ReLU(),
+            layers.conv(dims, width, 1, 3, padding=1),
+            nn.Tanh(),
+        )
+
+    def forward(self, sketch: Tensor) -> Tensor:
+        """Sketch (B, C, 2a, 2b[, 2c]) in [0, 1] -> image (B, 1, a, b[, c]) in [-1, 1]."""
+        size = [n // 2 for n in sketch.shape[2:]]
+        x = layers.pad_to_multiple(sketch, self.multiple)
+        skips = []
+        for block in self.down:
+            x = block(x)
+            skips.append(x)
+        skips.pop()
+        for block in self.up:
+            x = torch.cat((block(x), skips.pop()), dim=1)
+        return self.out(x)[(..., *[slice(n) for n in size])]
