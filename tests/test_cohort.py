@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from msgan.config import Preparation
-from msgan.data.cohort import Cohort, Prepared, Subject, fold_of, prepare
+from msgan.data.cohort import Cohort, Prepared, Subject, fold_of, prepare, settled
 from msgan.data.entry import Entry
 from msgan.data.manifest import Manifest, read_manifest
 from msgan.types import Box, InputError
@@ -231,6 +231,20 @@ def test_mask_makes_the_rest_background(tmp_path):
         whole = masked.read(Box.whole(masked.grid.shape))
         assert masked.grid.box.size == (20, 20, 20)  # the ball and three voxels around
         np.testing.assert_array_equal(whole == -1, image[::-1] == 0)
+
+
+def test_a_cohort_settles_on_the_scales_its_largest_image_needs(tmp_path, dims):
+    members = []
+    for name, side in (("small", 14), ("large", 30)):
+        members.append(Subject(name, {"t1": save(tmp_path / f"{name}.nii", brain(dims, side))}))
+    prep = settled(members, "t1", Preparation(longest=8))
+    assert prep == Preparation(longest=8, scales=2)
+    assert settled(members, "t1", Preparation(scales=5)).scales == 5
+    for member, base in zip(members, (4, 7), strict=True):
+        with prepare(member, "t1", prep) as ready:
+            assert ready.grid.shape_at(0) == (base,) * dims
+    with pytest.raises(InputError, match="no subject"):
+        settled([], "t1", Preparation())
 
 
 def test_another_image_can_share_the_grid(tmp_path):

@@ -215,6 +215,59 @@ def test_shipped_manifests_are_valid_and_canonical(path, tmp_path):
     assert path.read_text().splitlines()[0] == ",".join(COLUMNS)
 
 
+LAYOUTS = {
+    "brats2015": (
+        [
+            "HGG/brats_2013_pat0001_1/VSD.Brain.XX.O.MR_T1.54513/VSD.Brain.XX.O.MR_T1.54513.mha",
+            "HGG/brats_2013_pat0001_1/VSD.Brain.XX.O.MR_T1c.54514/VSD.Brain.XX.O.MR_T1c.54514.mha",
+            "HGG/brats_2013_pat0001_1/VSD.Brain.XX.O.MR_T1.54513/VSD.Brain.XX.O.MR_T1.54513.txt",
+            "LGG/brats_tcia_pat101_0001/VSD.Brain_3more.XX.O.OT.1/VSD.Brain_3more.XX.O.OT.1.mha",
+        ],
+        {
+            ("brats_2013_pat0001_1", "t1"),
+            ("brats_2013_pat0001_1", "t1c"),
+            ("brats_tcia_pat101_0001", ""),
+        },
+    ),
+    "brats2021": (
+        [
+            "BraTS2021_00000/BraTS2021_00000_t1ce.nii.gz",
+            "BraTS2021_00002/BraTS2021_00002_t1.nii.gz",
+        ],
+        {("BraTS2021_00000", "t1c"), ("BraTS2021_00002", "t1")},
+    ),
+    "ixi": (
+        ["IXI-T1/IXI002-Guys-0828-T1.nii.gz", "IXI-PD/IXI012-HH-1211-PD.nii.gz"],
+        {("IXI002-Guys-0828", "t1"), ("IXI012-HH-1211", "pd")},
+    ),
+    "lpba40": (
+        ["delineation_space/S07/S07.delineation.skullstripped.nii.gz"],
+        {("S07", "t1")},
+    ),
+    "copd_kernels": (["p1/B80f/1.dcm", "p1/B20f/1.dcm"], {("p1", "b80f"), ("p1", "b20f")}),
+    "openi_xray": (["frontal/CXR1_1_IM-0001-3001.png"], {("CXR1_1_IM-0001-3001", "xray")}),
+    "open_ms_data": (
+        [
+            "cross_sectional/MNI/patient19/"
+            "T1_N4_noneck_reduced_winsor_regtoFLAIR_brain_N4_regtoMNI.nii.gz",
+            "cross_sectional/MNI/patient19/"
+            "T1POST_N4_noneck_reduced_winsor_regtoFLAIR_brain_N4_regtoMNI.nii.gz",
+            "cross_sectional/MNI/patient19/"
+            "GOLD_STANDARD_N4_noneck_reduced_winsor_regtoFLAIR_regtoMNI.nii.gz",
+        ],
+        {("patient19", "t1"), ("patient19", "")},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_shipped_patterns_find_their_data_set(name, tmp_path):
+    files, wanted = LAYOUTS[name]
+    touch(tmp_path, *files)
+    rows = read_manifest(REPOSITORY / "data_manifests" / f"{name}.csv", tmp_path).rows
+    assert {(row.subject, row.modality) for row in rows} == wanted
+
+
 @pytest.mark.parametrize("name", ["brain_ms", "brain_ms_raw", "lidc", "nih_xray"])
 def test_shipped_manifests_fit_the_real_files(name, shared_data):
     read = read_manifest(REPOSITORY / "data_manifests" / f"{name}.csv")

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from msgan.data.manifest import Manifest, read_manifest
-from msgan.data.prepared import Prepared, prepare
+from msgan.data.prepared import Prepared, prepare, settled
 from msgan.data.subject import Subject
 from msgan.types import InputError
 
-__all__ = ["Cohort", "Prepared", "Subject", "fold_of", "prepare"]
+__all__ = ["Cohort", "Prepared", "Subject", "fold_of", "prepare", "settled"]
 
 
 def fold_of(name: str, folds: int) -> int:

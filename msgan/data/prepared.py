@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -151,6 +152,23 @@ def prepare(
         for volume in opened:
             volume.close()
         raise
+
+
+def settled(subjects: Iterable[Subject], modality: str | None, prep: Preparation) -> Preparation:
+    """The preparation with the number of scales that every subject can share.
+
+    A cascade has one number of scales, but left open it follows from each image's size. The
+    largest any image needs makes the longest side of s0 at most ``prep.longest`` for all.
+    """
+    if prep.scales is not None:
+        return prep
+    scales = 0
+    for subject in subjects:
+        with prepare(subject, modality, prep) as ready:
+            scales = max(scales, ready.grid.scales)
+    if scales == 0:
+        raise InputError("no subject to find the number of scales of")
+    return prep.model_copy(update={"scales": scales})
 
 
 def _masked(read: Reader, mask: Reader | None, outside: float) -> Reader:
