@@ -112,7 +112,7 @@ class Warp:
     @classmethod
     def random(cls, rng: np.random.Generator) -> Warp:
         """Size, aspect, pose and ventricles of a person (ICBM152 is larger than most people)."""
-        scale = rng.uniform(0.91, 0.985) * (1 + rng.uniform(-0.025, 0.025, 3))
+        scale = rng.uniform(0.90, 0.97) * (1 + rng.uniform(-0.025, 0.025, 3))
         turn = rng.uniform(-0.05, 0.05, 3)
         (sx, cx), (sy, cy), (sz, cz) = ((np.sin(a), np.cos(a)) for a in turn)
         rotation = (
@@ -199,7 +199,7 @@ def fractions(
     band = 1 / (1 + np.exp((edge - np.float32(rng.uniform(11, 17))) / 2))
     band *= 1 / (1 + np.exp(-(points[2] + 12) / 4))
     csf = read(maps.csf)
-    csf += 6.5 * band * np.exp(-((sheet_mm / 1.2) ** 2))
+    csf += 5.5 * band * np.exp(-((sheet_mm / 1.2) ** 2))
     csf += 1.0 * noise(9.0)
     csf += 1.1 * noise(4.5) + np.float32(atrophy)
     np.exp(np.clip(csf, -20, 20, out=csf), out=csf)

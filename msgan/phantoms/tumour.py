@@ -50,11 +50,13 @@ class Tumour:
         """A glioma of 2 to 4 cm."""
         seats = _seats()
         centre = seats[rng.integers(len(seats))]
-        radii = rng.uniform(10, 18) * rng.uniform(0.8, 1.2, 3)
+        radii = rng.uniform(11, 18) * rng.uniform(0.8, 1.2, 3)
+        # Thin enough for a core inside, thick enough to show in voxels of 4 mm.
+        rim = rng.uniform(0.28, 0.42) * np.prod(radii) ** (1 / 3)
         return cls(
             tuple(map(float, centre)),
             tuple(map(float, radii)),
-            float(rng.uniform(4.0, 6.0)),
+            float(rim),
             float(rng.uniform(9, 20)),
             float(rng.uniform(0.15, 0.45)),
         )
@@ -83,9 +85,10 @@ class Tumour:
             for p, c, r in zip(points, self.centre_mm, self.radii_mm, strict=True)
         )
         mean = float(np.prod(self.radii_mm)) ** (1 / 3)
-        # Distance outside the surface in mm, roughened.
+        radius = np.sqrt(square)
+        # Distance outside the surface in mm, roughened away from the centre, which stays core.
         rough = 0.2 * mean * noise(13.0) + 0.06 * mean * noise(5.0)
-        outside = mean * (np.sqrt(square) - 1) + rough
+        outside = mean * (radius - 1) + rough * np.minimum(radius, 1)
         # The falx lets no fluid through; what gets across must go round it.
         side = np.float32(np.sign(self.centre_mm[0]))
         outside += 2 * np.maximum(-side * points[0], 0)
