@@ -147,6 +147,7 @@ def enlarge(read: Reader, shape: Sequence[int]) -> Reader:
         read: The coarse image.
         shape: Of the coarse image; outside it is background.
     """
+
     def fine(box: Box) -> Array:
         coarse = box.coarse(2)
         part = read_padded(read, shape, coarse.grown(1), BACKGROUND)

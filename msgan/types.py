@@ -44,14 +44,17 @@ class Box:
 
     @property
     def dims(self) -> int:
+        """Number of axes."""
         return len(self.start)
 
     @property
     def stop(self) -> tuple[int, ...]:
+        """One past the last voxel along each axis."""
         return tuple(a + n for a, n in zip(self.start, self.size, strict=True))
 
     @property
     def voxels(self) -> int:
+        """How many voxels it holds."""
         return prod(self.size)
 
     @property
@@ -80,6 +83,7 @@ class Box:
         return Box(start, tuple(b - a for a, b in zip(start, stop, strict=True)))
 
     def shifted(self, offset: Sequence[int]) -> Box:
+        """The box moved by ``offset``."""
         return Box(tuple(a + o for a, o in zip(self.start, offset, strict=True)), self.size)
 
     def inside(self, outer: Box) -> Box:

@@ -23,8 +23,8 @@ class PatchDiscriminator(nn.Module):
             the patch have no say and is what the ``seamless`` family uses.
     """
 
-    smallest = 22
-    """Smallest side of the input that gives one judgement."""
+    smallest = 25
+    """Smallest side that gives one judgement; smaller images are extended by their border."""
 
     def __init__(self, dims: int, inputs: int, width: int, instance_norm: bool) -> None:
         super().__init__()
@@ -38,4 +38,4 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, condition: Tensor, image: Tensor) -> Tensor:
         """(B, C, n, ...) and (B, 1, n, ...) -> logits (B, 1, m, ...)."""
-        return self.body(torch.cat((condition, image), dim=1))
+        return self.body(layers.pad_to(torch.cat((condition, image), dim=1), self.smallest))

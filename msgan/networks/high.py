@@ -13,6 +13,8 @@ An output patch starts and ends at even voxels of s_i, so that its context is a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -31,28 +33,29 @@ class HighGenerator(Protocol):
     tile_exact: bool
     patch: int | None
 
-    def __call__(self, sketch: Tensor, context: Tensor) -> Tensor: ...
+    def __call__(self, sketch: Tensor, context: Tensor) -> Tensor:
+        """Sketch and context of one patch -> the patch, its rim included."""
+        ...
 
 
 class ResidualBlock(nn.Module):
     """Two convolutions and a shortcut; with ``padding`` 0 it eats two voxels on every side."""
 
-    def __init__(self, dims: int, features: int, padding: int, norm: type[nn.Module] | None) -> None:
+    def __init__(
+        self, dims: int, features: int, padding: int, norm: Callable[[int], nn.Module]
+    ) -> None:
         super().__init__()
         self.rim = 2 * (1 - padding)
-
-        def normalise() -> nn.Module:
-            return layers.instance_norm(dims, features) if norm is None else norm(features)
-
         self.body = nn.Sequential(
             layers.conv(dims, features, features, 3, padding=padding),
-            normalise(),
+            norm(features),
             nn.ReLU(),
             layers.conv(dims, features, features, 3, padding=padding),
-            normalise(),
+            norm(features),
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, features, n, ...) -> (B, features, n - 4, ...), or n where padded."""
         return layers.crop(x, self.rim) + self.body(x)
 
 
@@ -74,14 +77,16 @@ class PaperGenerator(nn.Module):
     def __init__(self, dims: int, sketch_channels: int, width: int, blocks: int) -> None:
         super().__init__()
 
+        norm = partial(layers.instance_norm, dims)
+
         def level(module: nn.Module, features: int) -> list[nn.Module]:
-            return [module, layers.instance_norm(dims, features), nn.ReLU()]
+            return [module, norm(features), nn.ReLU()]
 
         self.body = nn.Sequential(
             *level(layers.conv(dims, sketch_channels + 1, width, 3, padding=1), width),
             *level(layers.conv(dims, width, 2 * width, 4, stride=2, padding=1), 2 * width),
             *level(layers.conv(dims, 2 * width, 4 * width, 4, stride=2, padding=1), 4 * width),
-            *[ResidualBlock(dims, 4 * width, 1, None) for _ in range(blocks)],
+            *[ResidualBlock(dims, 4 * width, 1, norm) for _ in range(blocks)],
             *level(layers.transposed(dims, 4 * width, 2 * width, 4, stride=2), 2 * width),
             *level(layers.transposed(dims, 2 * width, width, 4, stride=2), width),
             layers.conv(dims, width, 1, 7, padding=3),

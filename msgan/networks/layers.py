@@ -1,4 +1,4 @@
-"""Layers for 2 or 3 dimensions; with ``pyramid`` the only place that knows how many axes there are."""
+"""Layers for 2 or 3 dimensions; only here and in ``pyramid`` is the number of axes known."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ class ChannelNorm(nn.Module):
         self.gain = nn.Parameter(torch.ones(features))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, features, ...) -> the same shape."""
         scale = torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-6)
         return x * scale * self.gain.view(1, -1, *[1] * (x.ndim - 2))
 
@@ -84,9 +85,12 @@ def depth_to_space(x: Tensor) -> Tensor:
     return blocks.reshape(x.shape[0], features, *[2 * n for n in x.shape[2:]])
 
 
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Repeat the border at the far end of every axis up to the next multiple."""
-    amounts = [(-n) % multiple for n in x.shape[2:]]
+def pad_to(x: Tensor, smallest: int, multiple: int = 1) -> Tensor:
+    """Repeat the border at the far end of every axis.
+
+    Sides become at least ``smallest`` and a multiple of ``multiple``.
+    """
+    amounts = [-(-max(n, smallest) // multiple) * multiple - n for n in x.shape[2:]]
     if not any(amounts):
         return x
     return F.pad(x, [k for a in reversed(amounts) for k in (0, a)], mode="replicate")

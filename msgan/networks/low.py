@@ -59,7 +59,7 @@ class LowGenerator(nn.Module):
     def forward(self, sketch: Tensor) -> Tensor:
         """Sketch (B, C, 2a, 2b[, 2c]) in [0, 1] -> image (B, 1, a, b[, c]) in [-1, 1]."""
         size = [n // 2 for n in sketch.shape[2:]]
-        x = layers.pad_to_multiple(sketch, self.multiple)
+        x = layers.pad_to(sketch, 2 * self.multiple, self.multiple)
         skips = []
         for block in self.down:
             x = block(x)
