@@ -213,6 +213,26 @@ def test_what_a_run_depends_on_repeats_it(
     assert not again()
 
 
+def test_an_interrupted_run_counts_as_none(
+    book: Path,
+    executed: list,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*arguments) -> None:
+        raise KeyboardInterrupt
+
+    options = ["run", "--folder", str(book), "--out", str(book.parent / "out"), "--only", "01*"]
+    assert main(options) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "execute", interrupted)
+        assert main([*options, "--seed", "1"]) == 130
+    assert capsys.readouterr().err == "interrupted; run again to continue\n"
+    # The interrupted run may have changed results that the earlier stamp vouches for.
+    assert main(options) == 0
+    assert len(executed) == 2
+
+
 def test_outputs_left_in_the_notebook_do_not_repeat_it(book: Path, executed: list) -> None:
     out = book.parent / "out"
     run_notebooks(book, out, "smoke", only="01*", say=str)
