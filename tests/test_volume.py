@@ -95,7 +95,7 @@ def test_round_trip_oblique_anisotropic_odd(suffix, seed, tmp_path):
     assert_round_trip(tmp_path / f"a{suffix}", grid, noise((7, 5, 3), seed=seed))
 
 
-@pytest.mark.parametrize("suffix", [".nii", ".zarr"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_sheared_affine_is_kept(suffix, tmp_path):
     affine = affine_of(np.array([[1, 0.2, 0], [0, 1, 0], [0, 0, 1]]), (1, 1, 2), (0, 0, 0))
     assert_round_trip(tmp_path / f"a{suffix}", Grid((3, 4, 5), affine), noise((3, 4, 5)))
@@ -351,6 +351,26 @@ def test_bad_grids_are_refused(shape, affine, rule):
 # Flat memory, whole files or none
 
 
+@pytest.mark.parametrize("name", ["a.mha", "a.mhd", "a.nrrd", "a.nhdr"])
+@pytest.mark.parametrize("compress", [False, True])
+def test_metaimage_and_nrrd_of_simpleitk(name, compress, tmp_path):
+    import SimpleITK as sitk
+
+    array = noise((4, 5, 6), np.int16)
+    image = sitk.GetImageFromArray(array.T)
+    image.SetSpacing((1, 2, 3))
+    sitk.WriteImage(image, tmp_path / name, compress)
+    with open_volume(tmp_path / name) as volume:
+        assert_array_equal(volume.whole(), array)
+        assert_allclose(volume.grid.affine, np.diag([-1, -2, 3, 1]))
+    for file in tmp_path.iterdir():
+        if file.is_file() and file.name != name:
+            file.unlink()  # the voxels of a detached header
+    if name in ("a.mhd", "a.nhdr"):
+        with pytest.raises(InputError, match="without its data file"):
+            open_volume(tmp_path / name)
+
+
 @pytest.mark.parametrize("suffix", STREAMED)
 def test_memory_does_not_grow_with_the_image(suffix, tmp_path, monkeypatch):
     """A 16 MiB image is written, checked and read by tiles in well below 4 MiB."""
@@ -430,6 +450,44 @@ def test_a_full_disk_is_one_clear_error(suffix, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["scratch"]
 
 
+def test_a_disk_that_fills_up_while_chunks_are_written(tmp_path, monkeypatch):
+    from zarr.storage import LocalStore
+
+    put, chunks = LocalStore.set, []
+
+    async def full(self, key, value):
+        if "0/c/" in key:
+            chunks.append(key)
+            if len(chunks) > 3:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        await put(self, key, value)
+
+    monkeypatch.setattr(LocalStore, "set", full)
+    monkeypatch.setitem(omezarr.CHUNK, 3, (2, 2, 2))
+    array = noise((4, 5, 6))
+    with pytest.raises(InputError, match=r"a\.zarr: no space left on the disk"):
+        write_volume(tmp_path / "a.zarr", simple_grid(array.shape), reader(array))
+    assert len(chunks) == 4  # no other write was under way
+    assert [p.name for p in tmp_path.iterdir()] == ["scratch"]
+
+
+def test_each_chunk_is_written_once(tmp_path, monkeypatch):
+    from zarr.storage import LocalStore
+
+    put, chunks = LocalStore.set, []
+
+    async def noted(self, key, value):
+        if "0/c/" in key:
+            chunks.append(key)
+        await put(self, key, value)
+
+    monkeypatch.setattr(LocalStore, "set", noted)
+    monkeypatch.setattr(store, "SLAB_BYTES", 400)  # four planes of 5 x 5
+    array = noise((5, 5, 11))
+    write_volume(tmp_path / "a.zarr", simple_grid(array.shape), reader(array))
+    assert sorted(chunks) == [f"0/c/{k}/0/0" for k in range(3)]
+
+
 def test_a_full_scratch_is_one_clear_error(tmp_path, scratch, monkeypatch):
     array, path = noise((4, 5, 6)), tmp_path / "a.nii.gz"
     write_volume(path, simple_grid(array.shape), reader(array))
@@ -502,6 +560,12 @@ def test_nan_is_not_written(bad, tmp_path):
     array = noise((4, 5, 6))
     array[1, 2, 3] = bad
     with pytest.raises(InputError, match=r"a\.nii: NaN or infinite"):
+        write_volume(tmp_path / "a.nii", simple_grid(array.shape), reader(array))
+
+
+def test_doubles_beyond_float32_are_not_written(tmp_path):
+    array = np.full((4, 5, 6), 1e300)
+    with pytest.raises(InputError, match="do not fit float32"):
         write_volume(tmp_path / "a.nii", simple_grid(array.shape), reader(array))
 
 

@@ -103,12 +103,16 @@ def _quietly(path: Path, suffix: str, action: Any) -> Any:
     try:
         return action()
     except RuntimeError as error:
-        message = _last_line(error).replace(str(path), path.name)
-        raise InputError(f"not a readable {suffix} file: {message}") from error
+        raise InputError(
+            f"not a readable {suffix} file (damaged, truncated or without its data file): "
+            f"{_last_line(error)}"
+        ) from error
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
 
 def _last_line(error: RuntimeError) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # "Reason:" is whatever the system last complained about, most often something else.
+    lines = [line for line in lines if not line.startswith("Reason:")]
     return lines[-1].split("): ")[-1] if lines else "unknown error"

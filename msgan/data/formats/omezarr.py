@@ -81,6 +81,7 @@ def write(path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> N
     """Stream an image to a new folder ``path``, a slab of whole chunks at a time."""
     import zarr
 
+    axis = 0 if grid.dims == 2 else -1  # the slowest of the array on disk
     axes = ["z", "y", "x"][-grid.dims :]
     affine = grid.affine if grid.dims == 2 else grid.affine[np.ix_([2, 1, 0, 3], [2, 1, 0, 3])]
     spacing = grid.spacing if grid.dims == 2 else grid.spacing[::-1]
@@ -98,14 +99,22 @@ def write(path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> N
     }
     group = zarr.create_group(store=str(path), zarr_format=3, attributes=attributes)
     shape = grid.shape if grid.dims == 2 else grid.shape[::-1]
-    chunks = tuple(min(n, c) for n, c in zip(shape, CHUNK[grid.dims], strict=True))
+    slab = next(slabs(grid.shape, dtype.itemsize, axis)).size
+    # No chunk is thicker than a slab, so that each is written once.
+    limits = (min(CHUNK[grid.dims][0], slab[axis]), *CHUNK[grid.dims][1:])
+    chunks = tuple(min(n, c) for n, c in zip(shape, limits, strict=True))
     array: Any = group.create_array(
         "0", shape=shape, chunks=chunks, dtype=dtype, dimension_names=axes
     )
-    for box in slabs(grid.shape, dtype.itemsize, -1 if grid.dims == 3 else 0):
+    size = chunks if grid.dims == 2 else chunks[::-1]
+    for box in slabs(grid.shape, dtype.itemsize, axis):
         part = read(box)
-        index = box.slices if grid.dims == 2 else box.slices[::-1]
-        array[index] = part if grid.dims == 2 else part.T
+        # One chunk at a time: zarr writes the chunks of a larger piece concurrently, and those
+        # still under way after a failure would come back into the folder being removed.
+        for tile in box.tiles(size):
+            chunk = part[tile.inside(box).slices]
+            index = tile.slices if grid.dims == 2 else tile.slices[::-1]
+            array[index] = chunk if grid.dims == 2 else chunk.T
 
 
 @contextmanager

@@ -7,6 +7,7 @@ carry is that of a screen or a printer, not of a detector.
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -64,16 +65,20 @@ def write(path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> N
     for box in slabs(grid.shape, dtype.itemsize, axis=0):
         array[box.slices] = read(box)
     comment = json.dumps({"affine": grid.affine.tolist(), "unit": unit})
+    stream = io.BytesIO()  # tifffile does not say so when a disk is full
     if png:
         from PIL import Image, PngImagePlugin
 
         info = PngImagePlugin.PngInfo()
         info.add_text(COMMENT, comment)
-        Image.fromarray(array).save(path, format="PNG", pnginfo=info)
+        Image.fromarray(array).save(stream, format="PNG", pnginfo=info)
     else:
         import tifffile
 
-        tifffile.imwrite(path, array, photometric="minisblack", description=comment, metadata=None)
+        tifffile.imwrite(
+            stream, array, photometric="minisblack", description=comment, metadata=None
+        )
+    path.write_bytes(stream.getbuffer())
 
 
 def _png(path: Path) -> tuple[Array, str]:
