@@ -235,12 +235,12 @@ def test_mask_makes_the_rest_background(tmp_path):
 
 def test_a_cohort_settles_on_the_scales_its_largest_image_needs(tmp_path, dims):
     members = []
-    for name, side in (("small", 14), ("large", 30)):
+    for name, side in (("small", 14), ("large", 30), ("middle", 16)):
         members.append(Subject(name, {"t1": save(tmp_path / f"{name}.nii", brain(dims, side))}))
     prep = settled(members, "t1", Preparation(longest=8))
     assert prep == Preparation(longest=8, scales=2)
     assert settled(members, "t1", Preparation(scales=5)).scales == 5
-    for member, base in zip(members, (4, 7), strict=True):
+    for member, base in zip(members, (4, 7, 4), strict=True):
         with prepare(member, "t1", prep) as ready:
             assert ready.grid.shape_at(0) == (base,) * dims
     with pytest.raises(InputError, match="no subject"):
@@ -265,6 +265,7 @@ def test_window_and_its_faults(tmp_path):
     window = {"intensity": "window", "high": 200, "foreground": -900}
     with prepare(path, "ct", Preparation(low=-800, **window)) as ready:
         assert (ready.intensity.low, ready.intensity.high) == (-800, 200)
+        assert (ready.read(Box((-5, 0, 0), (3, 9, 9))) == -1).all()
     with pytest.raises(InputError, match=r"ct\.nii: an intensity window needs its low end"):
         prepare(path, "ct", Preparation(low=None, **window))
     with pytest.raises(InputError, match=r"ct\.nii: intensity range 300 to 200"):
@@ -279,8 +280,11 @@ def test_failure_leaves_no_scratch(tmp_path, monkeypatch):
     monkeypatch.setenv("MSGAN_SCRATCH", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
     path = save(tmp_path / "a.nii.gz", brain(3))
-    with pytest.raises(InputError, match="no voxel"):
+    with pytest.raises(InputError, match="no voxel") as caught:
         prepare(path, None, Preparation(foreground=1e6))
+    # The traceback keeps the volume alive, so only closing it can have removed its file.
+    assert caught.tb is not None
+    assert not [p for p in (tmp_path / "scratch").rglob("*") if p.is_file()]
     with prepare(path, None, Preparation()) as ready:
         assert isinstance(ready, Prepared)
         ready.read(Box.whole(ready.grid.shape))

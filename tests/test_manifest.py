@@ -123,6 +123,9 @@ def test_named_subject_with_a_wildcard_in_its_path_is_found(tmp_path):
     touch(tmp_path, "a/series.1.2.3/0.dcm")
     row = entry(path="{subject}/series.*")
     assert manifest(row).expand(tmp_path).rows[0].path == "a/series.1.2.3"
+    touch(tmp_path, "[new]/a.1.nii", "n/a.2.nii")
+    row = entry(path="[new]/{subject}.*")
+    assert manifest(row).expand(tmp_path).rows[0].path == "[new]/a.1.nii"
 
 
 def test_two_files_for_one_image_are_refused(tmp_path):
