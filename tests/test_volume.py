@@ -547,6 +547,7 @@ def test_a_folder_that_is_no_zarr_is_never_replaced(tmp_path):
         ("a.png", (4, 5), np.float32, "holds uint8, uint16, not float32"),
         ("a.nii", (4, 5, 6), np.complex64, "voxels of type complex64"),
         ("a.nii", (4, 5, 6), bool, "voxels of type bool"),
+        ("a.nii", (4, 5, 6), np.float16, "voxels of type float16"),
     ],
 )
 def test_what_cannot_be_written_is_refused(name, shape, dtype, rule, tmp_path):
@@ -561,6 +562,16 @@ def test_nan_is_not_written(bad, tmp_path):
     array[1, 2, 3] = bad
     with pytest.raises(InputError, match=r"a\.nii: NaN or infinite"):
         write_volume(tmp_path / "a.nii", simple_grid(array.shape), reader(array))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("given", [np.uint8, np.int16, np.float64])
+@pytest.mark.parametrize("kept", [">f4", ">i2", "f8", "u4"])
+def test_any_type_may_be_given_and_kept(suffix, given, kept, tmp_path):
+    array = noise((4, 5, 6), given).round()
+    write_volume(tmp_path / f"a{suffix}", simple_grid(array.shape), reader(array), dtype=kept)
+    with open_volume(tmp_path / f"a{suffix}") as volume:
+        assert_array_equal(volume.whole(), array)
 
 
 def test_doubles_beyond_float32_are_not_written(tmp_path):

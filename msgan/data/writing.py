@@ -45,21 +45,21 @@ def write_volume(
         path: ``.nii``, ``.nii.gz``, ``.mha``, ``.nrrd``, ``.zarr``; in 2D ``.png``, ``.tif``, too.
         grid: Shape and affine.
         read: Called with boxes that cover the grid once.
-        unit: Kept where the format has room for it (all but none: see each format).
+        unit: Unit of the voxels, kept in a comment or attribute that :func:`open_volume` reads.
         dtype: Type of the stored voxels.
 
     Raises:
         InputError: Unknown suffix, a value that is not finite or does not fit ``dtype``, or a
             full disk; nothing is left behind.
     """
-    path, kind = Path(path), np.dtype(dtype)
+    path, kind = Path(path), np.dtype(dtype).newbyteorder("=")
     suffix = suffix_of(path)
     if suffix not in WRITERS:
         raise InputError(
             f"{path}: cannot write {suffix or 'files without suffix'}: expected "
             f"one of {', '.join(WRITERS)}"
         )
-    if kind.kind not in "iuf":
+    if kind.kind not in "iuf" or kind.itemsize > 8 or kind == np.float16:  # not in NIfTI
         raise InputError(f"{path}: cannot write voxels of type {kind}")
 
     def stored(box: Box) -> Array:
@@ -86,7 +86,7 @@ def _stored(path: Path, part: Array, box: Box, dtype: np.dtype) -> Array:
     part = np.asarray(part)
     if part.shape != box.size:
         raise ValueError(f"the reader gave shape {part.shape} for {box}")
-    low, high = part.min(), part.max()
+    low, high = float(part.min()), float(part.max())
     if not np.isfinite([low, high]).all():
         raise InputError(f"{path}: NaN or infinite voxels in {box}")
     if dtype.kind == "f":
