@@ -90,7 +90,7 @@ def _stored(path: Path, part: Array, box: Box, dtype: np.dtype) -> Array:
     if not np.isfinite([low, high]).all():
         raise InputError(f"{path}: NaN or infinite voxels in {box}")
     if dtype.kind == "f":
-        if max(-low, high) > np.finfo(dtype).max:
+        if max(-low, high) > float(np.finfo(dtype).max):
             raise InputError(f"{path}: values {low:g}..{high:g} do not fit {dtype}")
         return part.astype(dtype, copy=False)
     limits = np.iinfo(dtype)
