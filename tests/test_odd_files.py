@@ -171,6 +171,13 @@ def test_voxels_that_are_not_finite(suffix, bad, tmp_path):
     refused(path, "2 of 720 voxels are NaN or infinite", open_labels)
 
 
+def test_voxels_beyond_float32(tmp_path):
+    array = noise(GRID.shape, np.float64)
+    array[1, 2, 3] = -1e300
+    nib.save(nib.Nifti1Image(array, GRID.affine), tmp_path / "a.nii")
+    refused(tmp_path / "a.nii", "do not fit float32")
+
+
 @pytest.mark.parametrize("suffix", [*SUFFIXES, ".zarr"])
 @pytest.mark.parametrize(("value", "rule"), [(0, "empty image"), (7, "constant image: every")])
 def test_images_of_one_value(suffix, value, rule, tmp_path):

@@ -100,7 +100,7 @@ class Check:
             count = prod(self.source.grid.shape)
             raise InputError(f"{self.bad} of {count} voxels are NaN or infinite")
         ends = [v * self.source.slope + self.source.inter for v in (self.low, self.high)]
-        if max(map(abs, ends)) > np.finfo(np.float32).max:
+        if max(map(abs, ends)) > float(np.finfo(np.float32).max):
             raise InputError(f"voxel values {ends} do not fit float32")
         if self.low == self.high and not self.labels:
             what = "empty image" if ends[0] == 0 else "constant image"
