@@ -536,8 +536,8 @@ class _Frame:
 
     def note(self, caption: str) -> str:
         if len(self.shape) == 2:
-            return caption.strip()
-        if self.orientation is None:
+            how = "Row 0 of the image is at the top."
+        elif self.orientation is None:
             how = "Planes follow the index axes i, j, k of the array; left and right are not known."
         else:
             how = "Letters: directions of the body; its left is on the left of the picture."
@@ -712,7 +712,7 @@ def _colorbar(figure: Figure, mappable: Any, axes: list[Any], label: str, column
     bar = figure.colorbar(
         mappable, ax=axes, location=place, extend="both", shrink=0.8, pad=0.02, aspect=aspect
     )
-    bar.set_label(_wrapped(label, 22 * columns) if columns else label)
+    bar.set_label(label.replace(" (", "\n(") if columns == 1 else label)
     bar.outline.set(linewidth=0.6, edgecolor="0.4")  # else white ends vanish on white paper
 
 
