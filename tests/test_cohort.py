@@ -9,6 +9,7 @@ from msgan.config import Preparation
 from msgan.data.cohort import Cohort, Prepared, Subject, fold_of, prepare, settled
 from msgan.data.entry import Entry
 from msgan.data.manifest import Manifest, read_manifest
+from msgan.data.volume import open_volume, write_volume
 from msgan.types import Box, InputError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -214,6 +215,44 @@ def test_labels_beyond_eight_bits_are_refused(tmp_path):
         pytest.raises(InputError, match="labels from 0 to 300: expected 0 to 255"),
     ):
         ready.read_labels(Box.whole(ready.grid.shape))
+
+
+def test_unit_is_that_of_the_manifest_where_the_file_has_none(tmp_path):
+    save(tmp_path / "ct.nii", brain(3))
+    save(tmp_path / "mr.nii", brain(3))
+    made = Cohort.from_manifest(
+        rows(
+            {"subject": "a", "path": "ct.nii", "modality": "ct", "unit": "HU"},
+            {"subject": "a", "path": "mr.nii", "modality": "mr"},
+        ),
+        tmp_path,
+    )
+    for modality, unit in (("ct", "HU"), ("mr", "a.u.")):
+        with prepare(made["a"], modality, Preparation()) as ready:
+            assert ready.intensity.unit == unit
+
+
+def test_results_are_saved_on_either_grid_and_open_in_place(tmp_path):
+    image = brain(3)
+    path = save(tmp_path / "a.nii", image, np.diag([-1.0, 2.0, -3.0, 1.0]))
+    with prepare(path, None, Preparation(spacing_mm=(1.0, 1.0, 1.5), high=100)) as ready:
+        write_volume(tmp_path / "out.nii.gz", ready.grid.source, ready.to_source(ready.read))
+        write_volume(tmp_path / "working.nii.gz", ready.grid.grid, ready.read)
+        grid = ready.grid
+    with open_volume(tmp_path / "out.nii.gz") as out:
+        assert out.grid == grid.source
+        core = (slice(8, 12),) * 3  # far from the ball's sharp edge: a linear ramp
+        np.testing.assert_allclose(out.whole()[core], image[core], atol=0.1)
+    with open_volume(tmp_path / "working.nii.gz") as working:
+        assert working.grid == grid.grid
+        weight = working.whole() + 1
+        at = np.stack(np.meshgrid(*map(np.arange, weight.shape), indexing="ij"), -1)
+        centre = (at * weight[..., None]).sum((0, 1, 2)) / weight.sum()
+        index = np.stack(np.meshgrid(*map(np.arange, image.shape), indexing="ij"), -1)
+        wanted = (index * image[..., None]).sum((0, 1, 2)) / image.sum()
+        np.testing.assert_allclose(
+            working.grid.affine @ (*centre, 1), grid.source.affine @ (*wanted, 1), atol=0.02
+        )
 
 
 def test_mask_makes_the_rest_background(tmp_path):

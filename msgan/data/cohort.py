@@ -76,7 +76,8 @@ class Cohort:
             if (row.split, row.fold) != (old.split, old.fold):
                 raise InputError(f"{manifest.name}: rows of {row.subject} differ in split or fold")
             if row.role == "image":
-                new = replace(old, images={**old.images, row.modality: path})
+                units = {**old.units, row.modality: row.unit} if row.unit else old.units
+                new = replace(old, images={**old.images, row.modality: path}, units=units)
             elif getattr(old, row.role) is not None:
                 raise InputError(f"{manifest.name}: {row.subject} has several files of {row.role}")
             elif row.role == "labels":

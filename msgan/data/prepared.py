@@ -15,7 +15,7 @@ from msgan.data.geometry import WorkingGrid, foreground_box
 from msgan.data.intensity import IntensityMap
 from msgan.data.subject import Subject
 from msgan.data.volume import Volume, open_labels, open_volume
-from msgan.types import Array, Box, InputError, Reader
+from msgan.types import Array, Box, InputError, Reader, Shape
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,8 @@ def prepare(
                 )
             elif not grid.source.same_as(image.grid):
                 raise InputError(f"its grid {image.grid} is not that planned for, {grid.source}")
-            intensity = _intensity(prep, seen, image)
+            unit = subject.units.get(modality, image.unit)
+            intensity = _intensity(prep, seen, shape, unit)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         shown = _masked(image.read, mask.read if mask else None, intensity.low)
@@ -178,11 +179,9 @@ def _masked(read: Reader, mask: Reader | None, outside: float) -> Reader:
     return lambda box: np.where(mask(box) != 0, read(box), np.float32(outside))
 
 
-def _intensity(prep: Preparation, read: Reader, image: Volume) -> IntensityMap:
+def _intensity(prep: Preparation, read: Reader, shape: Shape, unit: str) -> IntensityMap:
     if prep.intensity == "window":
         if prep.low is None:
             raise InputError("an intensity window needs its low end")
-        return IntensityMap.window(prep.low, prep.high, image.unit)
-    return IntensityMap.percentile(
-        read, image.grid.shape, prep.high, prep.low, prep.foreground, image.unit
-    )
+        return IntensityMap.window(prep.low, prep.high, unit)
+    return IntensityMap.percentile(read, shape, prep.high, prep.low, prep.foreground, unit)

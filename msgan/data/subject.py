@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -21,6 +21,7 @@ class Subject:
         mask: What of the images is foreground (as a brain mask), on their grid; or None.
         split: ``train``, ``val``, ``test`` or empty.
         fold: The cross-validation fold that tests on the subject; None: by the name.
+        units: Unit of an image's values by modality, where the file does not tell (NIfTI).
     """
 
     name: str
@@ -29,9 +30,11 @@ class Subject:
     mask: Path | None = None
     split: str = ""
     fold: int | None = None
+    units: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "images", MappingProxyType(dict(self.images)))
+        object.__setattr__(self, "units", MappingProxyType(dict(self.units)))
 
     def image(self, modality: str | None = None) -> tuple[str, Path]:
         """Modality and path of an image; None takes the only one there is.
