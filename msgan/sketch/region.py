@@ -23,12 +23,16 @@ class Channel:
     write: Callable[[Tensor, Tensor, SketchConfig], None]
     count: Callable[[int], int]
     halo: Callable[[SketchConfig], int]
+    directed: bool = False  # two channels for each axis, one looking up and one down
 
 
 CHANNELS: dict[str, Channel] = {
     "edges": Channel(edges.edges, lambda dims: 1, edges.halo),
     "self_similarity": Channel(
-        descriptors.self_similarity, lambda dims: 2 * dims, descriptors.self_similarity_halo
+        descriptors.self_similarity,
+        lambda dims: 2 * dims,
+        descriptors.self_similarity_halo,
+        directed=True,
     ),
     "ridges": Channel(descriptors.ridges, lambda dims: 1, descriptors.ridges_halo),
 }
@@ -164,3 +168,22 @@ def _channel(name: str) -> Channel:
         return CHANNELS[name]
     except KeyError:
         raise InputError(f"sketch channel {name!r} is none of {tuple(CHANNELS)}") from None
+
+
+def mirror(sketch: Tensor, axis: int, config: SketchConfig) -> Tensor:
+    """The sketch of the mirrored image, from that of the image.
+
+    Args:
+        sketch: (batch, channels, *spatial).
+        axis: spatial axis that is reversed.
+        config: channels the sketch was made with; some look in a direction.
+    """
+    dims = sketch.ndim - 2
+    order: list[int] = []
+    for channel in map(_channel, config.channels):
+        own = list(range(channel.count(dims)))
+        if channel.directed:
+            own[2 * axis], own[2 * axis + 1] = own[2 * axis + 1], own[2 * axis]
+        first = len(order)
+        order += [first + k for k in own]
+    return sketch[:, order].flip(2 + axis)
