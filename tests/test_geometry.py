@@ -54,7 +54,7 @@ def smooth(shape, seed=0) -> np.ndarray:
     return sum(waves).astype(np.float32)
 
 
-def rotation(degrees=(20, -12, 8)) -> np.ndarray:
+def rotation(degrees) -> np.ndarray:
     from scipy.spatial.transform import Rotation
 
     return Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
@@ -94,8 +94,9 @@ def test_plane_keeps_its_axes_and_comes_back_exactly():
     np.testing.assert_array_equal(back, image)
 
 
-def test_oblique_image_keeps_its_voxels_and_its_place():
-    source = source_grid((6, 7, 5), (0.7, 0.7, 4.0), (1, 2, 0), (-1, 1, -1), rotation())
+@pytest.mark.parametrize("degrees", [(20, -12, 8), (45, 0, 0), (45, 45, 45), (0, 0, 135)])
+def test_oblique_image_keeps_its_voxels_and_its_place(degrees):
+    source = source_grid((6, 7, 5), (0.7, 0.7, 4.0), (1, 2, 0), (-1, 1, -1), rotation(degrees))
     image = np.random.default_rng(1).normal(size=source.shape).astype(np.float32)
     grid = WorkingGrid.plan(source, Box.whole(source.shape), scales=1)
     whole = grid.read_working(reader(image), fill=-9)(Box.whole(grid.shape))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from msgan.data.grid import Grid
+from msgan.data.orientation import canonical_axes, flip, from_canonical, to_canonical
 from msgan.data.resample import Axis, nearly, resample
 from msgan.types import Array, Box, InputError, Reader, Shape
 
@@ -59,25 +60,6 @@ def foreground_box(read: Reader, shape: Sequence[int], threshold: float = 0.0) -
             f"threshold {threshold:g}"
         )
     return Box(tuple(low), tuple(b - a for a, b in zip(low, high, strict=True)))
-
-
-def canonical_axes(source: Grid) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-    """Which source axis each canonical axis is, and whether it is reversed.
-
-    Canonical is the axis order and direction closest to RAS in 3D and the file's own in 2D, so
-    that anatomy points the same way in all subjects. Only whole axes are exchanged or reversed:
-    an oblique image keeps its voxels and its obliqueness.
-    """
-    dims = len(source.shape)
-    if dims != 3:
-        return tuple(range(dims)), (False,) * dims
-    from nibabel.orientations import io_orientation
-
-    orientation = io_orientation(np.asarray(source.affine, dtype=float))
-    if np.isnan(orientation).any():
-        raise InputError(f"affine {np.asarray(source.affine).tolist()} has an axis of no length")
-    order = np.argsort(orientation[:, 0])
-    return tuple(int(a) for a in order), tuple(bool(orientation[a, 1] < 0) for a in order)
 
 
 @dataclass(frozen=True)
@@ -147,7 +129,7 @@ class WorkingGrid:
             raise InputError(f"spacing {wanted} mm: expected {dims} positive numbers")
         spacing = tuple(o if nearly(w, o) else w for w, o in zip(wanted, own, strict=True))
         grown = kept.grown(margin).clipped(source.shape)
-        box = _turn(grown, source.shape, axes, flips)
+        box = to_canonical(grown, source.shape, axes, flips)
         content = tuple(map(_content, box.size, spacing, own))
         count = scales_for(content, longest) if scales is None else scales
         shape = tuple(-(-n // 2**count) * 2**count for n in content)
@@ -175,11 +157,11 @@ class WorkingGrid:
         axes, flips = canonical_axes(self.source)
         to_source = np.zeros((self.dims + 1, self.dims + 1))
         to_source[-1, -1] = 1.0
-        for k, (axis, flip, inward) in enumerate(zip(axes, flips, self._inward(), strict=True)):
+        for k, (axis, turned, inward) in enumerate(zip(axes, flips, self._inward(), strict=True)):
             step = inward.ratio * factor
             offset = inward.offset + (factor - 1) / 2 * inward.ratio
-            to_source[axis, k] = -step if flip else step
-            to_source[axis, -1] = self.source.shape[axis] - 1 - offset if flip else offset
+            to_source[axis, k] = -step if turned else step
+            to_source[axis, -1] = self.source.shape[axis] - 1 - offset if turned else offset
         affine = np.asarray(self.source.affine, dtype=float) @ to_source
         return Grid(self.shape_at(scale), affine)
 
@@ -199,8 +181,8 @@ class WorkingGrid:
         inward, full = self._inward(), self.source.shape
 
         def read_canonical(box: Box) -> Array:
-            part = np.asarray(read_source(_turn_back(box, full, axes, flips)))
-            return _flip(part.transpose(axes), flips)
+            part = np.asarray(read_source(from_canonical(box, full, axes, flips)))
+            return flip(part.transpose(axes), flips)
 
         return lambda box: resample(read_canonical, inward, box, order, fill)
 
@@ -217,9 +199,9 @@ class WorkingGrid:
         back = tuple(int(a) for a in np.argsort(axes))
 
         def read(box: Box) -> Array:
-            turned = _turn(box, full, axes, flips)
+            turned = to_canonical(box, full, axes, flips)
             part = resample(read_working, outward, turned, order, fill)
-            return np.ascontiguousarray(_flip(part, flips).transpose(back))
+            return np.ascontiguousarray(flip(part, flips).transpose(back))
 
         return read
 
@@ -275,24 +257,3 @@ class WorkingGrid:
 def _content(size: int, spacing: float, own: float) -> int:
     """Working voxels that cover ``size`` source voxels."""
     return max(1, ceil(size * own / spacing - 1e-6))
-
-
-def _flip(part: Array, flips: Sequence[bool]) -> Array:
-    return part[tuple(slice(None, None, -1) if f else slice(None) for f in flips)]
-
-
-def _turn(box: Box, full: Shape, axes: Sequence[int], flips: Sequence[bool]) -> Box:
-    """A box of source voxels in canonical voxels."""
-    start = tuple(
-        full[a] - box.stop[a] if f else box.start[a] for a, f in zip(axes, flips, strict=True)
-    )
-    return Box(start, tuple(box.size[a] for a in axes))
-
-
-def _turn_back(box: Box, full: Shape, axes: Sequence[int], flips: Sequence[bool]) -> Box:
-    """A box of canonical voxels in source voxels."""
-    start, size = [0] * box.dims, [0] * box.dims
-    for k, (a, f) in enumerate(zip(axes, flips, strict=True)):
-        start[a] = full[a] - box.stop[k] if f else box.start[k]
-        size[a] = box.size[k]
-    return Box(tuple(start), tuple(size))
