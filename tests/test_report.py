@@ -94,11 +94,15 @@ def test_index_tells_all_at_a_glance(out: Path) -> None:
     assert not [part for part in ("http://", "https://", "<script") if part in index]
 
 
-def test_a_kill_leaves_whole_pages_and_the_next_run_repeats_it(tmp_path: Path) -> None:
+def test_a_kill_leaves_whole_pages_and_the_next_run_repeats_it(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    scratch = tmp_path_factory.mktemp("scratch")  # the killed one cannot clear its own
     command = [sys.executable, "-m", "msgan.report", "run", "--only", "04*"]
     command += ["--folder", str(EXAMPLES), "--out", str(tmp_path)]
     (tmp_path / ".partial-left.html").write_text("half")
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment) as process:
         marker = tmp_path / "04_waits" / "pid"
         deadline = time.monotonic() + 30
         while not (marker.exists() and marker.read_text()) and time.monotonic() < deadline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,4 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # A cluster's end of time is an interruption like any other: kernels and scratch are cleared.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -126,7 +126,7 @@ def execute(
     from papermill.exceptions import PapermillExecutionError
 
     error = ""
-    with tempfile.TemporaryDirectory(prefix="msgan-") as name:
+    with tempfile.TemporaryDirectory(prefix="msgan-notebook-") as name:
         scratch = Path(name)
         source, executed = scratch / "source.ipynb", scratch / "executed.ipynb"
         nbformat.write(notebook, source)
