@@ -1,5 +1,6 @@
 import csv
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -263,3 +264,24 @@ def test_healthy_cohort_has_no_tumours_and_another_t1(tmp_path) -> None:
     assert VOLUNTEERS.t1.kind != PATIENTS.t1.kind
     with pytest.raises(InputError, match="0 subjects"):
         write_cohort(tmp_path, subjects=0, size=16, seed=5)
+
+
+@pytest.mark.parametrize("modality", ["t1", "t2", "flair"])
+def test_intensities_are_spread_as_in_patients(
+    shared_data: Path, clean: BrainPhantom, modality: str
+) -> None:
+    def spread(image: np.ndarray) -> np.ndarray:
+        return np.percentile(image, [25, 50, 75]) / np.percentile(image, 99.5)
+
+    real = []
+    for patient in (19, 26):
+        name = f"mni_patient{patient}__{modality.upper()}_brain_N4_regtoMNI.nii.gz"
+        path = shared_data / "brain_ms" / name
+        if not path.exists():
+            pytest.skip(f"{path.name} is absent")
+        values = np.asarray(nib.load(path).dataobj, np.float32)[::3, ::3, ::3]
+        real.append(spread(values[values > 0]))
+    phantom = spread(clean.images[modality][clean.mask > 0])
+    # Two patients are few and differ by 0.18 themselves (T1, lower quartile): near their range.
+    assert (phantom > np.min(real, axis=0) - 0.1).all(), (phantom, real)
+    assert (phantom < np.max(real, axis=0) + 0.1).all(), (phantom, real)

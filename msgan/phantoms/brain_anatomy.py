@@ -83,7 +83,7 @@ def template() -> Template:
     gain = 1 + 1.2 * cortex
     base = np.log(grey + floor)
     csf = gain * (np.log(fluid + floor) - base)
-    csf += cortex * 2.4 * np.clip(depth - CORTEX_MM, -1, 2)
+    csf += cortex * 2.4 * np.clip(depth - CORTEX_MM, -1, 1.5)
     log_white = gain * (np.log(white + floor) - base)
     return Template(
         csf.astype(np.float32),
@@ -187,7 +187,7 @@ def fractions(
         Fractions that sum to 1 everywhere, and a soft mask about 1 mm wide at its edge.
     """
     maps, read = template(), sampler(points)
-    atrophy = rng.normal(0.0, 0.5)
+    atrophy = rng.normal(-0.6, 0.5)
 
     def noise(lattice: float) -> Array:
         return field(rng, axes, ORIGIN_MM, EXTENT_MM, lattice)
@@ -211,7 +211,7 @@ def fractions(
     total = 1 + csf + white
     csf /= total
     white /= total
-    edge += 0.7 * noise(14.0) + np.float32(rng.uniform(-0.3, 0.9))
+    edge += 0.7 * noise(14.0) + np.float32(rng.uniform(-1.4, 0.2))
     mask = np.clip(edge + 0.5, 0, 1)
     # Nuclei rich in iron, which shortens T2: pallidum, and red nucleus with substantia nigra.
     nuclei = 0.85 * _bump(points, (19, -3, -1), (6, 10, 5))
