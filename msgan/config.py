@@ -70,10 +70,10 @@ class ContrastAugmentation(Model):
     edges that are strong in one are weak in the other. Differs: the papers only add noise.
     """
 
-    share: float = Field(0.0, ge=0, le=1, description="share of patches recoloured")
+    share: float = Field(0.0, ge=0, le=1, description="share of patches from recoloured images")
+    variants: int = Field(4, ge=1, description="recoloured sketches made of each subject")
     knots: int = Field(5, ge=2, description="knots of the random piecewise-linear curve")
-    noise: float = Field(0.0, ge=0, description="largest standard deviation added before")
-    blur: float = Field(0.0, ge=0, description="largest Gaussian sigma applied before, voxels")
+    noise: float = Field(0.02, ge=0, description="largest standard deviation added after")
 
 
 class NetworkConfig(Model):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from msgan.config import ContrastAugmentation, Degradation
 from msgan.pyramid import halve
+from msgan.types import trailing
 
 BACKGROUND = -1.0
 
@@ -47,14 +48,14 @@ def degrade_sketch(sketch: Tensor, config: Degradation, generator: torch.Generat
 def blur(image: Tensor, sigma: float) -> Tensor:
     """Gaussian smoothing of (batch, 1, *spatial); the border is repeated."""
     reach = math.ceil(3 * sigma)
-    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
-    weights = (weights / weights.sum()).tolist()
+    bell = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
+    weights = (bell / bell.sum()).tolist()
     dims = image.ndim - 2
     padded = F.pad(image, (reach, reach) * dims, mode="replicate")
     for axis in range(2, image.ndim):
         size = padded.shape[axis] - 2 * reach
-        padded = sum(  # type: ignore[assignment]
-            w * padded.narrow(axis, k, size) for k, w in enumerate(weights)
+        padded = torch.stack([w * padded.narrow(axis, k, size) for k, w in enumerate(weights)]).sum(
+            0
         )
     return padded
 
@@ -66,31 +67,33 @@ def half_resolution(image: Tensor) -> Tensor:
     mode = "bilinear" if image.ndim == 4 else "trilinear"
     coarse = halve(even, image.ndim - 2)
     fine = F.interpolate(coarse, scale_factor=2, mode=mode, align_corners=False)
-    return fine[(..., *[slice(n) for n in image.shape[2:]])]
+    return fine[trailing(slice(n) for n in image.shape[2:])]
 
 
-def recolour(image: Tensor, config: ContrastAugmentation, generator: torch.Generator) -> Tensor:
+def recolour(
+    image: Tensor,
+    config: ContrastAugmentation,
+    curve: torch.Generator,
+    noise: torch.Generator,
+) -> Tensor:
     """The same anatomy in another contrast: a random piecewise-linear curve of the intensity.
 
     Background keeps its value. Curves need not rise: what is bright may become dark, as
-    between T1 and T2. Differs: the papers train on the target's own contrast only.
+    between T1 and T2. Differs: the papers train on sketches of the target's own contrast only.
 
     Args:
-        image: (1, 1, *spatial) in [-1, 1]; values are mapped one by one, so tiles agree.
-        config: number of knots and the largest blur and noise.
-        generator: decides the curve.
+        image: any shape, in [-1, 1]; voxels are mapped one by one.
+        config: number of knots and the largest noise.
+        curve: decides the curve and how strong the noise is.
+        noise: draws the noise.
     """
-    values = torch.rand(config.knots, generator=generator) * 1.8 - 0.8
-    strength = torch.rand(2, generator=generator)
-    inside = image > BACKGROUND + 1e-3
-    out = image
-    if config.blur * strength[0] > 0.2:
-        out = blur(out, float(config.blur * strength[0]))
-    place = (out.clamp(-1, 1) + 1) / 2 * (config.knots - 1)
-    low = place.floor().clamp(max=config.knots - 2)
+    values = torch.rand(config.knots, generator=curve) * 1.8 - 0.8
+    strength = config.noise * float(torch.rand((), generator=curve))
     values = values.to(image.device)
+    place = (image.clamp(-1, 1) + 1) / 2 * (config.knots - 1)
+    low = place.floor().clamp(max=config.knots - 2)
     out = torch.lerp(values[low.long()], values[low.long() + 1], place - low)
-    if config.noise:
-        noise = torch.randn(image.shape, generator=generator).to(image.device)
-        out = out + config.noise * strength[1] * noise
-    return torch.where(inside, out, torch.full_like(out, BACKGROUND)).clamp(-1, 1)
+    if strength:
+        out = out + strength * torch.randn(image.shape, generator=noise).to(image.device)
+    inside = image > BACKGROUND + 1e-3
+    return torch.where(inside, out.clamp(-1, 1), torch.full_like(out, BACKGROUND))

@@ -4,12 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from msgan.networks.high import HighGenerator
-from msgan.types import Box, Shape
+from msgan.types import Box, Shape, trailing
+
+
+class HighGenerator(Protocol):
+    """What the cascade asks of a generator of scale s_i: the geometry of one call, in voxels.
+
+    An output patch starts and ends at even voxels of s_i, so that its context is a box of voxels.
+
+    Attributes:
+        halo: Sketch needed around the output patch, on the grid of s_i.
+        context_halo: Context needed around the output patch, on the grid of s_(i-1).
+        rim: What is thrown away on every side of the output, because padding has touched it.
+        tile_exact: Whether any tiling gives the result of the whole image.
+        patch: The only output side the family runs at, or None where it is free.
+    """
+
+    halo: int
+    context_halo: int
+    rim: int
+    tile_exact: bool
+    patch: int | None
+
+    def __call__(self, sketch: Tensor, context: Tensor) -> Tensor:
+        """Sketch and context of one patch -> the patch, its rim included."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -76,7 +100,7 @@ def crop_padded(image: Tensor, box: Box, fill: float) -> Tensor:
     """Cut ``box`` out of (..., *spatial); what lies outside is ``fill``."""
     shape: Shape = tuple(image.shape[image.ndim - box.dims :])
     inside = box.clipped(shape)
-    part = image[(..., *inside.slices)]
+    part = image[trailing(inside.slices)]
     if inside == box:
         return part
     out = torch.full(
@@ -85,5 +109,5 @@ def crop_padded(image: Tensor, box: Box, fill: float) -> Tensor:
         dtype=image.dtype,
         device=image.device,
     )
-    out[(..., *inside.inside(box).slices)] = part
+    out[trailing(inside.inside(box).slices)] = part
     return out

@@ -24,8 +24,9 @@ T = TypeVar("T", Array, Tensor)
 def _blocks(image: T, dims: int, join: Callable[[T, T], T]) -> T:
     """Join the two halves of every block along each of the last ``dims`` axes."""
     for axis in range(image.ndim - dims, image.ndim):
-        lead = (slice(None),) * axis
-        image = join(image[(*lead, slice(0, None, 2))], image[(*lead, slice(1, None, 2))])
+        lead: list[Any] = [slice(None)] * axis
+        even, odd = (*lead, slice(0, None, 2)), (*lead, slice(1, None, 2))
+        image = join(image[even], image[odd])
     return image
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -104,6 +105,11 @@ class Box:
             yield Box(start, tuple(b - a for a, b in zip(start, stop, strict=True)))
 
 
+def trailing(slices: Iterable[slice]) -> Any:
+    """Index of the last axes of an array that may lead with channels: ``array[..., slices]``."""
+    return (..., *slices)
+
+
 Reader = Callable[[Box], Array]
 """Reads one box of an image of any size; how images larger than memory are handed around."""
 
@@ -120,5 +126,5 @@ def read_padded(read: Reader, shape: Sequence[int], box: Box, fill: float = 0.0)
     if valid == box:
         return part
     out = np.full((*lead, *box.size), fill, dtype=part.dtype)
-    out[(..., *valid.inside(box).slices)] = part
+    out[trailing(valid.inside(box).slices)] = part
     return out

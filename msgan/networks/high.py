@@ -1,41 +1,18 @@
 """Generators of scales s1..sn: a detail patch from its sketch and its context.
 
-Every family states the geometry of one call, in voxels:
-
-* ``halo``: sketch needed around the output patch, on the grid of s_i;
-* ``context_halo``: context needed around the output patch, on the grid of s_(i-1);
-* ``rim``: what is thrown away on every side of the output, because padding has touched it;
-* ``tile_exact``: whether any tiling gives the result of the whole image;
-* ``patch``: the only output side the family runs at, or None where it is free.
-
-An output patch starts and ends at even voxels of s_i, so that its context is a box of voxels.
+Each family states the geometry of a call; :class:`msgan.patches.HighGenerator` says how.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from msgan.networks import layers
 from msgan.pyramid import upsample
-
-
-class HighGenerator(Protocol):
-    """What the cascade asks of a generator of scale s_i."""
-
-    halo: int
-    context_halo: int
-    rim: int
-    tile_exact: bool
-    patch: int | None
-
-    def __call__(self, sketch: Tensor, context: Tensor) -> Tensor:
-        """Sketch and context of one patch -> the patch, its rim included."""
-        ...
 
 
 class ResidualBlock(nn.Module):
@@ -126,8 +103,8 @@ class SeamlessGenerator(nn.Module):
         self.expand = layers.conv(dims, width, fine * corners, 1)
         self.join = layers.conv(dims, fine + sketch_channels + 1, fine, 3)
         self.last = layers.conv(dims, fine, 1, 3)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, sketch: Tensor, context: Tensor) -> Tensor:
         """Detail of side T from its sketch (T + 2 halo) and context (T/2 + 2 context_halo)."""

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from msgan.types import trailing
+
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _INSTANCE_NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
@@ -63,13 +65,13 @@ def crop(x: Tensor, rim: int) -> Tensor:
     """Remove ``rim`` voxels on both sides of every spatial axis."""
     if rim == 0:
         return x
-    return x[(..., *[slice(rim, -rim)] * (x.ndim - 2))]
+    return x[trailing([slice(rim, -rim)] * (x.ndim - 2))]
 
 
 def space_to_depth(x: Tensor) -> Tensor:
     """Move every 2^d block of voxels into channels: (B, C, 2n, ...) -> (B, C 2^d, n, ...)."""
     corners = product((0, 1), repeat=x.ndim - 2)
-    return torch.cat([x[(..., *[slice(k, None, 2) for k in c])] for c in corners], dim=1)
+    return torch.cat([x[trailing(slice(k, None, 2) for k in c)] for c in corners], dim=1)
 
 
 def depth_to_space(x: Tensor) -> Tensor:

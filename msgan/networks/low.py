@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from msgan.networks import layers
+from msgan.types import trailing
 
 
 class LowGenerator(nn.Module):
@@ -67,4 +68,4 @@ class LowGenerator(nn.Module):
         skips.pop()
         for block in self.up:
             x = torch.cat((block(x), skips.pop()), dim=1)
-        return self.out(x)[(..., *[slice(n) for n in size])]
+        return self.out(x)[trailing(slice(n) for n in size)]

@@ -1,0 +1,105 @@
+"""Bytes a network needs, counted without computing anything, and the tile that fits."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from msgan import sketch
+from msgan.config import CascadeConfig
+from msgan.patches import Cut, HighGenerator
+from msgan.types import Box, InputError
+
+TILES = (128, 112, 96, 80, 64, 48, 40, 32, 24, 16, 8)
+"""Sides tried for a 3D tile, largest first; past the largest the halo costs little."""
+
+TILES_2D = (1024, 768, 512, 384, 256, 128, 64, 32, 16)
+"""Sides tried for a 2D tile, largest first."""
+
+WORKSPACE = 1.5
+"""Measured peak over counted peak: convolution kernels rearrange their input."""
+
+
+class Counter(TorchDispatchMode):
+    """Adds up the bytes of tensors that are alive; ``peak`` is the most at any time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0
+        self.peak = 0
+        self._seen: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run one operation and look at what it made."""
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                self._add(tensor.untyped_storage())
+        return out
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        if storage._cdata in self._seen:
+            return
+        key, size = storage._cdata, storage.nbytes()
+        self._seen.add(key)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._drop, key, size)
+
+    def _drop(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.now -= size
+
+
+def peak_bytes(work: Callable[[], Any]) -> int:
+    """Most bytes alive at any time in ``work`` run on meta tensors; nothing is computed."""
+    with Counter() as counter:
+        kept = work()
+    del kept
+    return counter.peak
+
+
+def tile_bytes(generator: nn.Module, config: CascadeConfig, tile: int) -> int:
+    """Bytes of translating one tile of side ``tile``: inputs, features and kernels' workspace."""
+    geometry: HighGenerator = generator  # type: ignore[assignment]
+    side = (geometry.patch or tile) - 2 * geometry.rim
+    cut = Cut.of(geometry, Box((0,) * config.dims, (side,) * config.dims))
+    shadow = deepcopy(generator).to("meta")
+    channels = sketch.channels(config.sketch, config.dims)
+
+    def work() -> Any:
+        drawn = torch.empty(1, channels, *cut.sketch.size, device="meta")
+        context = torch.empty(1, 1, *cut.context.size, device="meta")
+        with torch.inference_mode():
+            return shadow(drawn, context)
+
+    return int(peak_bytes(work) * WORKSPACE)
+
+
+def largest_tile(generator: nn.Module, memory: int, config: CascadeConfig) -> int:
+    """Side of the largest tile whose translation fits ``memory`` bytes.
+
+    Raises:
+        InputError: Not even the smallest does.
+    """
+    geometry: HighGenerator = generator  # type: ignore[assignment]
+    tiles: tuple[int, ...] = TILES if config.dims == 3 else TILES_2D
+    if geometry.patch is not None:
+        tiles = (geometry.patch,)
+    for tile in tiles:
+        need = tile_bytes(generator, config, tile)
+        if need <= memory:
+            return tile
+    raise InputError(
+        f"memory {memory / 2**20:.0f} MiB: the smallest tile of side {tile} needs "
+        f"{need / 2**20:.0f} MiB"
+    )

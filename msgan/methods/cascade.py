@@ -1,0 +1,195 @@
+"""The multi-scale patch GAN (Uzunova et al.): fit a cohort, translate an image."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning_fabric import Fabric
+
+from msgan.config import CascadeConfig
+from msgan.data.cohort import Cohort, Prepared, Subject, prepare
+from msgan.data.intensity import IntensityMap
+from msgan.paths import sha256
+from msgan.training.cache import CachedSubject, cached
+from msgan.training.loop import train_scale
+from msgan.training.run import Run
+from msgan.translate import Translation, pick_device, translate
+from msgan.types import InputError
+
+Report = Callable[[dict[str, Any]], None]
+
+CACHE = "cache"
+
+
+def fit(
+    cohort: Cohort,
+    target: str,
+    config: CascadeConfig,
+    out: str | os.PathLike[str],
+    *,
+    scales: Sequence[int] | None = None,
+    device: str = "auto",
+    cache: str | os.PathLike[str] | None = None,
+    report: Report | None = None,
+) -> Run:
+    """Train a cascade on the ``target`` images of a cohort, or go on where it stopped.
+
+    Subjects of split ``test`` are left alone, those of ``val`` choose the best weights; without
+    any, the training subjects do. Scales are independent of each other (extended paper, section
+    2.1) and may be trained in any order, by one process or several (torchrun, SLURM).
+
+    Args:
+        cohort: Subjects; those without a ``target`` image are left out.
+        target: Modality whose appearance is learnt.
+        config: The cascade; open choices (spacing, number of scales) are made from the cohort.
+        out: Run folder; one that holds the same run is continued.
+        scales: Which to train; None for all.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        cache: Folder of prepared subjects, shared between runs; None keeps it in ``out``.
+        report: Called with every logged row.
+
+    Raises:
+        InputError: No subject has the target, a file is at fault, a scale does not exist, or
+            ``out`` holds another run.
+    """
+    if config.network.family == "paper" and config.training.patch != 32:
+        raise InputError(f"patch size {config.training.patch}: the paper family runs at 32 only")
+    usable = cohort.with_modality(target)
+    train = [s for s in usable if s.split in ("train", "")]
+    held = [s for s in usable if s.split == "val"] or train
+    if not train:
+        raise InputError(f"no training subject has a {target} image")
+    subjects = list(dict.fromkeys(s.name for s in (*train, *held)))
+    with ExitStack() as stack:
+        fabric = _fabric(device, config.training.precision)
+        opened, config = _open(stack, [usable[name] for name in subjects], target, config)
+        data = {name: _hash(usable[name], target, config) for name in subjects}
+        run = Run(Path(out), config, target, _range(opened.values()), data)
+        chosen = range(run.scales + 1) if scales is None else scales
+        for scale in chosen:
+            if not 0 <= scale <= run.scales:
+                raise InputError(f"scale {scale} does not exist: there are 0 to {run.scales}")
+        with fabric.rank_zero_first():
+            if fabric.is_global_zero:
+                run.create()
+            folder = Path(cache) if cache is not None else run.folder / CACHE
+            ready = {n: cached(p, config, data[n], folder) for n, p in opened.items()}
+    ready = _placed(ready, fabric)
+    for scale in chosen:
+        if run.finished(scale):
+            continue
+        about = train_scale(
+            config,
+            scale,
+            [ready[s.name] for s in train],
+            [ready[s.name] for s in held],
+            run.folder_of(scale),
+            fabric,
+            report,
+        )
+        if fabric.is_global_zero:
+            run.finish(scale, about)
+        fabric.barrier()
+    return run
+
+
+class Cascade:
+    """The paper's method as a row of a table: ``fit(cohort)`` and ``translate(subject)``."""
+
+    name = "cascade"
+
+    def __init__(self, run: Run, device: str = "auto") -> None:
+        self.run = run
+        self.device = device
+
+    @classmethod
+    def fit(
+        cls,
+        cohort: Cohort,
+        target: str,
+        config: CascadeConfig,
+        out: str | os.PathLike[str],
+        **options: Any,
+    ) -> Cascade:
+        """Train; see :func:`fit`."""
+        return cls(fit(cohort, target, config, out, **options), options.get("device", "auto"))
+
+    def translate(
+        self, subject: Subject | str | os.PathLike[str], out: str | os.PathLike[str], **options: Any
+    ) -> Translation:
+        """Translate one image; see :func:`msgan.translate.translate`."""
+        return translate(self.run, subject, out, device=self.device, **options)
+
+
+def _fabric(device: str, precision: Any) -> Fabric:
+    """Device and processes; torchrun and SLURM tell theirs by environment variables."""
+    world = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
+    strategy = "ddp" if world > 1 else "auto"
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    nodes = max(1, world // local)
+    fabric = Fabric(
+        accelerator=pick_device(device).type,
+        devices=local if world > 1 else 1,
+        num_nodes=nodes,
+        strategy=strategy,
+        precision=precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+def _open(
+    stack: ExitStack, subjects: Sequence[Subject], target: str, config: CascadeConfig
+) -> tuple[dict[str, Prepared], CascadeConfig]:
+    """Open all subjects; spacing and number of scales become those of the cohort."""
+    first = {s.name: stack.enter_context(prepare(s, target, config.preparation)) for s in subjects}
+    for name, subject in first.items():
+        if len(subject.grid.shape) != config.dims:
+            raise InputError(
+                f"{name}: image of {len(subject.grid.shape)} axes, the configuration has "
+                f"dims {config.dims}"
+            )
+    spacing = np.median([p.grid.spacing for p in first.values()], axis=0)
+    scales = max(p.grid.scales for p in first.values())
+    resolved = config.preparation.model_copy(
+        update={"spacing_mm": tuple(round(float(s), 4) for s in spacing), "scales": scales}
+    )
+    if resolved == config.preparation:
+        return first, config
+    config = config.model_copy(update={"preparation": resolved})
+    return {s.name: stack.enter_context(prepare(s, target, resolved)) for s in subjects}, config
+
+
+def _hash(subject: Subject, target: str, config: CascadeConfig) -> str:
+    """SHA-256 over the files that are used of a subject."""
+    files = [subject.images[target], subject.mask, subject.labels if config.labels else None]
+    text = "".join(sha256(path) for path in files if path is not None)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _range(subjects: Any) -> IntensityMap:
+    """The target's range in source units: the median over subjects."""
+    maps = [s.intensity for s in subjects]
+    return IntensityMap(
+        float(np.median([m.low for m in maps])),
+        float(np.median([m.high for m in maps])),
+        maps[0].unit,
+    )
+
+
+def _placed(subjects: dict[str, CachedSubject], fabric: Fabric) -> dict[str, CachedSubject]:
+    """On the device where all of them fit into half of what is free, else as memory maps."""
+    if fabric.device.type != "cuda":
+        return subjects
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(fabric.device)
+    if sum(s.bytes for s in subjects.values()) > free / 2:
+        return subjects
+    return {name: s.to(fabric.device) for name, s in subjects.items()}

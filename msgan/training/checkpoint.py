@@ -1,0 +1,106 @@
+"""State of a training in one safetensors file, written atomically; no pickle anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from msgan.paths import atomic
+from msgan.training.step import Step
+from msgan.types import InputError
+
+
+def save_weights(module: nn.Module, path: str | os.PathLike[str], about: dict[str, Any]) -> None:
+    """Write the weights of one module; ``about`` goes into the header as JSON."""
+    _save(_named("", module.state_dict()), path, about)
+
+
+def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Load weights into ``module`` and return what the header tells.
+
+    Raises:
+        InputError: The file is missing, damaged, or of another network.
+    """
+    tensors, about = _load(path)
+    _into(module, tensors, path)
+    return about
+
+
+def save(step: Step, path: str | os.PathLike[str], about: dict[str, Any]) -> None:
+    """Write weights and optimisers of one scale.
+
+    No random state is kept: every random number is derived from (seed, scale, step).
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, module in step.modules().items():
+        tensors |= _named(f"{name}/", module.state_dict())
+    for name, optimiser in step.optimisers.items():
+        for index, state in optimiser.state_dict()["state"].items():
+            tensors |= _named(f"optimiser/{name}/{index}/", state)
+    _save(tensors, path, about)
+
+
+def load(step: Step, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Bring weights and optimisers back; returns what the header tells.
+
+    Raises:
+        InputError: The file is missing, damaged, or of another configuration.
+    """
+    tensors, about = _load(path)
+    for name, module in step.modules().items():
+        own = {
+            k.removeprefix(f"{name}/"): t for k, t in tensors.items() if k.startswith(f"{name}/")
+        }
+        _into(module, own, path)
+    for name, optimiser in step.optimisers.items():
+        state: dict[int, dict[str, Tensor]] = {}
+        prefix = f"optimiser/{name}/"
+        for key in (k for k in tensors if k.startswith(prefix)):
+            index, field = key.removeprefix(prefix).split("/")
+            state.setdefault(int(index), {})[field] = tensors[key]
+        groups = optimiser.state_dict()["param_groups"]
+        optimiser.load_state_dict({"state": state, "param_groups": groups})
+    return about
+
+
+def _named(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}{k}": v.detach().cpu().contiguous() for k, v in state.items()}
+
+
+def _save(tensors: dict[str, Tensor], path: str | os.PathLike[str], about: dict[str, Any]) -> None:
+    # A clone each: safetensors refuses tensors that share memory.
+    plain = {name: tensor.clone() for name, tensor in tensors.items()}
+    with atomic(path) as temporary:
+        save_file(plain, temporary, {"about": json.dumps(about)})
+
+
+def _load(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such checkpoint")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a safetensors file: {error}") from None
+
+
+def _into(module: nn.Module, tensors: dict[str, Tensor], path: str | os.PathLike[str]) -> None:
+    own = module.state_dict()
+    if own.keys() != tensors.keys():
+        odd = sorted(own.keys() ^ tensors.keys())[0]
+        raise InputError(f"{path}: weights of another network: {odd} is on one side only")
+    for name, tensor in tensors.items():
+        if own[name].shape != tensor.shape:
+            raise InputError(
+                f"{path}: {name} has shape {tuple(tensor.shape)}, expected {tuple(own[name].shape)}"
+            )
+    with torch.no_grad():
+        module.load_state_dict(tensors)

@@ -1,0 +1,170 @@
+"""A run folder: everything needed to translate with a trained cascade, and to say what it is.
+
+``config.yaml`` (resolved), ``run.json`` (target, intensity range, data hashes, versions, seed),
+``s0`` .. ``sn`` (weights, checkpoint, curves of each scale).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import msgan
+from msgan.config import CascadeConfig
+from msgan.data.intensity import IntensityMap
+from msgan.paths import write_text
+from msgan.training import checkpoint
+from msgan.training.loop import CHECKPOINT, WEIGHTS
+from msgan.training.step import build_generator
+from msgan.types import InputError
+
+CONFIG = "config.yaml"
+CARD = "run.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained cascade, or one in training.
+
+    Attributes:
+        folder: Where it is kept.
+        config: Resolved: spacing and number of scales are stated.
+        target: Modality whose appearance was learnt.
+        intensity: Range of the target in source units, [-1, 1] inside.
+        data: SHA-256 of the files of each training and validation subject.
+    """
+
+    folder: Path
+    config: CascadeConfig
+    target: str
+    intensity: IntensityMap
+    data: Mapping[str, str]
+
+    @property
+    def scales(self) -> int:
+        """n of s0..sn."""
+        assert self.config.preparation.scales is not None
+        return self.config.preparation.scales
+
+    @property
+    def key(self) -> str:
+        """Hash of configuration, data and code version: two runs of one key are the same."""
+        content = [self.config.model_dump(mode="json"), self.target, dict(self.data)]
+        text = json.dumps([*content, msgan.__version__], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def create(self) -> None:
+        """Write configuration and card, or accept those of the same run.
+
+        Raises:
+            InputError: The folder holds a run of another configuration, data or version.
+        """
+        path = self.folder / CARD
+        if path.is_file():
+            old = _card(path).get("key")
+            if old != self.key:
+                raise InputError(
+                    f"{self.folder}: holds run {old} of another configuration, data or version; "
+                    f"this one is {self.key}: choose another folder"
+                )
+            return
+        if self.folder.is_dir() and any(self.folder.iterdir()):
+            raise InputError(f"{self.folder}: is not empty and holds no run: choose another folder")
+        self.config.save(self.folder / CONFIG)
+        card = {
+            "key": self.key,
+            "target": self.target,
+            "intensity": self.intensity.to_dict(),
+            "data": dict(self.data),
+            "seed": self.config.seed,
+            "versions": versions(),
+            "git": git_commit(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        }
+        write_text(path, json.dumps(card, indent=1) + "\n")
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Run:
+        """Read a run folder.
+
+        Raises:
+            InputError: It is not one, or its files are damaged.
+        """
+        folder = Path(folder)
+        if not (folder / CARD).is_file():
+            raise InputError(f"{folder}: not a run folder: it has no {CARD}")
+        card = _card(folder / CARD)
+        try:
+            intensity = IntensityMap.from_dict(card["intensity"])
+            config = CascadeConfig.load(folder / CONFIG)
+            return cls(folder, config, card["target"], intensity, card["data"])
+        except KeyError as error:
+            raise InputError(f"{folder / CARD}: has no {error}") from None
+
+    def folder_of(self, scale: int) -> Path:
+        """Where scale s_i keeps weights, checkpoint and curves."""
+        return self.folder / f"s{scale}"
+
+    def finished(self, scale: int) -> bool:
+        """Whether the training of s_i came to its end."""
+        path = self.folder_of(scale) / "done.json"
+        return path.is_file() and (self.folder_of(scale) / WEIGHTS).is_file()
+
+    def finish(self, scale: int, about: Mapping[str, Any]) -> None:
+        """Note that the training of s_i came to its end and drop what only resuming needs."""
+        write_text(self.folder_of(scale) / "done.json", json.dumps(about, indent=1) + "\n")
+        (self.folder_of(scale) / CHECKPOINT).unlink(missing_ok=True)
+
+    def generator(self, scale: int) -> nn.Module:
+        """The generator of s_i, with the best averaged weights, ready to translate.
+
+        Raises:
+            InputError: The scale has no weights yet.
+        """
+        path = self.folder_of(scale) / WEIGHTS
+        if not path.is_file():
+            raise InputError(f"{self.folder}: scale {scale} of {self.scales} is not trained yet")
+        network = build_generator(self.config, scale)
+        checkpoint.load_weights(network, path)
+        return network.requires_grad_(False).eval()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    names = ("torch", "numpy", "scipy", "nibabel", "zarr", "lightning-fabric")
+    found = {"msgan": msgan.__version__, "python": platform.python_version()}
+    return found | {name: version(name) for name in names}
+
+
+def git_commit() -> str | None:
+    """The commit of the code, marked where files were changed; None outside a checkout."""
+    folder = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        return commit + ("-changed" if git("status", "--porcelain", "--", str(folder)) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _card(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: not JSON: {error}") from None
