@@ -29,7 +29,7 @@ neighbours: what is left of T1 is close to what is left of T2."""
 def smoke(dims: int = 3, seed: int = 0) -> CascadeConfig:
     """Minutes on two cores; shows that everything runs."""
     return CascadeConfig(
-        dims=dims,  # type: ignore[arg-type]
+        dims=dims,
         seed=seed,
         preparation=BRAIN_PREPARATION.model_copy(update={"scales": 2}),
         sketch=CONTRAST_FREE,
@@ -56,7 +56,7 @@ def smoke(dims: int = 3, seed: int = 0) -> CascadeConfig:
 def small(dims: int = 3, seed: int = 0) -> CascadeConfig:
     """A workstation overnight or one GPU in minutes; the tables of record on phantoms."""
     return CascadeConfig(
-        dims=dims,  # type: ignore[arg-type]
+        dims=dims,
         seed=seed,
         preparation=BRAIN_PREPARATION.model_copy(update={"scales": 2}),
         sketch=CONTRAST_FREE,
@@ -84,7 +84,7 @@ def small(dims: int = 3, seed: int = 0) -> CascadeConfig:
 def paper(dims: int = 3, seed: int = 0) -> CascadeConfig:
     """The published networks and settings (extended paper, section 2.2; first author's code)."""
     return CascadeConfig(
-        dims=dims,  # type: ignore[arg-type]
+        dims=dims,
         seed=seed,
         preparation=BRAIN_PREPARATION,
         sketch=SketchConfig(),
