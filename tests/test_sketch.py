@@ -53,7 +53,26 @@ def test_any_tiling_gives_the_sketch_of_the_whole(dims, config, monkeypatch):
         np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-6)
     # The tiles that are worked on inside, too.
     monkeypatch.setattr(filters, "CPU_TILE", 3000)
+    monkeypatch.setattr(filters, "SMALLEST_TILE", 2000)
     np.testing.assert_allclose(read(Box.whole(image.shape)), whole, rtol=0, atol=1e-6)
+
+
+@each_config
+def test_threads_change_neither_the_sketch_nor_torch_settings(dims, config, monkeypatch):
+    monkeypatch.setattr(filters, "CPU_TILE", 3000)
+    monkeypatch.setattr(filters, "SMALLEST_TILE", 2000)
+    image = torch.from_numpy(texture(2 * halo(config) + 30, dims, 15))[None, None]
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = sketch(image, config)
+        torch.set_num_threads(3)
+        three = sketch(image, config)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert one.any()
+    assert_close(three, one, rtol=0, atol=1e-6)
 
 
 @each_config

@@ -52,8 +52,9 @@ def edges(image: Tensor, out: Tensor, config: SketchConfig) -> None:
             filters.part(out[:, 0], inner).copy_(filters.part(strength, source))
 
     filters.tiled(image, _thin_halo(config), thin)
-    _follow(state, steps)
-    out[:, 0].masked_fill_(filters.crop(state, steps + 1) != KEPT, 0.0)
+    with filters.one_thread():
+        _follow(state, steps)
+        out[:, 0].masked_fill_(filters.crop(state, steps + 1) != KEPT, 0.0)
 
 
 def full_step(sigma: float) -> float:
