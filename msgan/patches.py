@@ -109,5 +109,6 @@ def crop_padded(image: Tensor, box: Box, fill: float) -> Tensor:
         dtype=image.dtype,
         device=image.device,
     )
-    out[trailing(inside.inside(box).slices)] = part
+    if inside.voxels:
+        out[trailing(inside.inside(box).slices)] = part
     return out

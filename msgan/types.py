@@ -40,7 +40,7 @@ class Box:
 
     @classmethod
     def around(cls, centre: Sequence[int], size: Sequence[int]) -> Box:
-        """The box of ``size`` whose middle voxel (rounded down) is ``centre``."""
+        """The box of ``size`` whose middle voxel (of two, the second) is ``centre``."""
         return cls(tuple(int(c) - s // 2 for c, s in zip(centre, size, strict=True)), tuple(size))
 
     @property
@@ -126,5 +126,6 @@ def read_padded(read: Reader, shape: Sequence[int], box: Box, fill: float = 0.0)
     if valid == box:
         return part
     out = np.full((*lead, *box.size), fill, dtype=part.dtype)
-    out[trailing(valid.inside(box).slices)] = part
+    if valid.voxels:  # a box wholly outside has an overlap of no size, and no place in itself
+        out[trailing(valid.inside(box).slices)] = part
     return out
