@@ -43,13 +43,17 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """Hexadecimal SHA-256 of a file, read in pieces; of a folder, over its sorted files."""
+    """Hexadecimal SHA-256 of a file, read in pieces.
+
+    Of a folder: over name, size and content of its sorted files, so that no two folders agree.
+    """
     path = Path(path)
     digest = hashlib.sha256()
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     for file in files:
         if path.is_dir():
-            digest.update(file.relative_to(path).as_posix().encode())
+            name = file.relative_to(path).as_posix()
+            digest.update(f"{name}\0{file.stat().st_size}\0".encode())
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
