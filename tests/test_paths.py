@@ -26,9 +26,13 @@ def test_a_write_replaces_the_old_file(tmp_path):
 def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path, error):
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    with pytest.raises(error), atomic(path) as temporary:
+
+    def interrupted(temporary):
         temporary.write_text("half")
         raise error
+
+    with pytest.raises(error), atomic(path) as temporary:
+        interrupted(temporary)
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
     with pytest.raises(error), atomic(tmp_path / "b.txt"):

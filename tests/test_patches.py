@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from msgan.networks.high import PaperGenerator, SeamlessGenerator
+from msgan.patches import Cut, crop_padded, grid
+from msgan.types import Box
+
+
+def generator(family: str, dims: int, blocks: int = 1):
+    if family == "paper":
+        return PaperGenerator(dims, 1, 2, 1)
+    return SeamlessGenerator(dims, 1, 2, blocks)
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_the_cut_of_the_seamless_family(dims, blocks):
+    core = Box((4, -6, 0)[:dims], (8, 10, 2)[:dims])
+    made = generator("seamless", dims, blocks)
+    cut, halo = Cut.of(made, core), made.context_halo
+    assert cut.core == cut.detail == core
+    assert cut.context == Box((2, -3, 0)[:dims], (4, 5, 1)[:dims]).grown(halo)
+    assert cut.sketch == core.grown(made.halo)
+    assert cut.context.scaled(2) == cut.sketch
+
+
+def test_the_cut_of_the_paper_family(dims):
+    cut = Cut.of(generator("paper", dims), Box((20,) * dims, (20,) * dims))
+    assert cut.detail == cut.sketch == Box((14,) * dims, (32,) * dims)
+    # 32 voxels at half the resolution see twice the width around the same centre.
+    assert cut.context == Box((-1,) * dims, (32,) * dims)
+    wide = cut.context.scaled(2)
+    middle = [tuple(a + b for a, b in zip(x.start, x.stop, strict=True)) for x in (wide, cut.core)]
+    assert middle[0] == middle[1]
+
+
+def test_cuts_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="even voxels"):
+        Cut.of(generator("seamless", 2), Box((1, 0), (8, 8)))
+    with pytest.raises(ValueError, match="even voxels"):
+        Cut.of(generator("seamless", 2), Box((0, 0), (8, 7)))
+    with pytest.raises(ValueError, match="not a patch of side 32"):
+        Cut.of(generator("paper", 2), Box((0, 0), (20, 22)))
+    for shape, tile in (((8, 9), 4), ((8, 8), 3)):
+        with pytest.raises(ValueError, match="must be even"):
+            grid(generator("seamless", 2), shape, tile)
+
+
+@pytest.mark.parametrize("family", ["paper", "seamless"])
+def test_cores_cover_the_image_once(dims, family):
+    shape = (46, 40, 22)[:dims]
+    made = generator(family, dims)
+    count = np.zeros(shape, int)
+    for cut in grid(made, shape, 16):
+        assert cut.detail.size == (32,) * dims or family == "seamless"
+        count[cut.core.clipped(shape).slices] += 1
+        if family == "seamless":
+            assert cut.core.clipped(shape) == cut.core
+            assert max(cut.core.size) <= 16
+    assert (count == 1).all()
+
+
+def test_cropping_out_of_the_image_fills(dims):
+    image = torch.arange(6.0**dims).reshape(1, 1, *(6,) * dims)
+    padded = torch.full((1, 1, *(16,) * dims), -1.0)
+    padded[(..., *[slice(5, 11)] * dims)] = image
+    for box in Box((-5,) * dims, (16,) * dims).tiles((4, 7, 5)[:dims]):
+        out = crop_padded(image, box, -1.0)
+        assert out.dtype == image.dtype
+        assert_close(out, padded[(..., *box.shifted((5,) * dims).slices)], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("family", ["paper", "seamless"])
+def test_stitching_the_crops_gives_the_image(dims, family):
+    shape = (46, 40, 22)[:dims]
+    image = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 1, *shape)))
+    out = torch.full_like(image, torch.nan)
+    for cut in grid(generator(family, dims), shape, 12):
+        detail = crop_padded(image, cut.detail, 0.0)
+        inside = cut.core.clipped(shape)
+        out[(..., *inside.slices)] = detail[(..., *inside.inside(cut.detail).slices)]
+    assert_close(out, image, rtol=0, atol=0)
