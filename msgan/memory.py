@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from copy import deepcopy
+from math import prod
 from typing import Any
 
 import torch
@@ -23,15 +24,24 @@ TILES = (128, 112, 96, 80, 64, 48, 40, 32, 24, 16, 8)
 TILES_2D = (1024, 768, 512, 384, 256, 128, 64, 32, 16)
 """Sides tried for a 2D tile, largest first."""
 
-WORKSPACE = 1.5
-"""Measured peak over counted peak: convolution kernels rearrange their input."""
+WORKSPACE = 1.7
+"""Measured peak over counted peak: convolution kernels rearrange input and output (oneDNN)."""
+
+UNROLLED = 20480
+"""On the CPU, PyTorch unrolls the input of a 3^3 convolution up to this size (batch x channels x
+first two sides), which takes 27 times its bytes; larger ones and wider kernels go to oneDNN."""
 
 
 class Counter(TorchDispatchMode):
-    """Adds up the bytes of tensors that are alive; ``peak`` is the most at any time."""
+    """Adds up the bytes of tensors that are alive; ``peak`` is the most at any time.
 
-    def __init__(self) -> None:
+    Args:
+        kernels: Count what the CPU's convolution kernels take on top of their tensors.
+    """
+
+    def __init__(self, kernels: bool = False) -> None:
         super().__init__()
+        self.kernels = kernels
         self.now = 0
         self.peak = 0
         self._seen: set[int] = set()
@@ -44,6 +54,8 @@ class Counter(TorchDispatchMode):
         for tensor in tree_leaves(out):
             if isinstance(tensor, torch.Tensor):
                 self._add(tensor.untyped_storage())
+        if self.kernels and "conv" in func.__name__:
+            self.peak = max(self.peak, self.now + _kernel_bytes(args[0], args[1], out))
         return out
 
     def _add(self, storage: torch.UntypedStorage) -> None:
@@ -60,9 +72,22 @@ class Counter(TorchDispatchMode):
         self.now -= size
 
 
-def peak_bytes(work: Callable[[], Any]) -> int:
-    """Most bytes alive at any time in ``work`` run on meta tensors; nothing is computed."""
-    with Counter() as counter:
+def _kernel_bytes(image: torch.Tensor, weight: torch.Tensor, out: torch.Tensor) -> int:
+    """Bytes of the weights rearranged and, for a small 3D convolution, the input unrolled."""
+    size = weight.numel()
+    if image.ndim == 5 and weight.shape[-1] == 3 and prod(image.shape[:4]) <= UNROLLED:
+        size += weight[0].numel() * out[0, 0].numel()
+    return size * weight.element_size()
+
+
+def peak_bytes(work: Callable[[], Any], kernels: bool = False) -> int:
+    """Most bytes alive at any time in ``work`` run on meta tensors; nothing is computed.
+
+    Args:
+        work: What is run; what it returns is alive to the end.
+        kernels: See :class:`Counter`.
+    """
+    with Counter(kernels) as counter:
         kept = work()
     del kept
     return counter.peak
@@ -82,7 +107,7 @@ def tile_bytes(generator: nn.Module, config: CascadeConfig, tile: int) -> int:
         with torch.inference_mode():
             return shadow(drawn, context)
 
-    return int(peak_bytes(work) * WORKSPACE)
+    return int(peak_bytes(work, kernels=True) * WORKSPACE)
 
 
 def largest_tile(generator: nn.Module, memory: int, config: CascadeConfig) -> int:
