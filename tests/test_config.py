@@ -1,0 +1,84 @@
+import pytest
+import yaml
+
+from msgan.config import CascadeConfig, NetworkConfig, Preparation, SketchConfig, TrainConfig
+from msgan.types import InputError
+
+TRAINING = TrainConfig(steps=3, low_steps=2)
+
+
+def test_a_stored_configuration_is_read_back(tmp_path, dims):
+    config = CascadeConfig(
+        dims=dims,
+        seed=7,
+        preparation=Preparation(spacing_mm=(0.1,) * dims, scales=3, low=None),
+        sketch=SketchConfig(channels=("edges", "ridges"), weight="local"),
+        labels=(1, 2, 4),
+        network=NetworkConfig(family="paper", dropout=0.0),
+        training=TRAINING.model_copy(update={"mirror": (0, 1), "low_patch": 32}),
+    )
+    path = tmp_path / "new" / "config.yaml"
+    config.save(path)
+    assert CascadeConfig.load(path) == config
+    # Human-readable: plain YAML with every option in it.
+    plain = yaml.safe_load(path.read_text())
+    assert plain["training"]["learning_rate"] == config.training.learning_rate
+    assert plain["labels"] == [1, 2, 4]
+
+
+def test_a_configuration_does_not_change():
+    config = CascadeConfig(training=TRAINING)
+    with pytest.raises(ValueError, match="frozen"):
+        config.seed = 3
+    with pytest.raises(ValueError, match="frozen"):
+        config.training.steps = 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"training": {"steps": 1, "low_steps": 1, "lerning_rate": 1}}, "training.lerning_rate"),
+        ({"colour": 1}, "colour: Extra inputs are not permitted"),
+        ({"dims": 4}, "dims: Input should be 2 or 3"),
+        ({"training": {"low_steps": 1}}, "training.steps: Field required"),
+        ({"training": {"steps": 0, "low_steps": 1}}, "training.steps.*greater than or equal to 1"),
+        ({"network": {"dropout": 1.0}}, "network.dropout.*less than 1"),
+        ({"degradation": {"blur_share": 1.1}}, "degradation.blur_share"),
+        ({"sketch": {"low": 0.5, "high": 0.2}}, "sketch.*low 0.5 exceeds high 0.2"),
+        (
+            {
+                "network": {"family": "paper"},
+                "training": {"steps": 1, "low_steps": 1, "patch": 30},
+            },
+            "patch size 30 is not a multiple of the stride 4",
+        ),
+        ({"dims": 2, "preparation": {"spacing_mm": [1, 1, 1]}}, "3 axes, dims is 2"),
+        (
+            {"dims": 2, "training": {"steps": 1, "low_steps": 1, "mirror": [2]}},
+            r"mirror axes \(2,\) do not fit dims 2",
+        ),
+    ],
+)
+def test_errors_name_file_key_and_rule_in_one_line(tmp_path, change, message):
+    path = tmp_path / "config.yaml"
+    plain = CascadeConfig(training=TRAINING).model_dump(mode="json") | change
+    path.write_text(yaml.safe_dump(plain))
+    with pytest.raises(InputError, match=message) as error:
+        CascadeConfig.load(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "just words", "a: [", "\tx: 1"])
+def test_files_that_are_no_configuration_are_refused(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        CascadeConfig.load(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"none\.yaml: no such configuration"):
+        CascadeConfig.load(tmp_path / "none.yaml")
