@@ -1,0 +1,5 @@
+"""The command line: ``msgan phantom | data | sketch | train | translate | evaluate``."""
+
+from msgan.cli.app import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,112 @@
+"""The program: its commands, and one line instead of a traceback for bad input."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import msgan
+from msgan.cli import console, data, evaluate, phantom, sketch, train, translate
+from msgan.types import InputError
+
+GO_ON = {
+    "train": "run the same command with --resume to go on",
+    "translate": "images already written are complete; run the same command again",
+}
+"""What to do after an interruption, by command."""
+
+EPILOG = """\b
+Exit status: 0 done, 2 bad input (one line on stderr says what), 130 interrupted.
+
+\b
+MSGAN_DEBUG=1    show the traceback of an error
+MSGAN_SCRATCH    folder for temporary files; default: the system's
+"""
+
+
+class Guarded(TyperGroup):
+    """Bad input is one line on stderr and status 2; an interruption says how to go on."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            hint = GO_ON.get(ctx.invoked_subcommand, "run the same command again")
+            console.note(f"interrupted: {hint}")
+            raise typer.Exit(130) from None
+        except Exception as error:
+            text = explanation(error)
+            if text is None or os.environ.get("MSGAN_DEBUG") == "1":
+                raise
+            console.note(f"error: {text}")
+            raise typer.Exit(2) from None
+
+
+def explanation(error: Exception) -> str | None:
+    """One line for an error whose cause is outside the program; None for any other."""
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        text = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
+    elif isinstance(error, BrokenPipeError):
+        return None  # the reader of our output has left; the program ends quietly
+    elif isinstance(error, OSError):
+        reason = error.strerror or type(error).__name__
+        text = f"{error.filename}: {reason}" if error.filename is not None else str(error)
+    elif isinstance(error, InputError):
+        text = str(error)
+    elif type(error).__name__ == "OutOfMemoryError":  # of torch, which may not be loaded
+        text = "the device is out of memory: translate with less --memory, train smaller batches"
+    else:
+        return None
+    return " ".join(text.splitlines())
+
+
+app = typer.Typer(
+    name="msgan",
+    cls=Guarded,
+    help="Train and run multi-scale patch GANs on 2D and 3D medical images of any size.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    # Plain help: examples can be copied without a frame, and rich need not be imported.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.say(f"msgan {msgan.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Train and run multi-scale patch GANs on 2D and 3D medical images of any size."""
+
+
+app.add_typer(phantom.app, name="phantom")
+app.add_typer(data.app, name="data")
+for module in (sketch, train, translate, evaluate):
+    app.command()(getattr(module, module.__name__.rpartition(".")[2]))
+
+
+def main() -> None:
+    """Run the program with the arguments of the shell."""
+    # A cluster's end of time is an interruption like any other: scratch is removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    app(prog_name="msgan")
+    sys.exit(0)

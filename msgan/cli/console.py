@@ -1,0 +1,137 @@
+"""What the commands share: output, sizes of memory, and progress."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from time import perf_counter
+from types import TracebackType
+from typing import Any
+
+from msgan.types import InputError
+
+UNITS = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+"""Bytes of a unit of memory, in lower case."""
+
+
+def is_main() -> bool:
+    """Whether this is the first (or only) process of torchrun or SLURM."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
+
+
+def say(text: str) -> None:
+    """A result, to stdout; one process speaks for all."""
+    if is_main():
+        print(text)
+
+
+def note(text: str) -> None:
+    """A remark or an error, to stderr; one process speaks for all."""
+    if is_main():
+        print(text, file=sys.stderr)
+
+
+def memory_bytes(text: str) -> int:
+    """Bytes of ``2GB``, ``512MiB`` or ``1000000``.
+
+    Raises:
+        InputError: It is no positive size.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text, re.IGNORECASE)
+    if match is None or match[2].lower() not in UNITS:
+        raise InputError(
+            f"memory {text!r}: expected a number and B, kB, MB, GB, TB, KiB, MiB, GiB or TiB, "
+            "as in 2GB or 512MiB"
+        )
+    size = int(float(match[1]) * UNITS[match[2].lower()])
+    if size < 1:
+        raise InputError(f"memory {text!r}: expected at least one byte")
+    return size
+
+
+class Bars:
+    """A bar on stderr for each stage; where stderr is no terminal, a line when a stage ends.
+
+    Used in a ``with``; a stage ends when another begins or the block does.
+    """
+
+    def __init__(self) -> None:
+        self._bars: Any = None
+        self._task: Any = None
+        self._stage = ""
+        self._line = ""
+        self._start = 0.0
+
+    def update(
+        self, stage: str, done: int, total: int, note: str = "", seconds: float | None = None
+    ) -> None:
+        """Show that ``done`` of ``total`` parts of a stage are done.
+
+        Args:
+            stage: Its name, shown in front.
+            done: Parts done.
+            total: Parts there are.
+            note: What else to show.
+            seconds: Time the parts took; by default since the first call for this stage.
+        """
+        if stage != self._stage:
+            self._end()
+            self._stage, self._start = stage, perf_counter()
+            if self._bars is not None:
+                self._task = self._bars.add_task(stage, total=total, note="", left="")
+        spent = perf_counter() - self._start if seconds is None else seconds
+        self._line = f"{stage}: {done} of {total}{', ' * bool(note)}{note}, {duration(spent)}"
+        if self._bars is not None:
+            left = f"{duration(spent * (total - done) / done)} left" if done else ""
+            self._bars.update(self._task, completed=done, total=total, note=note, left=left)
+
+    def _end(self) -> None:
+        if self._line and self._bars is None:
+            note(self._line)
+        self._line = ""
+
+    def __enter__(self) -> Bars:
+        if is_main() and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+            columns = ("{task.description}", "{task.fields[note]}", "{task.fields[left]}")
+            name, values, left = map(TextColumn, columns)
+            self._bars = Progress(
+                name, BarColumn(), MofNCompleteColumn(), values, left, console=Console(stderr=True)
+            )
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+        elif kind is None:
+            self._end()
+
+
+def duration(seconds: float) -> str:
+    """As ``12 s``, ``3:05 min`` or ``1:02:07 h``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d} h"

@@ -1,0 +1,140 @@
+"""``msgan evaluate``: a translated image against the real one."""
+
+from __future__ import annotations
+
+import json
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from msgan.cli import console
+from msgan.types import InputError
+
+if TYPE_CHECKING:
+    from msgan.metrics import Scores
+
+SAME_MM = 1e-3
+"""Grids may differ by this much in an entry of the affine: headers are rounded."""
+
+PERCENTILE = 99.5
+"""Of the voxels above black: the value taken as white."""
+
+COLUMNS = ("ssim", "mae", "mse", "psnr", "nmse")
+
+
+def evaluate(
+    fake: Annotated[Path, typer.Argument(metavar="FAKE", help="Translated image.")],
+    real: Annotated[Path, typer.Argument(metavar="REAL", help="Real image on the same grid.")],
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="M",
+            help="Label map on the same grid; scores inside it (not 0) are added.",
+            show_default="none",
+        ),
+    ] = None,
+    data_range: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="White minus black, in the unit of REAL.",
+            show_default="from black to the 99.5th percentile of the voxels of REAL above it",
+        ),
+    ] = None,
+    black: Annotated[
+        float | None,
+        typer.Option(
+            metavar="B",
+            help="Intensity that counts as 0, in the unit of REAL.",
+            show_default="0, or the smallest of REAL if that is negative",
+        ),
+    ] = None,
+    json_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--json", metavar="OUT", help="JSON file to write, too.", show_default="not written"
+        ),
+    ] = None,
+) -> None:
+    """Compare a translated image with the real one: SSIM, MAE, MSE, PSNR and NMSE.
+
+    Intensities are scaled so that black is 0 and white is 1, as in the papers; nothing is
+    clipped. All scores are for images scaled so: mae in shares of the data range, psnr in dB.
+
+    \b
+    Example:
+        msgan evaluate t2.nii.gz phantoms/patient000/patient000_t2.nii.gz \\
+            --mask phantoms/patient000/patient000_mask.nii.gz --json scores.json
+    """
+    from msgan.data.intensity import IntensityMap
+    from msgan.data.volume import open_labels, open_volume
+    from msgan.metrics import scores_of
+    from msgan.paths import write_text
+
+    with open_volume(fake) as made, open_volume(real) as true:
+        shape = true.grid.shape
+        if not made.grid.same_as(true.grid, SAME_MM):
+            raise InputError(f"{fake}: its grid {made.grid} is not that of {real}, {true.grid}")
+        if black is None:
+            assert true.extremes is not None
+            black = min(0.0, true.extremes[0])
+        if data_range is None:
+            try:
+                values = IntensityMap.percentile(true.read, shape, PERCENTILE, black, black)
+            except InputError as error:
+                raise InputError(f"{real}: {error}: pass --data-range and --black") from None
+            data_range = values.high - black
+        if not (isfinite(data_range) and data_range > 0):
+            raise InputError(f"--data-range {data_range:g}: expected a positive number")
+        rows = {
+            "whole image": scores_of(
+                made.read, true.read, shape, data_range=data_range, black=black
+            )
+        }
+        if mask is not None:
+            with open_labels(mask, true.grid) as inside:
+                rows["inside mask"] = scores_of(
+                    made.read,
+                    true.read,
+                    shape,
+                    data_range=data_range,
+                    black=black,
+                    read_mask=inside.read,
+                    mask_name=str(mask),
+                )
+        unit = true.unit
+    for line in _table(rows, unit):
+        console.say(line)
+    if json_out is not None and console.is_main():
+        files = {"fake": str(fake), "real": str(real), "mask": str(mask) if mask else None}
+        range_of = {"black": black, "data_range": data_range, "unit": unit}
+        table = {name.replace(" ", "_"): _plain(scores.unit()) for name, scores in rows.items()}
+        content = {**files, "source_intensity": range_of, "scores": table}
+        write_text(json_out, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def _table(rows: dict[str, Scores], unit: str) -> list[str]:
+    """Lines of a table, and with what the scores were measured."""
+    lines = [f"{'':<12}" + "".join(f"{name:>10}" for name in (*COLUMNS, "n", "n ssim"))]
+    for name, scores in rows.items():
+        values = scores.unit().as_row()
+        numbers = "".join(f"{values[column]:>10.4g}" for column in COLUMNS)
+        lines.append(f"{name:<12}{numbers}{scores.voxels:>10}{scores.ssim_voxels:>10}")
+    first = next(iter(rows.values()))
+    white = first.black + first.data_range
+    lines.append(
+        f"data range {first.data_range:.6g} {unit} ({first.black:.6g} shown as 0, {white:.6g} as 1)"
+    )
+    lines.append(
+        f"{first.dims}D SSIM, Gaussian window of {first.window} voxels, sigma {first.sigma:g}; "
+        "psnr in dB; n: voxels"
+    )
+    return lines
+
+
+def _plain(scores: Scores) -> dict[str, Any]:
+    """For JSON, which knows no infinity: null stands for it."""
+    row = scores.as_row()
+    return {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in row.items()}

@@ -1,0 +1,122 @@
+"""``msgan sketch``: the sketch of an image as an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from msgan.cli import console
+from msgan.types import InputError
+
+if TYPE_CHECKING:
+    from msgan.data.volume import Volume
+
+
+def sketch(
+    image: Annotated[
+        Path, typer.Argument(metavar="IN", help="Image file, or folder with a DICOM series.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", help="Image to write; its suffix decides the format (PNG: 0 to 255)."
+        ),
+    ],
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SEG",
+            help="Label map on the grid of IN, drawn over the sketch in a gray for each label.",
+            show_default="none",
+        ),
+    ] = None,
+    channels: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Channels separated by commas, of: edges, self_similarity, ridges. More than one "
+            "are written to OUT with the channel's name and number before the suffix.",
+        ),
+    ] = "edges",
+    window: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="LOW HIGH",
+            help="Intensities, in the unit of IN, between which edges are looked for; for CT in "
+            "HU, as -1024 3071.",
+            show_default="0 to the 99.5th percentile of the voxels above 0",
+        ),
+    ] = None,
+) -> None:
+    """Draw the sketch of an image, weighted Canny edges in [0, 1], on the grid of the image.
+
+    This is what a generator sees of a source image, at the finest scale.
+
+    \b
+    Example:
+        msgan sketch phantoms/patient000/patient000_t1.nii.gz t1_sketch.nii.gz
+    """
+    import numpy as np
+
+    from msgan.config import Preparation, SketchConfig
+    from msgan.data.intensity import IntensityMap
+    from msgan.data.store import suffix_of
+    from msgan.data.volume import open_labels, open_volume, write_volume
+    from msgan.sketch import CHANNELS, sketch_reader
+
+    names = tuple(name.strip() for name in channels.split(","))
+    if unknown := [name for name in names if name not in CHANNELS]:
+        raise InputError(f"sketch channel {unknown[0]!r} is none of {', '.join(CHANNELS)}")
+    with open_volume(image) as volume:
+        shape, drawn = volume.grid.shape, open_labels(labels, volume.grid) if labels else None
+        if window is not None:
+            intensity = IntensityMap.window(*window)
+        else:
+            usual = Preparation()
+            try:
+                intensity = IntensityMap.percentile(volume.read, shape, usual.high, usual.low)
+            except InputError as error:
+                raise InputError(f"{image}: {error}: pass --window LOW HIGH") from None
+        config = SketchConfig(channels=names)
+        read = sketch_reader(
+            lambda box: intensity.to_unit(volume.read(box)),
+            shape,
+            config,
+            None if drawn is None else drawn.read,
+            values=() if drawn is None else _values(drawn),
+        )
+        titles = _titles(names, {n: CHANNELS[n].count(len(shape)) for n in names})
+        suffix = suffix_of(out)
+        picture = suffix == ".png"
+        for k, title in enumerate(titles):
+            path = out
+            if len(titles) > 1:
+                path = out.with_name(f"{out.name.removesuffix(suffix)}_{title}{suffix}")
+            write_volume(
+                path,
+                volume.grid,
+                lambda box, k=k: read(box)[k] * np.float32(255 if picture else 1),  # type: ignore[misc]
+                dtype=np.uint8 if picture else np.float32,
+            )
+            console.say(str(path))
+        if drawn is not None:
+            drawn.close()
+
+
+def _titles(names: tuple[str, ...], counts: dict[str, int]) -> list[str]:
+    """A name for each channel of the sketch."""
+    return [f"{n}{k}" if counts[n] > 1 else n for n in names for k in range(counts[n])]
+
+
+def _values(labels: Volume) -> list[int]:
+    """The labels that occur, in order, without 0."""
+    import numpy as np
+
+    from msgan.data.geometry import blocks
+
+    found: set[int] = set()
+    for box in blocks(labels.grid.shape):
+        found.update(np.unique(labels.read(box)).tolist())
+    return sorted(found - {0})

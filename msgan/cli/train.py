@@ -1,0 +1,219 @@
+"""``msgan train``: a cascade from the images of a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from msgan.cli import console
+from msgan.types import InputError
+
+if TYPE_CHECKING:
+    from msgan.config import CascadeConfig
+    from msgan.data.cohort import Cohort
+    from msgan.training.run import Run
+
+
+def train(
+    manifest: Annotated[
+        Path, typer.Argument(metavar="MANIFEST", help="CSV with a row for each file.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run; made if absent.")],
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODALITY",
+            help="Modality of the manifest whose appearance is learnt, as t2.",
+            show_default="required; with --resume the run's",
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="smoke (minutes, shows that everything runs), small or paper.",
+            show_default="smoke; with --resume the run's configuration",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.yaml",
+            help="Configuration; what it states replaces what the preset states.",
+            show_default="the preset alone",
+        ),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder the paths are below.", show_default="the manifest's folder"
+        ),
+    ] = None,
+    scale: Annotated[
+        str,
+        typer.Option(
+            metavar="all|0|1|..",
+            help="Scales to train, separated by commas; they do not depend on each other and may "
+            "be trained at the same time.",
+        ),
+    ] = "all",
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run in RUN where it stopped; begin if there is none."
+        ),
+    ] = False,
+    device: Annotated[
+        str, typer.Option(metavar="auto|cpu|cuda", help="auto: cuda where there is one.")
+    ] = "auto",
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Decides every random number.", show_default="the configuration's, else 0"
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for prepared subjects, which runs can share.",
+            show_default="RUN/cache",
+        ),
+    ] = None,
+) -> None:
+    """Train a cascade on the images of one modality.
+
+    Subjects of split test are left alone; those of split val choose the best weights. Labels of
+    the subjects are drawn over the sketches if the configuration names them (labels: [1, 2, 4]).
+    2D or 3D is decided by the images. Several GPUs: torchrun --nproc-per-node N -m msgan.cli ...
+
+    \b
+    Examples:
+        msgan train phantoms/manifest.csv --target t2 --preset smoke --out runs/t2
+        msgan train phantoms/manifest.csv --out runs/t2 --resume
+    """
+    from msgan.data.cohort import Cohort
+    from msgan.methods.cascade import fit
+    from msgan.training.run import CARD, Run
+
+    scales = _scales(scale)
+    old: Run | None = None
+    if (out / CARD).is_file():
+        if resume:
+            old = Run.open(out)
+        elif console.is_main():  # another process may be later than the first one's new run
+            raise InputError(
+                f"{out}: holds a run already: pass --resume to go on with it, or choose "
+                "another folder"
+            )
+    cohort = Cohort.from_manifest(manifest, root or manifest.parent)
+    target = target or (old.target if old else None)
+    if target is None:
+        raise InputError("--target is missing: a new run needs the modality to learn")
+    if old is not None and preset is None and config is None:
+        chosen = old.config
+    else:
+        chosen = configuration(preset or "smoke", config, lambda: _dims(cohort, str(target)))
+    if seed is not None:
+        chosen = chosen.model_copy(update={"seed": seed})
+    if console.is_main() and not cohort.with_modality(target).split("val").subjects:
+        console.note("note: no subject of split val: training subjects choose the best weights")
+    before = _finished(old) if old else []
+
+    with console.Bars() as bars:
+
+        def report(row: dict[str, Any]) -> None:
+            settings = chosen.training
+            total = settings.steps if row["scale"] else settings.low_steps
+            text = f"l1 {row['l1']:.4f}"
+            if "validation_l1" in row:
+                text += f", validation l1 {row['validation_l1']:.4f}"
+            bars.update(f"scale {row['scale']}", row["step"], total, text, row["seconds"])
+
+        run = fit(
+            cohort, target, chosen, out, scales=scales, device=device, cache=cache, report=report
+        )
+    after = _finished(run)
+    wanted = range(run.scales + 1) if scales is None else scales
+    if set(wanted) <= set(before):
+        console.say(f"{out}: all of this was finished already")
+    missing = [i for i in range(run.scales + 1) if i not in after]
+    text = f"scales {', '.join(map(str, missing))} are still to be trained" if missing else "ready"
+    console.say(f"{out}: cascade of scales 0 to {run.scales} for {target}: {text}")
+
+
+def configuration(preset: str, file: Path | None, dims: Any) -> CascadeConfig:
+    """A preset, with what a file states in place of what the preset does.
+
+    Args:
+        preset: Its name.
+        file: YAML with any of the keys of a configuration.
+        dims: Called for the number of axes, where the file does not state it.
+
+    Raises:
+        InputError: No such preset or file, or the file is at fault.
+    """
+    import yaml
+    from pydantic import ValidationError
+
+    from msgan.config import CascadeConfig
+    from msgan.presets import PRESETS
+    from msgan.presets import preset as named
+
+    if preset not in PRESETS:
+        raise InputError(f"preset {preset!r} is none of {', '.join(PRESETS)}")
+    if file is None:
+        return named(preset, dims())
+    try:
+        own = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(own, dict):
+        raise InputError(f"{file}: expected keys and values, as 'training: {{steps: 100}}'")
+    axes = own.get("dims") or dims()
+    if axes not in (2, 3):
+        raise InputError(f"{file}: dims {axes!r}: expected 2 or 3")
+    base = named(preset, axes).model_dump(mode="json")
+    try:
+        return CascadeConfig.model_validate(_merged(base, own))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "configuration"
+        raise InputError(f"{file}: {key}: {first['msg']}") from None
+
+
+def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``own``, level by level."""
+    out = dict(base)
+    for key, value in own.items():
+        deeper = isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
+        out[key] = _merged(base[key], value) if deeper else value
+    return out
+
+
+def _scales(text: str) -> list[int] | None:
+    if text == "all":
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise InputError(f"--scale {text}: expected all, or numbers separated by commas, as 0,2")
+    return sorted(set(map(int, parts)))
+
+
+def _dims(cohort: Cohort, target: str) -> int:
+    """Axes of the images of the target."""
+    from msgan.data.volume import open_volume
+
+    having = cohort.with_modality(target).subjects
+    if not having:
+        known = sorted({modality for subject in cohort for modality in subject.images})
+        raise InputError(f"target {target!r}: no subject has such an image; there are {known}")
+    with open_volume(having[0].images[target], check=False) as volume:
+        return volume.grid.dims
+
+
+def _finished(run: Run) -> list[int]:
+    return [i for i in range(run.scales + 1) if run.finished(i)]
