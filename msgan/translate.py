@@ -15,7 +15,9 @@ from torch import nn
 
 from msgan import patches, pyramid, sketch
 from msgan.data.cohort import Subject, prepare
-from msgan.data.volume import write_volume
+from msgan.data.formats import picture
+from msgan.data.store import suffix_of
+from msgan.data.writing import WRITERS, write_volume
 from msgan.memory import largest_tile
 from msgan.patches import HighGenerator
 from msgan.paths import scratch_root
@@ -70,20 +72,25 @@ def translate(
         labels: Pathology labels on the image's grid, laid over the sketch.
         device: ``auto``, ``cpu`` or ``cuda``.
         memory: Bytes one tile's network may take on the device.
-        tile: Side of a tile; None takes the largest that fits ``memory``.
+        tile: Side of a tile, even; None takes the largest that fits ``memory``. The ``paper``
+            family has its own.
         keep: Folder for the images of all scales, ``y0.nii`` .. ``yn.nii`` on their own grids.
         progress: Called as tiles are done.
 
     Raises:
         InputError: The image cannot be used, the run is not finished, labels are given that it
-            was not trained with, or no tile fits ``memory``.
+            was not trained with, ``out`` cannot hold the result, or no tile fits ``memory``.
     """
     start = perf_counter()
     if labels is not None and not run.config.labels:
         raise InputError(f"{labels}: this run was trained without labels; leave them out")
+    if tile is not None and (tile < 2 or tile % 2):
+        raise InputError(f"tile {tile}: expected an even number of voxels, at least 2")
+    dtype = _dtype(Path(out), run)
+    dtype = _voxel_type(out, run)
     where = pick_device(device)
     generators = [run.generator(i).to(where) for i in range(run.scales + 1)]
-    sides = [tile or largest_tile(g, memory, run.config) for g in generators[1:]]
+    sides = [_side(g, tile, memory, run) for g in generators[1:]]
     root = scratch_root()
     root.mkdir(parents=True, exist_ok=True)
     with (
@@ -121,7 +128,7 @@ def translate(
                 shown = _in_units(result, run)
                 write_volume(Path(keep) / f"y{i}.nii", grid, shown, unit=run.intensity.unit)
         read = subject.to_source(results[-1], run.intensity)
-        write_volume(out, subject.grid.source, read, unit=run.intensity.unit)
+        write_volume(out, subject.grid.source, read, unit=run.intensity.unit, dtype=dtype)
     return Translation(Path(out), tuple(sides), perf_counter() - start)
 
 
@@ -183,12 +190,44 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda" if found else "cpu")
 
 
+def _side(generator: nn.Module, tile: int | None, memory: int, run: Run) -> int:
+    geometry: HighGenerator = generator  # type: ignore[assignment]
+    return geometry.patch or tile or largest_tile(generator, memory, run.config)
+
+
+def _dtype(out: Path, run: Run) -> str:
+    """Voxel type of the result; a file that cannot hold it is refused before the work is done."""
+    suffix = suffix_of(out)
+    if suffix not in WRITERS:
+        raise InputError(f"{out}: unknown suffix; expected one of {', '.join(WRITERS)}")
+    if run.config.dims == 3 and suffix in picture.SUFFIXES:
+        raise InputError(f"{out}: a picture has 2 axes, the run was trained on 3")
+    if suffix != ".png":
+        return "float32"
+    low, high = run.intensity.low, run.intensity.high
+    if low < 0 or high > 65535:
+        raise InputError(f"{out}: PNG cannot hold values from {low:g} to {high:g}; take .tif")
+    return "uint8" if high <= 255 else "uint16"
+
+
 def _tensor(values: Array, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None].to(device)
 
 
 def _array(image: torch.Tensor) -> Array:
     return image[0, 0].clamp(-1, 1).float().cpu().numpy()
+
+
+def _voxel_type(path: str | os.PathLike[str], run: Run) -> str:
+    """float32, or the whole numbers a PNG holds; known before anything is computed."""
+    if Path(path).suffix.lower() != ".png":
+        return "float32"
+    low, high = run.intensity.low, run.intensity.high
+    if low < 0 or high > 65535:
+        raise InputError(
+            f"{path}: a PNG holds 0 to 65535, this run makes {low:g} to {high:g}: choose .tif"
+        )
+    return "uint8" if high <= 255 else "uint16"
 
 
 def _in_units(read: Reader, run: Run) -> Reader:
