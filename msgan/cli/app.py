@@ -20,7 +20,10 @@ GO_ON = {
 }
 """What to do after an interruption, by command."""
 
+HELP = "Train and run multi-scale patch GANs on 2D and 3D medical images of any size."
+
 EPILOG = """\b
+Examples: msgan COMMAND --help
 Exit status: 0 done, 2 bad input (one line on stderr says what), 130 interrupted.
 
 \b
@@ -28,9 +31,16 @@ MSGAN_DEBUG=1    show the traceback of an error
 MSGAN_SCRATCH    folder for temporary files; default: the system's
 """
 
+ORDER = ("phantom", "data", "sketch", "train", "translate", "evaluate")
+"""Commands as they are used one after the other."""
+
 
 class Guarded(TyperGroup):
     """Bad input is one line on stderr and status 2; an interruption says how to go on."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of the commands, in the order of the help."""
+        return sorted(super().list_commands(ctx), key=ORDER.index)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""
@@ -72,7 +82,7 @@ def explanation(error: Exception) -> str | None:
 app = typer.Typer(
     name="msgan",
     cls=Guarded,
-    help="Train and run multi-scale patch GANs on 2D and 3D medical images of any size.",
+    help=HELP,
     epilog=EPILOG,
     no_args_is_help=True,
     add_completion=False,

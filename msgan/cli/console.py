@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
+from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 from typing import Any
@@ -61,13 +63,29 @@ def memory_bytes(text: str) -> int:
     return size
 
 
+def check_writable(path: Path) -> None:
+    """Find out that ``path`` cannot be written before hours of work, not after.
+
+    Raises:
+        OSError: Its folder cannot be made or written to.
+    """
+    folder = path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
 class Bars:
     """A bar on stderr for each stage; where stderr is no terminal, a line when a stage ends.
 
     Used in a ``with``; a stage ends when another begins or the block does.
+
+    Args:
+        first: What is done before the first stage, shown on a terminal only.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first: str) -> None:
+        self._first = first
         self._bars: Any = None
         self._task: Any = None
         self._stage = ""
@@ -75,7 +93,13 @@ class Bars:
         self._start = 0.0
 
     def update(
-        self, stage: str, done: int, total: int, note: str = "", seconds: float | None = None
+        self,
+        stage: str,
+        done: int,
+        total: int,
+        unit: str,
+        note: str = "",
+        seconds: float | None = None,
     ) -> None:
         """Show that ``done`` of ``total`` parts of a stage are done.
 
@@ -83,6 +107,7 @@ class Bars:
             stage: Its name, shown in front.
             done: Parts done.
             total: Parts there are.
+            unit: What the parts are.
             note: What else to show.
             seconds: Time the parts took; by default since the first call for this stage.
         """
@@ -90,12 +115,16 @@ class Bars:
             self._end()
             self._stage, self._start = stage, perf_counter()
             if self._bars is not None:
-                self._task = self._bars.add_task(stage, total=total, note="", left="")
+                if self._first:
+                    self._bars.remove_task(self._task)
+                    self._first = ""
+                self._task = self._bars.add_task(stage, total=total, text="", left="")
         spent = perf_counter() - self._start if seconds is None else seconds
-        self._line = f"{stage}: {done} of {total}{', ' * bool(note)}{note}, {duration(spent)}"
+        text = f"{done}/{total} {unit}{note and ', '}{note}"
+        self._line = f"{stage}: {text}, {duration(spent)}"
         if self._bars is not None:
             left = f"{duration(spent * (total - done) / done)} left" if done else ""
-            self._bars.update(self._task, completed=done, total=total, note=note, left=left)
+            self._bars.update(self._task, completed=done, text=text, left=left)
 
     def _end(self) -> None:
         if self._line and self._bars is None:
@@ -105,14 +134,13 @@ class Bars:
     def __enter__(self) -> Bars:
         if is_main() and sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+            from rich.progress import BarColumn, Progress, TextColumn
 
-            columns = ("{task.description}", "{task.fields[note]}", "{task.fields[left]}")
-            name, values, left = map(TextColumn, columns)
-            self._bars = Progress(
-                name, BarColumn(), MofNCompleteColumn(), values, left, console=Console(stderr=True)
-            )
+            fields = ("{task.description}", "{task.fields[text]}", "{task.fields[left]}")
+            name, text, left = map(TextColumn, fields)
+            self._bars = Progress(name, BarColumn(), text, left, console=Console(stderr=True))
             self._bars.start()
+            self._task = self._bars.add_task(self._first, total=None, text="", left="")
         return self
 
     def __exit__(
@@ -128,8 +156,10 @@ class Bars:
 
 
 def duration(seconds: float) -> str:
-    """As ``12 s``, ``3:05 min`` or ``1:02:07 h``."""
+    """As ``1.2 s``, ``12 s``, ``3:05 min`` or ``1:02:07 h``."""
     whole = round(seconds)
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:

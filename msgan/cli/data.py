@@ -45,13 +45,13 @@ def check(
     """
     from msgan.data.manifest import check_manifest
 
-    with console.Bars() as bars:
+    with console.Bars("looking for files") as bars:
         report = check_manifest(
             manifest,
             root or manifest.parent,
             hashes=not no_hashes,
             paired=not unpaired,
-            progress=lambda done, total, path: bars.update("files", done, total),
+            progress=lambda done, total, path: bars.update("check", done, total, "files"),
         )
     for line in report.lines():
         console.say(line)

@@ -58,7 +58,9 @@ def evaluate(
         ),
     ] = None,
 ) -> None:
-    """Compare a translated image with the real one: SSIM, MAE, MSE, PSNR and NMSE.
+    """Compare a translated image with the real one.
+
+    SSIM, MAE, MSE, PSNR and NMSE of the whole image and inside a mask.
 
     Intensities are scaled so that black is 0 and white is 1, as in the papers; nothing is
     clipped. All scores are for images scaled so: mae in shares of the data range, psnr in dB.
@@ -105,6 +107,8 @@ def evaluate(
                     mask_name=str(mask),
                 )
         unit = true.unit
+    if json_out is not None:
+        console.check_writable(json_out)
     for line in _table(rows, unit):
         console.say(line)
     if json_out is not None and console.is_main():

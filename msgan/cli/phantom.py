@@ -20,12 +20,16 @@ def _group() -> None:
 @app.command()
 def brain(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; made if absent.")],
-    subjects: Annotated[int, typer.Option(min=1, help="Number of subjects.")] = 4,
+    subjects: Annotated[int, typer.Option(metavar="N", min=1, help="Number of subjects.")] = 4,
     size: Annotated[
-        int, typer.Option(min=16, max=256, help="Voxels along the longest axis; 192 is 1 mm.")
+        int,
+        typer.Option(
+            metavar="N", min=16, max=256, help="Voxels along the longest axis; 192 is 1 mm."
+        ),
     ] = 64,
     seed: Annotated[
-        int, typer.Option(min=0, help="Names the cohort: the same seed, the same bytes.")
+        int,
+        typer.Option(metavar="N", min=0, help="Names the cohort: the same seed, the same bytes."),
     ] = 0,
     healthy: Annotated[
         bool, typer.Option("--healthy", help="Volunteers without tumours, from another scanner.")

@@ -50,9 +50,10 @@ def sketch(
         ),
     ] = None,
 ) -> None:
-    """Draw the sketch of an image, weighted Canny edges in [0, 1], on the grid of the image.
+    """Draw the sketch of an image.
 
-    This is what a generator sees of a source image, at the finest scale.
+    The sketch is what a generator sees of a source image: weighted Canny edges in [0, 1]. It is
+    drawn on the grid of the image.
 
     \b
     Example:

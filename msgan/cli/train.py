@@ -72,7 +72,10 @@ def train(
     seed: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Decides every random number.", show_default="the configuration's, else 0"
+            metavar="N",
+            min=0,
+            help="Decides every random number.",
+            show_default="the configuration's, else 0",
         ),
     ] = None,
     cache: Annotated[
@@ -84,7 +87,7 @@ def train(
         ),
     ] = None,
 ) -> None:
-    """Train a cascade on the images of one modality.
+    """Train a cascade on images of one modality.
 
     Subjects of split test are left alone; those of split val choose the best weights. Labels of
     the subjects are drawn over the sketches if the configuration names them (labels: [1, 2, 4]).
@@ -123,7 +126,7 @@ def train(
         console.note("note: no subject of split val: training subjects choose the best weights")
     before = _finished(old) if old else []
 
-    with console.Bars() as bars:
+    with console.Bars("preparing images") as bars:
 
         def report(row: dict[str, Any]) -> None:
             settings = chosen.training
@@ -131,7 +134,8 @@ def train(
             text = f"l1 {row['l1']:.4f}"
             if "validation_l1" in row:
                 text += f", validation l1 {row['validation_l1']:.4f}"
-            bars.update(f"scale {row['scale']}", row["step"], total, text, row["seconds"])
+            stage = f"scale {row['scale']}"
+            bars.update(stage, row["step"], total, "steps", text, row["seconds"])
 
         run = fit(
             cohort, target, chosen, out, scales=scales, device=device, cache=cache, report=report
@@ -139,7 +143,7 @@ def train(
     after = _finished(run)
     wanted = range(run.scales + 1) if scales is None else scales
     if set(wanted) <= set(before):
-        console.say(f"{out}: all of this was finished already")
+        console.say(f"{out}: everything asked for was finished before")
     missing = [i for i in range(run.scales + 1) if i not in after]
     text = f"scales {', '.join(map(str, missing))} are still to be trained" if missing else "ready"
     console.say(f"{out}: cascade of scales 0 to {run.scales} for {target}: {text}")

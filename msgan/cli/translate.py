@@ -48,7 +48,10 @@ def translate(
     tile: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Side of a tile, voxels.", show_default="the largest that fits --memory"
+            metavar="N",
+            min=2,
+            help="Side of a tile, an even number of voxels.",
+            show_default="the largest that fits --memory",
         ),
     ] = None,
     keep: Annotated[
@@ -64,7 +67,9 @@ def translate(
         str, typer.Option(metavar="PATTERN", help="Names of the images to take from a folder.")
     ] = "*",
 ) -> None:
-    """Translate images to the modality a run has learnt, on their own grid.
+    """Translate images to the modality of a run.
+
+    Results lie on the grids of the images, in the unit of the modality.
 
     OUT with the suffix of an image is one image; otherwise every readable image in the folder IN
     is written under its name (formats that cannot be written become .nii.gz) to the folder OUT.
@@ -91,6 +96,8 @@ def translate(
             f"{out}: cannot write {suffix_of(out) or 'an image without suffix'}: expected one of "
             f"{', '.join(WRITERS)}"
         )
+    if tile is not None and tile % 2:
+        raise InputError(f"--tile {tile}: expected an even number of voxels")
     trained = Run.open(run)
     # What is wrong with the run or the device must not be said again for each image.
     pick_device(device)
@@ -102,10 +109,12 @@ def translate(
     jobs = _jobs(image, out, match) if many else [(image, out)]
     if many and labels is not None and not labels.is_dir():
         raise InputError(f"{labels}: expected a folder: IN is a folder of images")
+    for _, result in jobs:
+        console.check_writable(result)
     failed = 0
     for source, result in jobs:
         try:
-            with console.Bars() as bars:
+            with console.Bars(f"preparing {source.name}") as bars:
                 name = f"{source.name} " if many else ""
                 done = apply(
                     trained,
