@@ -87,7 +87,6 @@ def translate(
     if tile is not None and (tile < 2 or tile % 2):
         raise InputError(f"tile {tile}: expected an even number of voxels, at least 2")
     dtype = _dtype(Path(out), run)
-    dtype = _voxel_type(out, run)
     where = pick_device(device)
     generators = [run.generator(i).to(where) for i in range(run.scales + 1)]
     sides = [_side(g, tile, memory, run) for g in generators[1:]]
@@ -216,18 +215,6 @@ def _tensor(values: Array, device: torch.device) -> torch.Tensor:
 
 def _array(image: torch.Tensor) -> Array:
     return image[0, 0].clamp(-1, 1).float().cpu().numpy()
-
-
-def _voxel_type(path: str | os.PathLike[str], run: Run) -> str:
-    """float32, or the whole numbers a PNG holds; known before anything is computed."""
-    if Path(path).suffix.lower() != ".png":
-        return "float32"
-    low, high = run.intensity.low, run.intensity.high
-    if low < 0 or high > 65535:
-        raise InputError(
-            f"{path}: a PNG holds 0 to 65535, this run makes {low:g} to {high:g}: choose .tif"
-        )
-    return "uint8" if high <= 255 else "uint16"
 
 
 def _in_units(read: Reader, run: Run) -> Reader:
