@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -79,13 +80,16 @@ def cached(
     own = key(config, data)
     target = Path(folder) / f"{subject.name}-{own}"
     if not target.is_dir():
-        partial = target.with_name(f".partial-{target.name}-{os.getpid()}")
-        shutil.rmtree(partial, ignore_errors=True)
+        # Another process, perhaps on another machine, may be making the same.
+        partial = target.with_name(f".partial-{target.name}-{uuid4().hex[:8]}")
         partial.mkdir(parents=True)
         try:
             _compute(subject, config, partial)
-            if not target.is_dir():
-                os.replace(partial, target)
+            try:
+                partial.rename(target)
+            except OSError:
+                if not target.is_dir():
+                    raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     n = subject.grid.scales
