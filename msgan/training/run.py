@@ -71,14 +71,16 @@ class Run:
         """
         path = self.folder / CARD
         if path.is_file():
-            old = _card(path).get("key")
-            if old != self.key:
+            old = _card(path)
+            if old.get("key") != self.key:
                 raise InputError(
-                    f"{self.folder}: holds run {old} of another configuration, data or version; "
-                    f"this one is {self.key}: choose another folder"
+                    f"{self.folder}: holds another run ({self._difference(old)}): "
+                    "choose another folder"
                 )
             return
-        if self.folder.is_dir() and any(self.folder.iterdir()):
+        # Killed before the card was written, a run leaves its configuration or a part of it.
+        others = self.folder.glob("[!.]*") if self.folder.is_dir() else ()
+        if any(other.name != CONFIG for other in others):
             raise InputError(f"{self.folder}: is not empty and holds no run: choose another folder")
         self.config.save(self.folder / CONFIG)
         card = {
@@ -104,12 +106,33 @@ class Run:
         if not (folder / CARD).is_file():
             raise InputError(f"{folder}: not a run folder: it has no {CARD}")
         card = _card(folder / CARD)
+        config = CascadeConfig.load(folder / CONFIG)
         try:
             intensity = IntensityMap.from_dict(card["intensity"])
-            config = CascadeConfig.load(folder / CONFIG)
-            return cls(folder, config, card["target"], intensity, card["data"])
+            return cls(folder, config, str(card["target"]), intensity, dict(card["data"]))
         except KeyError as error:
             raise InputError(f"{folder / CARD}: has no {error}") from None
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{folder / CARD}: {error}") from None
+
+    def _difference(self, card: Mapping[str, Any]) -> str:
+        """The first thing in which the run that is there differs from this one."""
+        old, new = (
+            _flat({"target": target, "data": dict(data), **config.model_dump(mode="json")})
+            for target, data, config in (
+                (
+                    card.get("target"),
+                    card.get("data", {}),
+                    CascadeConfig.load(self.folder / CONFIG),
+                ),
+                (self.target, self.data, self.config),
+            )
+        )
+        for name in {**new, **old}:
+            if old.get(name) != new.get(name):
+                return f"{name} is {old.get(name)} there and {new.get(name)} here"
+        there = card.get("versions", {}).get("msgan")
+        return f"made by version {there}, this is {msgan.__version__}"
 
     def folder_of(self, scale: int) -> Path:
         """Where scale s_i keeps weights, checkpoint and curves."""
@@ -165,6 +188,20 @@ def git_commit() -> str | None:
 
 def _card(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise InputError(f"{path}: not JSON: {error}") from None
+    if not isinstance(card, dict):
+        raise InputError(f"{path}: not a JSON object")
+    return card
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined by dots."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
