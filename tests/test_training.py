@@ -1,0 +1,775 @@
+import json
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from safetensors import safe_open
+from scipy.ndimage import gaussian_filter
+from torch.testing import assert_close
+
+from msgan import pyramid, seeds, sketch
+from msgan.config import (
+    CascadeConfig,
+    ContrastAugmentation,
+    Degradation,
+    NetworkConfig,
+    Preparation,
+    SketchConfig,
+    TrainConfig,
+)
+from msgan.data.cohort import prepare
+from msgan.data.grid import Grid
+from msgan.data.intensity import IntensityMap
+from msgan.data.volume import write_volume
+from msgan.networks import layers
+from msgan.pyramid import halve
+from msgan.training import cache, checkpoint, loop
+from msgan.training.batches import Batch, Patches, Prefetch
+from msgan.training.cache import CachedSubject, cached
+from msgan.training.loop import learning_rate, train_scale
+from msgan.training.run import Run
+from msgan.training.step import Step, build_generator, condition
+from msgan.types import Box, InputError
+
+ALL = ("edges", "self_similarity", "ridges")
+QUIET = Degradation(noise=0, sketch_noise=0, blur_share=0, half_share=0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def tiny(dims: int, **training) -> CascadeConfig:
+    options = {"steps": 40, "low_steps": 40, "batch": 2, "patch": 8, "learning_rate": 2e-3}
+    return CascadeConfig(
+        dims=dims,
+        preparation=Preparation(scales=2, margin=0),
+        sketch=SketchConfig(low=0.05, high=0.1, sigma=0.8, steps=2),
+        network=NetworkConfig(
+            low_width=2, low_levels=2, high_width=4, high_blocks=1, discriminator_width=2
+        ),
+        training=TrainConfig(**options | training),
+    )
+
+
+def with_(config: CascadeConfig, part: str, **changes) -> CascadeConfig:
+    changed = getattr(config, part).model_copy(update=changes)
+    return config.model_copy(update={part: changed})
+
+
+def head(shape, seed=0) -> np.ndarray:
+    """A textured ellipsoid, 5 to 100, on a background of 0."""
+    axes = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
+    inside = sum(a**2 for a in axes) < 0.8
+    noise = gaussian_filter(np.random.default_rng(seed).normal(size=shape), 1.5)
+    texture = (noise - noise.min()) / np.ptp(noise)
+    return np.where(inside, 5 + 95 * texture, 0).astype(np.float32)
+
+
+def stored(path: Path, image: np.ndarray) -> Path:
+    grid = Grid.from_spacing(image.shape, (1.0,) * image.ndim)
+    write_volume(path, grid, lambda box: image[box.slices])
+    return path
+
+
+def shape_of(dims: int) -> tuple[int, ...]:
+    return (48, 40) if dims == 2 else (24, 16, 20)
+
+
+def made(folder: Path, config: CascadeConfig, seed=0, labels=None) -> CachedSubject:
+    path = stored(folder / f"{seed}.nii", head(shape_of(config.dims), seed))
+    with prepare(path, None, config.preparation, labels) as subject:
+        return cached(subject, config, "data", folder / "cache")
+
+
+def twins(dims: int, channels: int = 1, seed: int = 0, shape=None) -> CachedSubject:
+    """Random images whose sketch is the image itself, so that misplaced patches show."""
+    finest = shape or shape_of(dims)
+    image = torch.from_numpy(np.random.default_rng(seed).uniform(-0.9, 0.9, size=(1, *finest)))
+    images = [image.float()]
+    for _ in range(2):
+        images.insert(0, halve(images[0], dims))
+    drawn = [(), *[(x.expand(channels, *x.shape[1:]).clone(),) for x in images[1:]]]
+    return CachedSubject(f"twin{seed}", tuple(images), tuple(drawn))
+
+
+def fabric(precision="32-true") -> Fabric:
+    return Fabric(accelerator="cpu", devices=1, precision=precision)
+
+
+def same(a: Batch, b: Batch) -> bool:
+    pairs = ((a.sketch, b.sketch), (a.context, b.context), (a.detail, b.detail))
+    return all(x is y is None or torch.equal(x, y) for x, y in pairs)
+
+
+def patches(subjects, config, scale, **options) -> Patches:
+    generator = build_generator(config, scale) if scale else None
+    return Patches(subjects, config, scale, generator, **options)
+
+
+# --- batches ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [0, 2])
+def test_a_sample_is_decided_by_seed_scale_step_and_its_number(dims, scale):
+    config = tiny(dims, mirror=(0,))
+    subjects = [twins(dims, seed=k) for k in range(3)]
+    drawn = patches(subjects, config, scale)
+    batch = drawn.draw("train", 5, range(4))
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002 - the global state must not matter
+    other = patches(subjects, config, scale)
+    other.draw("train", 9, [0])
+    for k in (3, 0):  # alone, in another order, from another sampler: as on another process
+        alone = other.draw("train", 5, [k])
+        part = Batch(
+            batch.sketch[k : k + 1],
+            None if batch.context is None else batch.context[k : k + 1],
+            batch.detail[k : k + 1],
+        )
+        assert same(alone, part)
+    assert not same(drawn.draw("train", 6, range(4)), batch)
+    assert not same(drawn.draw("validation", 5, range(4)), batch)
+    reseeded = config.model_copy(update={"seed": 1})
+    assert not same(patches(subjects, reseeded, scale).draw("train", 5, range(4)), batch)
+    assert not torch.equal(batch.sketch[0], batch.sketch[1])
+
+
+@pytest.mark.parametrize("family", ["seamless", "paper"])
+def test_sketch_context_and_detail_lie_on_each_other(dims, family):
+    config = with_(tiny(dims, patch=8), "network", family=family)
+    drawn = patches([twins(dims)], config, 2, degraded=False)
+    batch = drawn.draw("train", 0, range(12))
+    side = 32 if family == "paper" else 8
+    generator = drawn.generator
+    assert batch.detail.shape == (12, 1, *[side] * dims)
+    coarse = layers.crop(batch.context, generator.context_halo)
+    assert_close(coarse, halve(batch.detail, dims))
+    fine = layers.crop(batch.sketch, generator.halo)
+    # Outside the image the sketch is 0 and the image is background.
+    assert_close(fine, batch.detail.where(batch.detail > -1, 0.0))
+    assert (batch.detail > -1).float().mean() > 0.1
+
+
+def test_patches_are_centred_on_foreground(dims):
+    shape = shape_of(dims)
+    image = torch.full((1, *shape), -1.0)
+    image[(0, *[slice(n // 2, n // 2 + 8) for n in shape])] = 0.5
+    images = [image]
+    for _ in range(2):
+        images.insert(0, halve(images[0], dims))
+    subject = CachedSubject("a", tuple(images), ((), *[(x,) for x in images[1:]]))
+    drawn = patches([subject], tiny(dims), 2, degraded=False)
+    detail = drawn.draw("train", 0, range(40)).detail
+    middle = detail[(..., *[slice(4, 6)] * dims)].flatten(1).amax(dim=1)
+    # Seldom 50 tries find none; without looking for foreground one patch in 15 would be on it.
+    assert (middle > -1).float().mean() > 0.6
+
+
+def test_every_subject_is_drawn(dims):
+    subjects = [twins(dims, seed=k) for k in range(3)]
+    drawn = patches(subjects, tiny(dims), 0, degraded=False)
+    seen = {
+        next(s.name for s in subjects if torch.equal(s.images[0][None], batch.detail))
+        for batch in (drawn.draw("train", k, [0]) for k in range(30))
+    }
+    assert seen == {s.name for s in subjects}
+
+
+def test_whole_images_of_different_shapes_are_padded_together(dims):
+    shapes = [(16, 24, 8)[:dims], (24, 8, 16)[:dims]]
+    subjects = [twins(dims, shape=s, seed=k) for k, s in enumerate(shapes)]
+    drawn = patches(subjects, tiny(dims), 0, degraded=False)
+    batch = drawn.draw("train", 0, range(8))
+    size = (6, 6, 4)[:dims]
+    assert batch.detail.shape == (8, 1, *size)
+    assert batch.sketch.shape == (8, 1, *[2 * n for n in size])
+    for sketched, detail in zip(batch.sketch, batch.detail, strict=True):
+        inside = detail > -1
+        assert_close(halve(sketched, dims)[inside], detail[inside])
+        assert not halve(sketched, dims)[~inside].any()
+
+
+def test_crops_of_s0_keep_sketch_and_image_together(dims):
+    drawn = patches([twins(dims)], tiny(dims, low_patch=4), 0, degraded=False)
+    batch = drawn.draw("train", 0, range(6))
+    assert batch.detail.shape == (6, 1, *[4] * dims)
+    assert_close(halve(batch.sketch, dims), batch.detail)
+    assert len({tuple(x.flatten().tolist()) for x in batch.detail}) > 1
+
+
+def test_the_sketch_of_a_mirrored_image_is_the_mirrored_sketch(dims):
+    config = SketchConfig(channels=ALL, low=0.05, high=0.1, steps=2)
+    side = 2 * sketch.halo(config) + 9
+    image = torch.from_numpy(head((side,) * dims))[None, None] / 50 - 1
+    drawn = sketch.sketch(image, config)
+    for axis in range(dims):
+        expected = sketch.sketch(image.flip(2 + axis), config)
+        assert_close(sketch.mirror(drawn, axis, config), expected, rtol=0, atol=1e-5)
+        assert not torch.allclose(drawn.flip(2 + axis), expected, atol=1e-3)  # it is directed
+
+
+def test_mirrored_patches_have_the_sketch_of_their_own_detail(dims, tmp_path):
+    """Cut, cached, mirrored: what a patch's sketch shows is what its detail would give."""
+    base = with_(tiny(dims, patch=26), "sketch", channels=ALL)
+    # Background around: outside the image a sketch is 0, whatever lies at its border.
+    base = with_(base, "preparation", margin=12)
+    path = stored(tmp_path / "a.nii", np.pad(head(shape_of(dims)), 12))
+    with prepare(path, None, base.preparation) as opened:
+        subject = cached(opened, base, "data", tmp_path)
+    margin, size = sketch.halo(base.sketch), range(10)
+    plain = patches([subject], base, 2, degraded=False).draw("train", 0, size)
+    flips: dict[tuple[int, ...], int] = {}
+    mirrored = with_(base, "training", mirror=tuple(range(dims)))
+    drawn = patches([subject], mirrored, 2, degraded=False)
+    batch = drawn.draw("train", 0, size)
+    inner = layers.crop(batch.sketch, drawn.generator.halo + margin)
+    expected = sketch.sketch(batch.detail, base.sketch)
+    assert expected.std() > 0.05
+    assert_close(inner, expected, rtol=0, atol=2e-3)  # kept in half precision
+    coarse = layers.crop(batch.context, drawn.generator.context_halo)
+    assert_close(coarse, halve(batch.detail, dims))
+    for one, other in zip(plain.detail, batch.detail, strict=True):
+        axes = [
+            tuple(1 + a for a in range(dims) if bits >> a & 1)
+            for bits in range(2**dims)
+            if torch.equal(one.flip([1 + a for a in range(dims) if bits >> a & 1]), other)
+        ]
+        assert axes
+        flips[axes[0]] = flips.get(axes[0], 0) + 1
+    assert len(flips) > 1
+
+
+def test_only_training_patches_of_a_degraded_sampler_are_degraded(dims):
+    subject = twins(dims)
+    clean = patches([subject], tiny(dims), 2, degraded=False).draw("train", 0, range(6))
+    loud = patches([subject], tiny(dims), 2).draw("train", 0, range(6))
+    assert torch.equal(clean.detail, loud.detail)
+    assert (loud.context - clean.context).std() > 0.03
+    assert 0.005 < (loud.sketch - clean.sketch).std() < 0.02
+
+
+def test_prefetched_batches_are_those_that_are_drawn(dims):
+    drawn = patches([twins(dims)], tiny(dims), 1)
+    ahead = Prefetch(drawn, "train", range(2), torch.device("cpu"))
+    try:
+        for step in (0, 1, 2, 7, 3):
+            assert same(ahead.get(step), drawn.draw("train", step, range(2)))
+        assert ahead.waited > 0
+    finally:
+        ahead.close()
+
+
+# --- cache -----------------------------------------------------------------------------------
+
+
+def test_cached_scales_and_sketches_are_those_of_the_image(dims, tmp_path, monkeypatch):
+    monkeypatch.setitem(pyramid.CHUNK, dims, 12)  # more than one tile
+    config = with_(tiny(dims), "sketch", channels=ALL)
+    subject = made(tmp_path, config)
+    images = [subject.images[2]]
+    for _ in range(2):
+        images.insert(0, halve(images[0], dims))
+    for kept, expected in zip(subject.images, images, strict=True):
+        assert kept.dtype == torch.float32
+        assert_close(kept, expected, rtol=0, atol=1e-6)
+    assert subject.sketches[0] == ()
+    for i in (1, 2):
+        (kept,) = subject.sketches[i]
+        whole = images[i][0].numpy()
+        read = sketch.sketch_reader(lambda b, w=whole: w[b.slices], whole.shape, config.sketch)
+        expected = read(Box.whole(whole.shape))
+        np.testing.assert_allclose(kept.float(), expected, rtol=0, atol=1e-3)
+        assert expected.max() > 0.3
+    sizes = [t.numel() * t.element_size() for t in (*images, *(s[0] for s in subject.sketches[1:]))]
+    assert subject.bytes == sum(sizes)
+
+
+def test_the_cache_is_made_once_and_for_each_configuration(dims, tmp_path, monkeypatch):
+    config = tiny(dims)
+    made(tmp_path, config)
+    before = sorted(p.name for p in (tmp_path / "cache").iterdir())
+    monkeypatch.setattr(cache, "_compute", None)
+    made(tmp_path, with_(config, "training", steps=7))  # nothing cached depends on it
+    assert sorted(p.name for p in (tmp_path / "cache").iterdir()) == before
+    assert len(before) == 1
+    with pytest.raises(TypeError):
+        made(tmp_path, with_(config, "sketch", sigma=1.1))
+    assert cache.key(config, "data") != cache.key(config, "other")
+
+
+def test_an_interrupted_cache_is_absent(dims, tmp_path, monkeypatch):
+    config, write, calls = tiny(dims), cache._write, []
+
+    def interrupted(path, *rest):
+        calls.append(path)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        write(path, *rest)
+
+    monkeypatch.setattr(cache, "_write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        made(tmp_path, config)
+    assert os.listdir(tmp_path / "cache") == []
+
+
+def test_two_processes_may_make_the_same_cache(dims, tmp_path, monkeypatch):
+    config, compute = tiny(dims), cache._compute
+    made(tmp_path / "other", config)
+
+    def overtaken(subject, config, folder):
+        compute(subject, config, folder)
+        ready = next((tmp_path / "other" / "cache").iterdir())
+        ready.rename(tmp_path / "cache" / ready.name)
+
+    monkeypatch.setattr(cache, "_compute", overtaken)
+    assert made(tmp_path, config).images[2].std() > 0
+    assert len(os.listdir(tmp_path / "cache")) == 1
+
+
+def test_labels_are_laid_over_the_sketch(dims, tmp_path):
+    config = tiny(dims).model_copy(update={"labels": (1, 3)})
+    labels = np.zeros(shape_of(dims), np.float32)
+    place = tuple(n // 2 for n in labels.shape)
+    labels[tuple(slice(p, p + 4) for p in place)] = 3
+    labels[place] = 1
+    path = tmp_path / "labels.nii"
+    grid = Grid.from_spacing(labels.shape, (1.0,) * dims)
+    write_volume(path, grid, lambda box: labels[box.slices], dtype=np.uint8)
+    subject = made(tmp_path, config, labels=path)
+    plain = made(tmp_path / "plain", config)
+    with prepare(tmp_path / "0.nii", None, config.preparation, path) as opened:
+        drawn = opened.read_labels(Box.whole(opened.grid.shape))
+    assert (drawn == 1).sum() == 1
+    # Where a voxel of s_1 covers both labels, the larger stays.
+    for i, expected in ((2, drawn), (1, pyramid.halve_labels(drawn))):
+        grey, own = (s.sketches[i][0][0].float().numpy() for s in (subject, plain))
+        # The k-th of two labels has the grey value (256 k / 2 - 1) / 255.
+        wanted = np.select([expected == 1, expected == 3], [127 / 255, 1.0], own)
+        np.testing.assert_allclose(grey, wanted, atol=1e-3)
+        assert (expected == 3).sum() >= 2**dims
+
+
+def test_recoloured_variants_are_other_sketches_of_the_same_image(dims, tmp_path):
+    config = tiny(dims).model_copy(update={"contrast": ContrastAugmentation(share=0.5, variants=2)})
+    subject = made(tmp_path, config)
+    first, *others = subject.sketches[2]
+    assert len(others) == 2
+    assert not torch.equal(others[0], others[1])
+    own = made(tmp_path / "plain", tiny(dims))
+    assert torch.equal(own.sketches[2][0], first)
+    drawn = patches([subject], config, 2, degraded=False)
+    # A recoloured sample has the sketch of a variant and the detail of the image itself.
+    recoloured = 0
+    for k in range(40):
+        batch = drawn.draw("train", k, [0])
+        variant = [torch.isin(batch.sketch.half(), v).all().item() for v in subject.sketches[2]]
+        recoloured += not variant[0]
+        assert torch.isin(batch.detail, subject.images[2]).all()
+    assert 8 < recoloured < 32
+
+
+# --- one step --------------------------------------------------------------------------------
+
+
+def test_the_condition_of_d_lies_on_the_image(dims):
+    """In a linear ramp, context, sketch and detail have the same value at the same place."""
+    config = tiny(dims)
+    generator = build_generator(config, 1)
+    halo, side = generator.halo, 8
+
+    def ramp(start, step, count):
+        axes = torch.meshgrid(*[start + step * torch.arange(count)] * dims, indexing="ij")
+        return sum((k + 1) * a for k, a in enumerate(axes))[None, None]
+
+    batch = Batch(
+        ramp(-halo, 1.0, side + 2 * halo),
+        ramp(0.5 - halo, 2.0, (side + 2 * halo) // 2),
+        ramp(0, 1.0, side),
+    )
+    seen = condition(batch, "seamless")
+    assert_close(seen, batch.detail.expand(1, 2, *[side] * dims), rtol=0, atol=1e-4)
+    whole = condition(replace(batch, context=None), "seamless")
+    assert_close(whole, halve(batch.sketch, dims))
+
+
+@pytest.mark.parametrize(("limit", "rests"), [(0.4, True), (0.5, False)])
+def test_d_rests_while_it_is_right_too_often(dims, limit, rests):
+    config = tiny(dims, discriminator_accuracy=limit)
+    torch.manual_seed(0)
+    step = Step(config, 1, fabric())
+    with torch.no_grad():
+        for parameter in step.discriminator.parameters():
+            parameter.zero_()  # the same verdict on everything: right half of the time
+    before = [p.clone() for p in step.discriminator.parameters()]
+    generator = [p.clone() for p in step.generator.parameters()]
+    batch = patches([twins(dims)], config, 1).draw("train", 0, range(2))
+    values = step.update(batch, 0, 1e-3)
+    assert values["accuracy"] == 0.5
+    after = list(step.discriminator.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True)) == rests
+    moved = zip(generator, step.generator.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in moved)
+    assert all(p.requires_grad for p in after)
+
+
+def test_the_adversarial_loss_reaches_the_generator_and_not_the_discriminator(dims):
+    config = tiny(dims, l1_weight=0.0, gan_weight=1.0)
+    torch.manual_seed(3)
+    step = Step(config, 0, fabric())
+    step._update_discriminator = lambda *batch: {}  # D rests
+    batch = patches([twins(dims)], config, 0).draw("train", 0, range(2))
+    before = [p.clone() for p in step.discriminator.parameters()]
+    first = step.update(batch, 0, 1e-2)["adversarial"]
+    for k in range(1, 15):
+        last = step.update(batch, k, 1e-2)["adversarial"]
+    assert last < 0.9 * first
+    moved = zip(before, step.discriminator.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in moved)
+
+
+def test_without_weight_there_is_no_discriminator(dims):
+    step = Step(tiny(dims, gan_weight=0.0), 1, fabric())
+    assert step.discriminator is None
+    assert set(step.modules()) == {"generator", "average"}
+    batch = patches([twins(dims)], tiny(dims), 1).draw("train", 0, range(2))
+    values = step.update(batch, 0, 1e-3)
+    assert set(values) == {"l1", "loss"}
+    assert values["loss"] == 10 * values["l1"]
+
+
+def test_the_average_follows_exponentially(dims):
+    config = tiny(dims, ema=0.6, gan_weight=0.0, learning_rate=0.01)
+    torch.manual_seed(0)
+    step = Step(config, 1, fabric())
+    expected = [p.detach().clone() for p in step.generator.parameters()]
+    drawn = patches([twins(dims)], config, 1)
+    for k in range(12):
+        step.update(drawn.draw("train", k, range(2)), k, 0.01)
+        decay = min(0.6, (1 + k) / (10 + k))
+        for mean, value in zip(expected, step.generator.parameters(), strict=True):
+            mean.mul_(decay).add_(value.detach(), alpha=1 - decay)
+    for mean, kept in zip(expected, step.average.parameters(), strict=True):
+        assert_close(kept, mean, rtol=1e-4, atol=1e-6)
+        assert not kept.requires_grad
+    own = zip(step.average.parameters(), step.generator.parameters(), strict=True)
+    assert any(not torch.allclose(a, b) for a, b in own)
+
+
+# --- the loop --------------------------------------------------------------------------------
+
+
+def rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / loop.LOG).read_text().splitlines()]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    with safe_open(str(folder / loop.WEIGHTS), framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+@pytest.mark.parametrize("scale", [0, 1])
+def test_the_loss_falls(dims, tmp_path, scale):
+    config = tiny(dims, gan_weight=0.05, validate_every=20, ema=0.8, learning_rate=5e-3)
+    subject = made(tmp_path, config)
+    about = train_scale(config, scale, [subject], [subject], tmp_path / "s", fabric())
+    assert about["step"] == 40
+    found = rows(tmp_path / "s")
+    assert [row["step"] for row in found] == [20, 40]
+    fresh = Step(config, scale, fabric())
+    generator = build_generator(config, scale) if scale else None
+    drawn = Patches([subject], config, scale, generator)
+    batch = drawn.draw("validation", 0, range(16 if scale else 1))
+    inputs = (batch.sketch,) if batch.context is None else (batch.sketch, batch.context)
+    with torch.no_grad():
+        start = (fresh.average(*inputs) - batch.detail).abs().mean()
+        checkpoint.load_weights(fresh.average, tmp_path / "s" / loop.WEIGHTS)
+        end = (fresh.average(*inputs) - batch.detail).abs().mean()
+    assert end < (0.7 if scale == 0 else 0.97) * start
+    assert end.item() == pytest.approx(about["best"], rel=1e-3)
+
+
+@pytest.mark.parametrize("scale", [0, 2])
+def test_an_interrupted_training_goes_on_bit_by_bit(dims, tmp_path, scale):
+    config = tiny(dims, checkpoint_every=15, validate_every=10, gan_weight=0.1, mirror=(0,))
+    subjects = [made(tmp_path, config, seed=k) for k in range(2)]
+
+    def train(folder, report=None):
+        return train_scale(config, scale, subjects, subjects[:1], folder, fabric(), report)
+
+    whole = train(tmp_path / "whole")
+
+    def interrupt(row):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "broken", interrupt)
+    assert [row["step"] for row in rows(tmp_path / "broken")] == [20]  # the checkpoint is of 15
+    with (tmp_path / "broken" / loop.LOG).open("a") as log:
+        log.write('{"step": 21, "hal')  # the line a killed process was writing
+    about = train(tmp_path / "broken")
+    clocks = ("seconds", "waited")
+    assert {k: v for k, v in about.items() if k not in clocks} == {
+        k: v for k, v in whole.items() if k not in clocks
+    }
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "broken")
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    one, other = rows(tmp_path / "whole"), rows(tmp_path / "broken")
+    assert [row["step"] for row in other] == [20, 40]
+    for left, right in zip(one, other, strict=True):
+        assert {k: v for k, v in left.items() if k not in clocks} == {
+            k: v for k, v in right.items() if k not in clocks
+        }
+    # Ended: nothing is trained again.
+    before = (tmp_path / "broken" / loop.WEIGHTS).stat().st_mtime_ns
+    train(tmp_path / "broken", interrupt)
+    assert (tmp_path / "broken" / loop.WEIGHTS).stat().st_mtime_ns == before
+
+
+def test_training_stops_when_validation_does(dims, tmp_path):
+    config = tiny(dims, learning_rate=1e-30, validate_every=2, patience=3, gan_weight=0.0)
+    subject = twins(dims)
+    about = train_scale(config, 1, [subject], [subject], tmp_path, fabric())
+    # The first validation is the best; three more without a better one.
+    assert (about["step"], about["best_step"], about["stale"]) == (8, 2, 3)
+    # And it stays stopped.
+    assert train_scale(config, 1, [subject], [subject], tmp_path, fabric())["step"] == 8
+
+
+def test_the_best_weights_are_kept(dims, tmp_path, monkeypatch):
+    config = tiny(dims, steps=5, validate_every=1, gan_weight=0.0, ema=0.5)
+    subject = twins(dims)
+    scores = iter([0.5, 0.3, 0.2, 0.4, 0.2])
+    seen = []
+
+    def scripted(step, judge, about, folder, fabric):
+        value = next(scores)
+        seen.append({k: v.clone() for k, v in step.average.state_dict().items()})
+        monkeypatch.setattr(loop.losses, "l1", lambda fake, real: torch.tensor(value))
+        try:
+            validate(step, judge, about, folder, fabric)
+        finally:
+            monkeypatch.undo()
+            monkeypatch.setattr(loop, "_validate", scripted)
+
+    validate = loop._validate
+    monkeypatch.setattr(loop, "_validate", scripted)
+    about = train_scale(config, 1, [subject], [subject], tmp_path, fabric())
+    assert about["best"] == pytest.approx(0.2)
+    assert about["best_step"] == 3  # an equal score later is not better
+    assert about["stale"] == 2
+    kept = weights(tmp_path)
+    assert all(torch.equal(kept[k], seen[2][k]) for k in kept)
+    assert any(not torch.equal(kept[k], seen[4][k]) for k in kept)
+
+
+def test_learning_rates():
+    constant = tiny(2, learning_rate=0.1).training
+    assert {learning_rate(constant, k, 10) for k in range(10)} == {0.1}
+    cosine = tiny(2, learning_rate=0.1, decay="cosine").training
+    rates = [learning_rate(cosine, k, 100) for k in range(100)]
+    assert rates[0] == 0.1
+    assert rates[50] == pytest.approx(0.05)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(0.002)
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(tmp_path):
+    class Three:
+        world_size, global_rank = 3, 0
+
+    with pytest.raises(InputError, match="batch 2 is not a multiple of the 3 processes"):
+        train_scale(tiny(2), 1, [twins(2)], [twins(2)], tmp_path, Three())
+
+
+def test_initial_weights_differ_between_scales_and_seeds(dims, tmp_path):
+    def first(scale, seed):
+        config = tiny(dims, steps=1, low_steps=1, learning_rate=1e-30, gan_weight=0.0)
+        config = config.model_copy(update={"seed": seed})
+        folder = tmp_path / f"{scale}-{seed}"
+        train_scale(config, scale, [twins(dims)], [twins(dims)], folder, fabric())
+        return torch.cat([w.flatten() for w in weights(folder).values()])
+
+    assert not torch.equal(first(1, 0), first(2, 0))
+    assert not torch.equal(first(1, 0), first(1, 1))
+    assert seeds.derive(0, "weights", 1) != seeds.derive(0, "weights", 2)
+
+
+def test_mixed_precision_runs_on_the_cpu(dims, tmp_path):
+    config = tiny(dims, steps=4, precision="bf16-mixed", validate_every=2, gan_weight=0.5)
+    subject = twins(dims)
+    seen: list[dict] = []
+    about = train_scale(
+        config, 1, [subject], [subject], tmp_path, fabric("bf16-mixed"), seen.append
+    )
+    assert about["step"] == 4
+    assert np.isfinite([seen[-1][k] for k in ("l1", "loss", "adversarial", "discriminator")]).all()
+    assert all(w.dtype == torch.float32 for w in weights(tmp_path).values())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_half_precision_runs_on_the_gpu(dims, tmp_path):
+    config = tiny(dims, steps=6, precision="16-mixed", validate_every=2, gan_weight=0.5)
+    subject = twins(dims).to(torch.device("cuda"))
+    gpu = Fabric(accelerator="cuda", devices=1, precision="16-mixed")
+    about = train_scale(config, 1, [subject], [subject], tmp_path, gpu)
+    assert np.isfinite(about["best"])
+
+
+# --- files -----------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_holds_tensors_only(dims, tmp_path):
+    config = tiny(dims, steps=3, checkpoint_every=2)
+    train_scale(config, 1, [twins(dims)], [twins(dims)], tmp_path, fabric())
+    for name in (loop.CHECKPOINT, loop.WEIGHTS):
+        data = (tmp_path / name).read_bytes()
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + size])  # safetensors: a JSON header, then numbers
+        about = json.loads(header.pop("__metadata__")["about"])
+        assert about["step"] == 3
+        end = max(entry["data_offsets"][1] for entry in header.values())
+        assert len(data) == 8 + size + end
+        assert {entry["dtype"] for entry in header.values()} == {"F32"}
+    left = {p.name.split(".")[0] for p in tmp_path.iterdir()}
+    assert left == {"checkpoint", "generator", "metrics", "events"}
+
+
+def test_no_code_loads_pickles():
+    import msgan
+
+    for path in Path(msgan.__file__).parent.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"torch\.(load|save)\(|import pickle|allow_pickle=True", text), path
+
+
+def test_a_checkpoint_restores_weights_and_optimisers(dims, tmp_path):
+    config = tiny(dims, discriminator_accuracy=1.0)
+    drawn = patches([twins(dims)], config, 1)
+    torch.manual_seed(0)
+    one = Step(config, 1, fabric())
+    for k in range(3):
+        one.update(drawn.draw("train", k, range(2)), k, 1e-3)
+    checkpoint.save(one, tmp_path / "c", {"step": 3, "best": float("inf")})
+    torch.manual_seed(1)
+    two = Step(config, 1, fabric())
+    assert checkpoint.load(two, tmp_path / "c") == {"step": 3, "best": float("inf")}
+    for step in (one, two):
+        step.update(drawn.draw("train", 3, range(2)), 3, 1e-3)
+    for name, module in one.modules().items():
+        other = two.modules()[name].state_dict()
+        assert all(torch.equal(v, other[k]) for k, v in module.state_dict().items()), name
+
+
+def test_bad_checkpoints_are_refused(dims, tmp_path):
+    step = Step(tiny(dims), 1, fabric())
+    path = tmp_path / "c.safetensors"
+    with pytest.raises(InputError, match="no such checkpoint"):
+        checkpoint.load(step, path)
+    checkpoint.save(step, path, {})
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:100], whole[:-10]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match="not a safetensors file"):
+            checkpoint.load(step, path)
+    path.write_bytes(whole)
+    with pytest.raises(InputError, match="is on one side only"):
+        checkpoint.load(Step(with_(tiny(dims), "network", high_blocks=2), 1, fabric()), path)
+    with pytest.raises(InputError, match=r"has shape .*, expected "):
+        checkpoint.load(Step(with_(tiny(dims), "network", high_width=5), 1, fabric()), path)
+
+
+def a_run(folder: Path, dims=2, **changes) -> Run:
+    run = Run(folder, tiny(dims), "t2", IntensityMap(0.0, 80.0, "a.u."), {"a": "00", "b": "11"})
+    return replace(run, **changes)
+
+
+def test_a_run_folder_is_read_back(dims, tmp_path):
+    run = a_run(tmp_path / "run", dims)
+    run.create()
+    run.create()  # the same run goes on
+    assert Run.open(run.folder) == run
+    card = json.loads((run.folder / "run.json").read_text())
+    assert card["key"] == run.key
+    assert card["seed"] == 0
+    assert card["versions"]["torch"] == torch.__version__
+    assert not run.finished(0)
+    with pytest.raises(InputError, match="scale 1 of 2 is not trained yet"):
+        run.generator(1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"config": tiny(2, steps=41)}, "training.steps is 40 there and 41 here"),
+        ({"config": tiny(2).model_copy(update={"seed": 4})}, "seed is 0 there and 4 here"),
+        ({"target": "t1"}, "target is t2 there and t1 here"),
+        ({"data": {"a": "00", "b": "12"}}, "data.b is 11 there and 12 here"),
+        ({"data": {"a": "00"}}, "data.b is 11 there and None here"),
+    ],
+)
+def test_another_run_is_refused(tmp_path, changes, message):
+    run = a_run(tmp_path)
+    run.create()
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        replace(run, **changes).create()
+    assert str(error.value).startswith(f"{tmp_path}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_of_another_version_is_refused(tmp_path, monkeypatch):
+    a_run(tmp_path).create()
+    monkeypatch.setattr("msgan.__version__", "999")
+    with pytest.raises(InputError, match="this is 999"):
+        a_run(tmp_path).create()
+
+
+def test_a_folder_with_other_things_is_refused(tmp_path):
+    (tmp_path / "thesis.doc").write_text("x")
+    with pytest.raises(InputError, match="is not empty and holds no run"):
+        a_run(tmp_path).create()
+    assert os.listdir(tmp_path) == ["thesis.doc"]
+
+
+def test_a_run_killed_while_it_was_created_can_be_created(tmp_path):
+    run = a_run(tmp_path)
+    run.create()
+    (tmp_path / "run.json").rename(tmp_path / ".partial-1.json")
+    run.create()
+    assert Run.open(tmp_path) == run
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("run.json", "{", "run.json: not JSON"),
+        ("run.json", "[]", "run.json: not a JSON object"),
+        ("run.json", '{"target": "t2"}', "run.json: has no 'intensity'"),
+        ("run.json", '{"intensity": 3}', "run.json: "),
+        ("config.yaml", "dims: 2", "config.yaml: training: Field required"),
+    ],
+)
+def test_damaged_run_folders_are_refused(tmp_path, file, text, message):
+    a_run(tmp_path).create()
+    (tmp_path / file).write_text(text)
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        Run.open(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_other_folders_are_no_runs(tmp_path):
+    with pytest.raises(InputError, match=r"not a run folder: it has no run\.json"):
+        Run.open(tmp_path)
+    with pytest.raises(InputError, match="not a run folder"):
+        Run.open(tmp_path / "none")
