@@ -129,15 +129,14 @@ class Cascade:
 
 def _fabric(device: str, precision: Any) -> Fabric:
     """Device and processes; torchrun and SLURM tell theirs by environment variables."""
-    world = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
-    strategy = "ddp" if world > 1 else "auto"
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
-    nodes = max(1, world // local)
+    told = os.environ
+    world = int(told.get("WORLD_SIZE", told.get("SLURM_NTASKS", "1")))
+    local = int(told.get("LOCAL_WORLD_SIZE", told.get("SLURM_NTASKS_PER_NODE", world)))
     fabric = Fabric(
         accelerator=pick_device(device).type,
         devices=local if world > 1 else 1,
-        num_nodes=nodes,
-        strategy=strategy,
+        num_nodes=max(1, world // local),
+        strategy="ddp" if world > 1 else "auto",
         precision=precision,
     )
     fabric.launch()
