@@ -162,8 +162,9 @@ def cascade(
         stores[0].write(Box.whole(shapes[0]), _array(generators[0](whole)))
         for i in range(1, len(shapes)):
             generator: HighGenerator = generators[i]  # type: ignore[assignment]
-            cuts = list(patches.grid(generator, shapes[i], tiles[i - 1]))
-            for done, cut in enumerate(cuts, 1):
+            # Counted first, not listed: the cuts of a huge image take hundreds of megabytes.
+            count = sum(1 for _ in patches.grid(generator, shapes[i], tiles[i - 1]))
+            for done, cut in enumerate(patches.grid(generator, shapes[i], tiles[i - 1]), 1):
                 seen = read_padded(sketches[i - 1], shapes[i], cut.sketch, 0.0)
                 context = read_padded(stores[i - 1].read, shapes[i - 1], cut.context, BACKGROUND)
                 made = generator(_tensor(seen, device), _tensor(context[None], device))
@@ -171,7 +172,7 @@ def cascade(
                 part = _array(made)[inside.inside(cut.detail).slices]
                 stores[i].write(inside, part)
                 if progress:
-                    progress(f"s{i}", done, len(cuts))
+                    progress(f"s{i}", done, count)
     return [store.read for store in stores]
 
 

@@ -1,0 +1,462 @@
+import json
+import tracemalloc
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from msgan import pyramid, sketch, translate
+from msgan.config import CascadeConfig, NetworkConfig, Preparation, SketchConfig, TrainConfig
+from msgan.data.cohort import Subject
+from msgan.data.grid import Grid
+from msgan.data.intensity import IntensityMap
+from msgan.data.volume import open_volume, write_volume
+from msgan.training import checkpoint
+from msgan.training.loop import WEIGHTS
+from msgan.training.run import Run
+from msgan.training.step import build_generator
+from msgan.translate import cascade, pick_device
+from msgan.types import Box, InputError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def config_of(dims: int, family="seamless", scales=2, **changes) -> CascadeConfig:
+    return CascadeConfig(
+        dims=dims,
+        preparation=Preparation(**{"scales": scales, "margin": 2} | changes.pop("preparation", {})),
+        sketch=SketchConfig(low=0.05, high=0.1, sigma=0.8, steps=2),
+        network=NetworkConfig(
+            family=family, low_width=2, low_levels=2, high_width=4, high_blocks=1
+        ),
+        training=TrainConfig(steps=1, low_steps=1),
+        **changes,
+    )
+
+
+def randomised(network: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """Weights with which every layer counts (the last one starts at zero)."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in network.parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if parameter.ndim > 1:
+            parameter.data = 1.2 * noise / parameter[0].numel() ** 0.5
+        else:
+            parameter.data += 0.1 * noise
+    return network.eval().requires_grad_(False)
+
+
+def networks(config: CascadeConfig) -> list[torch.nn.Module]:
+    count = config.preparation.scales + 1
+    return [randomised(build_generator(config, i), i) for i in range(count)]
+
+
+def run_of(folder: Path, config: CascadeConfig, intensity=None, trained: int | None = None) -> Run:
+    """A run with random weights, as if it were trained."""
+    intensity = intensity or IntensityMap(0.0, 80.0, "a.u.")
+    run = Run(folder, config, "t2", intensity, {"a": "00"})
+    run.create()
+    for i, network in enumerate(networks(config)[:trained]):
+        checkpoint.save_weights(network, run.folder_of(i) / WEIGHTS, {"step": 1})
+    return Run.open(folder)
+
+
+def head(shape, seed=0, low=5.0, high=100.0) -> np.ndarray:
+    axes = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
+    inside = sum(a**2 for a in axes) < 0.8
+    noise = gaussian_filter(np.random.default_rng(seed).normal(size=shape), 1.5)
+    texture = (noise - noise.min()) / np.ptp(noise)
+    return np.where(inside, low + (high - low) * texture, 0).astype(np.float32)
+
+
+def stored(path: Path, image: np.ndarray, affine=None, dtype=np.float32, unit="a.u.") -> Path:
+    grid = Grid(image.shape, np.eye(image.ndim + 1) if affine is None else affine)
+    write_volume(path, grid, lambda box: image[box.slices], dtype=dtype, unit=unit)
+    return path
+
+
+SHAPE = {2: (101, 77), 3: (35, 27, 41)}
+
+
+def oblique() -> np.ndarray:
+    """Anisotropic, rotated about two axes, one axis flipped, two exchanged."""
+    a, b = np.deg2rad([12, -7])
+    turn = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
+    tilt = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ tilt @ np.diag([-0.7, 1.0, 2.2])[:, [1, 0, 2]]
+    affine[:3, 3] = (11, -32, 70)
+    return affine
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("volume")
+    return stored(folder / "t1.nii.gz", head(SHAPE[3]), oblique())
+
+
+@pytest.fixture(scope="module")
+def volume_run(tmp_path_factory) -> Run:
+    return run_of(tmp_path_factory.mktemp("run3") / "r", config_of(3))
+
+
+@pytest.fixture(scope="module")
+def picture_run(tmp_path_factory) -> Run:
+    return run_of(
+        tmp_path_factory.mktemp("run2") / "r", config_of(2), IntensityMap(0.0, 250.0, "a.u.")
+    )
+
+
+def test_the_result_lies_on_the_source(tmp_path, volume, volume_run):
+    done = translate.translate(volume_run, volume, tmp_path / "new" / "t2.nii.gz", device="cpu")
+    assert done.path == tmp_path / "new" / "t2.nii.gz"
+    assert done.seconds > 0
+    source, result = nib.load(volume), nib.load(done.path)
+    assert result.shape == source.shape == SHAPE[3]
+    np.testing.assert_allclose(result.affine, source.affine, atol=1e-5)
+    assert nib.aff2axcodes(result.affine) == nib.aff2axcodes(source.affine)
+    assert result.get_data_dtype() == np.float32
+    values = result.get_fdata()
+    # The target's unit: [-1, 1] is 0 to 80 there, and something was made in between.
+    assert values.min() >= 0
+    assert values.max() <= 80
+    assert values.std() > 5
+    assert list(tmp_path.iterdir()) == [tmp_path / "new"]
+    assert list((tmp_path / "new").iterdir()) == [done.path]
+
+
+def test_the_result_does_not_depend_on_orientation_of_the_file(tmp_path, volume, volume_run):
+    """The same head stored with its axes exchanged and turned gives the same head."""
+    turned = tmp_path / "turned.nii"
+    image = nib.load(volume)
+    orientation = nib.orientations.axcodes2ornt("PSR")
+    change = nib.orientations.ornt_transform(nib.io_orientation(image.affine), orientation)
+    nib.save(image.as_reoriented(change), turned)
+    assert nib.load(turned).shape != image.shape
+    one = translate.translate(volume_run, volume, tmp_path / "1.nii", device="cpu", tile=16)
+    two = translate.translate(volume_run, turned, tmp_path / "2.nii", device="cpu", tile=16)
+    other = nib.load(two.path).as_reoriented(
+        nib.orientations.ornt_transform(orientation, nib.io_orientation(image.affine))
+    )
+    np.testing.assert_allclose(other.affine, image.affine, atol=1e-4)
+    values = [np.asarray(x.dataobj) for x in (nib.load(one.path), other)]
+    np.testing.assert_allclose(values[0], values[1], atol=80 * 1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".tif"])
+def test_any_tile_gives_the_same_result(tmp_path, volume, volume_run, picture_run, suffix):
+    if suffix == ".nii":
+        run, source = volume_run, volume
+    else:
+        run, source = picture_run, stored(tmp_path / "x.tif", head(SHAPE[2]))
+    results = []
+    for tile in (16, 24, 40, 128, None):
+        out = tmp_path / f"{tile}{suffix}"
+        done = translate.translate(run, source, out, device="cpu", tile=tile)
+        assert tile is None or done.tiles == (tile, tile)
+        with open_volume(out) as opened:
+            results.append(opened.whole())
+    span = run.intensity.high - run.intensity.low
+    assert results[0].std() > 0.05 * span
+    for result in results[1:]:
+        np.testing.assert_allclose(result, results[0], rtol=0, atol=1e-5 * span)
+
+
+@pytest.mark.parametrize(("high", "dtype"), [(250.0, np.uint8), (4000.0, np.uint16)])
+def test_pictures_in_and_out(tmp_path, high, dtype):
+    run = run_of(tmp_path / "run", config_of(2), IntensityMap(0.0, high, "a.u."))
+    source = stored(tmp_path / "x.png", head(SHAPE[2]), np.diag([0.2, 0.2, 1]), np.uint8)
+    translate.translate(run, source, tmp_path / "y.png", device="cpu", tile=32)
+    translate.translate(run, source, tmp_path / "y.tif", device="cpu", tile=16)
+    with open_volume(tmp_path / "y.png") as png, open_volume(tmp_path / "y.tif") as tif:
+        assert png.grid == tif.grid
+        np.testing.assert_allclose(png.grid.affine, np.diag([0.2, 0.2, 1]))
+        assert png.grid.shape == SHAPE[2]
+        np.testing.assert_allclose(png.whole(), tif.whole(), atol=0.51)
+        assert png.whole().max() > 0.3 * high
+    from PIL import Image
+
+    with Image.open(tmp_path / "y.png") as image:
+        assert np.asarray(image).dtype == dtype
+
+
+def test_hounsfield_units_in_and_out(tmp_path):
+    prep = {"intensity": "window", "low": -1000.0, "high": 400.0, "foreground": -900.0}
+    intensity = IntensityMap(-1000.0, 400.0, "HU")
+    run = run_of(tmp_path / "run", config_of(3, preparation=prep), intensity)
+    image = np.where(head(SHAPE[3]) > 0, head(SHAPE[3], low=-800, high=300), -1024)
+    source = stored(tmp_path / "ct.nii", image.astype(np.int16), dtype=np.int16, unit="HU")
+    translate.translate(run, source, tmp_path / "soft.nii", device="cpu", tile=16)
+    with open_volume(tmp_path / "soft.nii") as opened:
+        assert opened.unit == "HU"
+        values = opened.whole()
+    assert values.min() >= -1000
+    assert values.max() <= 400
+    assert values[0, 0, 0] == -1000  # outside the crop is the window's low end
+    assert values.min() < -200
+    assert np.ptp(values) > 400
+
+
+def test_generators_that_interpolate_give_interpolation(tmp_path, volume):
+    """With fresh HR generators the chain is y0, linearly enlarged: every step is in its place."""
+    config = config_of(3, preparation={"margin": 40})
+    run = run_of(tmp_path / "run", config, trained=1)
+    for i in (1, 2):
+        fresh = build_generator(config, i)
+        checkpoint.save_weights(fresh, run.folder_of(i) / WEIGHTS, {"step": 1})
+    keep = tmp_path / "keep"
+    translate.translate(run, volume, tmp_path / "o.nii", device="cpu", tile=16, keep=keep)
+    images = [nib.load(keep / f"y{i}.nii") for i in range(3)]
+    values = [np.asarray(x.dataobj) / 40 - 1 for x in images]
+    for i in (1, 2):
+        coarse = values[i - 1].astype(np.float32)
+        read = pyramid.enlarge(lambda box, c=coarse: c[box.slices], coarse.shape)
+        whole = read(Box.whole(values[i].shape))
+        np.testing.assert_allclose(values[i], whole, atol=1e-5)
+        # Their grids are halves of each other: the outer faces coincide.
+        first = images[i].affine @ [-0.5, -0.5, -0.5, 1]
+        np.testing.assert_allclose(images[i - 1].affine @ [-0.5, -0.5, -0.5, 1], first, atol=1e-4)
+        np.testing.assert_allclose(
+            images[i - 1].affine[:3, :3], 2 * images[i].affine[:3, :3], atol=1e-5
+        )
+    # What is saved is y_n where the source's voxels are.
+    out = nib.load(tmp_path / "o.nii")
+    index = np.argwhere(head(SHAPE[3]) > 0)[::97]
+    world = nib.affines.apply_affine(out.affine, index)
+    there = nib.affines.apply_affine(np.linalg.inv(images[2].affine), world)
+    np.testing.assert_allclose(there, np.rint(there), atol=1e-3)
+    place = tuple(np.rint(there).astype(int).T)
+    np.testing.assert_allclose(
+        np.asarray(out.dataobj)[tuple(index.T)], np.asarray(images[2].dataobj)[place], atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_all_scales_are_kept_where_wanted(tmp_path, dims, picture_run, volume_run, volume):
+    run = picture_run if dims == 2 else volume_run
+    source = volume if dims == 3 else stored(tmp_path / "x.tif", head(SHAPE[2]))
+    out = tmp_path / ("o.nii" if dims == 3 else "o.tif")
+    seen = []
+    translate.translate(
+        run,
+        source,
+        out,
+        device="cpu",
+        tile=32,
+        keep=tmp_path / "k",
+        progress=lambda *x: seen.append(x),
+    )
+    assert sorted(p.name for p in (tmp_path / "k").iterdir()) == ["y0.nii", "y1.nii", "y2.nii"]
+    shapes = [nib.load(tmp_path / "k" / f"y{i}.nii").shape[:dims] for i in range(3)]
+    assert shapes[2] == tuple(4 * n for n in shapes[0])
+    assert shapes[1] == tuple(2 * n for n in shapes[0])
+    for name in ("s1", "s2"):
+        counts = [(k, n) for scale, k, n in seen if scale == name]
+        assert counts == [(k + 1, counts[-1][1]) for k in range(len(counts))]
+        assert counts[-1][0] == counts[-1][1]
+
+
+def test_the_published_family_translates_at_its_own_tile(tmp_path):
+    run = run_of(tmp_path / "run", config_of(2, "paper"))
+    source = stored(tmp_path / "x.tif", head((70, 51)))
+    done = translate.translate(run, source, tmp_path / "y.tif", device="cpu", tile=16)
+    assert done.tiles == (32, 32)
+    with open_volume(done.path) as opened:
+        assert opened.grid.shape == (70, 51)
+        assert opened.whole().std() > 1
+
+
+def labels_for(folder: Path, value: int) -> Path:
+    labels = np.zeros(SHAPE[3], np.uint8)
+    labels[14:22, 10:16, 16:24] = value
+    return stored(folder / f"labels{value}.nii", labels, oblique(), np.uint8)
+
+
+def test_labels_change_the_result_where_they_are(tmp_path, volume):
+    run = run_of(tmp_path / "run", config_of(3, labels=(1, 2)))
+
+    def result(name, **options):
+        out = tmp_path / f"{name}.nii"
+        translate.translate(run, options.pop("source", volume), out, device="cpu", **options)
+        return np.asarray(nib.load(out).dataobj)
+
+    plain = result("plain")
+    one = result("one", labels=labels_for(tmp_path, 1))
+    two = result("two", labels=labels_for(tmp_path, 2))
+    centre = (slice(14, 22), slice(10, 16), slice(16, 24))
+    assert np.abs(one - plain)[centre].max() > 1
+    assert np.abs(two - one)[centre].max() > 1
+    # A subject of a cohort brings its own.
+    subject = Subject("a", {"t1": volume, "flair": volume}, labels=labels_for(tmp_path, 1))
+    np.testing.assert_array_equal(result("own", source=subject, modality="t1"), one)
+    with pytest.raises(InputError, match="which of the images t1, flair is wanted"):
+        result("open", source=subject)
+    with pytest.raises(InputError, match=r"label 3 is none of \(1, 2\)"):
+        result("three", labels=labels_for(tmp_path, 3))
+    assert not (tmp_path / "three.nii").exists()
+
+
+def test_labels_are_refused_by_a_run_without(tmp_path, volume, volume_run):
+    with pytest.raises(InputError, match=r"labels1\.nii: this run was trained without labels"):
+        translate.translate(
+            volume_run, volume, tmp_path / "o.nii", labels=labels_for(tmp_path, 1), device="cpu"
+        )
+
+
+@pytest.mark.parametrize(
+    ("out", "options", "message"),
+    [
+        ("o.jpg", {}, r"o\.jpg: unknown suffix"),
+        ("o.png", {}, r"o\.png: a picture has 2 axes"),
+        ("o.nii", {"tile": 15}, "tile 15: expected an even number"),
+        ("o.nii", {"tile": 0}, "tile 0: expected an even number"),
+        ("o.nii", {"tile": -8}, "tile -8: expected an even number"),
+        ("o.nii", {"memory": 1000}, "memory 0 MiB"),
+        ("o.nii", {"device": "abacus"}, "device 'abacus' is none of auto, cpu, cuda"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_at_once(
+    tmp_path, volume, volume_run, monkeypatch, out, options, message
+):
+    monkeypatch.setattr(translate, "prepare", None)  # no image is opened
+    with pytest.raises(InputError, match=message):
+        translate.translate(volume_run, volume, tmp_path / out, **{"device": "cpu"} | options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_png_holds_no_negative_values(tmp_path):
+    run = run_of(tmp_path / "run", config_of(2), IntensityMap(-1000.0, 400.0, "HU"))
+    with pytest.raises(InputError, match=r"y\.png: PNG cannot hold values from -1000 to 400"):
+        translate.translate(run, tmp_path / "x.png", tmp_path / "y.png", device="cpu")
+
+
+def test_images_of_other_dimensions_are_refused(tmp_path, volume, picture_run):
+    with pytest.raises(InputError, match=r"t1\.nii\.gz: image of 3 axes, the run was trained on 2"):
+        translate.translate(picture_run, volume, tmp_path / "o.nii", device="cpu")
+
+
+def test_untrained_scales_are_named(tmp_path, volume):
+    run = run_of(tmp_path / "run", config_of(3), trained=2)
+    with pytest.raises(InputError, match="scale 2 of 2 is not trained yet"):
+        translate.translate(run, volume, tmp_path / "o.nii", device="cpu")
+    assert not (tmp_path / "o.nii").exists()
+
+
+def test_only_weights_are_needed(tmp_path, volume, volume_run):
+    """No training data, checkpoint or log: a run folder copied elsewhere translates."""
+    copy = tmp_path / "copy"
+    for name in ("run.json", "config.yaml", *(f"s{i}/{WEIGHTS}" for i in range(3))):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes((volume_run.folder / name).read_bytes())
+    translate.translate(Run.open(copy), volume, tmp_path / "o.nii", device="cpu", tile=40)
+    assert (tmp_path / "o.nii").exists()
+
+
+@pytest.mark.parametrize("when", ["early", "late", "writing"])
+def test_failing_in_the_middle_leaves_nothing(tmp_path, volume, volume_run, monkeypatch, when):
+    scratch = tmp_path / "scratch"
+    monkeypatch.setenv("MSGAN_SCRATCH", str(scratch))
+    out = stored(tmp_path / "o.nii", np.arange(27, dtype=np.float32).reshape(3, 3, 3))
+    before = out.read_bytes()
+
+    def progress(scale, done, count):
+        if (when == "early" and done == 2) or (when == "late" and (scale, done) == ("s2", count)):
+            raise KeyboardInterrupt
+
+    if when == "writing":
+
+        def fail(self, values):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(IntensityMap, "from_unit", fail)
+    with pytest.raises(KeyboardInterrupt):
+        translate.translate(volume_run, volume, out, device="cpu", tile=16, progress=progress)
+    assert out.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["o.nii", "scratch"]
+    assert list(scratch.iterdir()) == []
+
+
+def test_devices():
+    assert pick_device("cpu").type == "cpu"
+    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="finds no CUDA device"):
+            pick_device("cuda")
+
+
+BASE = {2: (8, 6), 3: (8, 4, 4)}
+
+
+def recorded(dims: int, scales: int, folder: Path, tile: int) -> tuple[list[Box], int]:
+    """Boxes of sketch asked for at s2 and above, and Python's peak bytes, for one cascade."""
+    config = config_of(dims, scales=scales)
+    shapes = pyramid.shapes([n << scales for n in BASE[dims]], scales)
+    asked: list[Box] = []
+
+    def reader(i):
+        def read(box):
+            if i > 1:
+                asked.append(box)
+            return np.zeros((1, *box.size), np.float32)
+
+        return read
+
+    channels = sketch.channels(config.sketch, dims)
+    assert channels == 1
+    made = networks(config)
+    tracemalloc.start()
+    try:
+        cascade(made, [reader(i) for i in range(1, scales + 1)], shapes, folder, [tile] * scales)
+        return asked, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_image(tmp_path, dims, monkeypatch):
+    """Twice the side at the same s0: only more tiles of the same size."""
+    monkeypatch.setitem(pyramid.CHUNK, dims, 16)
+    tile, most = 16, 5 if dims == 2 else 4
+    recorded(dims, 2, tmp_path / "warm", tile)
+    small, before = recorded(dims, most - 1, tmp_path / "small", tile)
+    large, after = recorded(dims, most, tmp_path / "large", tile)
+    halo = networks(config_of(dims))[1].halo
+    for asked in (small, large):
+        assert max(n for box in asked for n in box.size) == tile + 2 * halo
+    assert len(large) > 3 * len(small)
+    image = 4 * np.prod([n << most for n in BASE[dims]])
+    assert after < before + image / 10
+
+
+def test_cascade_tiles_of_any_size_agree(tmp_path, dims):
+    """The same at the level of readers, on shapes that no tile divides."""
+    config = config_of(dims)
+    made = networks(config)
+    shapes = pyramid.shapes((68, 44, 20)[:dims], 2)
+    drawn = [
+        np.random.default_rng(i).uniform(size=(1, *s)).astype(np.float32)
+        for i, s in enumerate(shapes[1:])
+    ]
+    sketches = [lambda box, d=d: d[(slice(None), *box.slices)] for d in drawn]
+    results = []
+    for k, tiles in enumerate(([16, 16], [24, 40], [128, 128])):
+        readers = cascade(made, sketches, shapes, tmp_path / str(k), tiles)
+        results.append([read(Box.whole(s)) for read, s in zip(readers, shapes, strict=True)])
+    for result in results[1:]:
+        for one, other in zip(result, results[0], strict=True):
+            assert other.std() > 0.05
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
+    assert all(np.abs(r).max() <= 1 for r in results[0])
+
+
+def test_run_cards_are_readable(volume_run):
+    card = json.loads((volume_run.folder / "run.json").read_text())
+    assert card["intensity"] == {"low": 0.0, "high": 80.0, "unit": "a.u."}
