@@ -6,7 +6,7 @@ from torch.testing import assert_close
 from msgan.networks import layers
 from msgan.networks.discriminators import PatchDiscriminator
 from msgan.networks.high import FAMILIES, PaperGenerator, SeamlessGenerator
-from msgan.networks.low import LowGenerator
+from msgan.networks.low import PaperLowGenerator
 from msgan.patches import crop_padded, grid
 from msgan.pyramid import upsample
 from msgan.types import Box
@@ -162,7 +162,7 @@ def test_sketch_channels_enter_every_family(dims, family):
 @torch.no_grad()
 @pytest.mark.parametrize("levels", [1, 2, 4])
 def test_the_low_generator_halves_any_shape(dims, levels):
-    network = randomised(LowGenerator(dims, 2, 2, levels, 0.2))
+    network = randomised(PaperLowGenerator(dims, 2, 2, levels, 0.2))
     for shape in ((7, 5, 9), (16, 8, 8), (1, 3, 2)):
         half = shape[:dims]
         out = network(torch.rand(2, 2, *[2 * n for n in half]))
@@ -172,7 +172,7 @@ def test_the_low_generator_halves_any_shape(dims, levels):
 
 
 def test_the_low_generator_has_one_upsampling_fewer(dims):
-    network = LowGenerator(dims, 1, 64, 4, 0.2)
+    network = PaperLowGenerator(dims, 1, 64, 4, 0.2)
     assert len(network.down) == 4
     assert len(network.up) == 3
     features = [block[0].out_channels for block in network.down]
@@ -184,7 +184,7 @@ def test_the_low_generator_has_one_upsampling_fewer(dims):
 
 @torch.no_grad()
 def test_dropout_of_the_low_generator_is_on_in_training_only(dims):
-    network = randomised(LowGenerator(dims, 1, 4, 3, 0.5))
+    network = randomised(PaperLowGenerator(dims, 1, 4, 3, 0.5))
     sketch = torch.rand(1, 1, *[16] * dims)
     assert torch.equal(network(sketch), network(sketch))
     network.train()

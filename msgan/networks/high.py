@@ -5,7 +5,6 @@ Each family states the geometry of a call; :class:`msgan.patches.HighGenerator` 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -13,27 +12,6 @@ from torch import Tensor, nn
 
 from msgan.networks import layers
 from msgan.pyramid import upsample
-
-
-class ResidualBlock(nn.Module):
-    """Two convolutions and a shortcut; with ``padding`` 0 it eats two voxels on every side."""
-
-    def __init__(
-        self, dims: int, features: int, padding: int, norm: Callable[[int], nn.Module]
-    ) -> None:
-        super().__init__()
-        self.rim = 2 * (1 - padding)
-        self.body = nn.Sequential(
-            layers.conv(dims, features, features, 3, padding=padding),
-            norm(features),
-            nn.ReLU(),
-            layers.conv(dims, features, features, 3, padding=padding),
-            norm(features),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, features, n, ...) -> (B, features, n - 4, ...), or n where padded."""
-        return layers.crop(x, self.rim) + self.body(x)
 
 
 class PaperGenerator(nn.Module):
@@ -63,7 +41,7 @@ class PaperGenerator(nn.Module):
             *level(layers.conv(dims, sketch_channels + 1, width, 3, padding=1), width),
             *level(layers.conv(dims, width, 2 * width, 4, stride=2, padding=1), 2 * width),
             *level(layers.conv(dims, 2 * width, 4 * width, 4, stride=2, padding=1), 4 * width),
-            *[ResidualBlock(dims, 4 * width, 1, norm) for _ in range(blocks)],
+            *[layers.ResidualBlock(dims, 4 * width, 1, norm) for _ in range(blocks)],
             *level(layers.transposed(dims, 4 * width, 2 * width, 4, stride=2), 2 * width),
             *level(layers.transposed(dims, 2 * width, width, 4, stride=2), width),
             layers.conv(dims, width, 1, 7, padding=3),
@@ -98,7 +76,7 @@ class SeamlessGenerator(nn.Module):
         self.halo = 2 * self.context_halo
         self.first = layers.conv(dims, 1 + sketch_channels * corners, width, 3)
         self.blocks = nn.Sequential(
-            *[ResidualBlock(dims, width, 0, layers.ChannelNorm) for _ in range(blocks)]
+            *[layers.ResidualBlock(dims, width, 0, layers.ChannelNorm) for _ in range(blocks)]
         )
         self.expand = layers.conv(dims, width, fine * corners, 1)
         self.join = layers.conv(dims, fine + sketch_channels + 1, fine, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 
 import torch
@@ -59,6 +60,27 @@ class ChannelNorm(nn.Module):
         """(B, features, ...) -> the same shape."""
         scale = torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-6)
         return x * scale * self.gain.view(1, -1, *[1] * (x.ndim - 2))
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions and a shortcut; with ``padding`` 0 it eats two voxels on every side."""
+
+    def __init__(
+        self, dims: int, features: int, padding: int, norm: Callable[[int], nn.Module]
+    ) -> None:
+        super().__init__()
+        self.rim = 2 * (1 - padding)
+        self.body = nn.Sequential(
+            conv(dims, features, features, 3, padding=padding),
+            norm(features),
+            nn.ReLU(),
+            conv(dims, features, features, 3, padding=padding),
+            norm(features),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, features, n, ...) -> (B, features, n - 4, ...), or n where padded."""
+        return crop(x, self.rim) + self.body(x)
 
 
 def crop(x: Tensor, rim: int) -> Tensor:

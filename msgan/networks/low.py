@@ -9,7 +9,7 @@ from msgan.networks import layers
 from msgan.types import trailing
 
 
-class LowGenerator(nn.Module):
+class PaperLowGenerator(nn.Module):
     """U-Net with one upsampling fewer than downsamplings (extended paper, section 2.2, fig. 3).
 
     Strided convolutions of side 4 double the features up to eight times the width, each with
@@ -69,3 +69,71 @@ class LowGenerator(nn.Module):
         for block in self.up:
             x = torch.cat((block(x), skips.pop()), dim=1)
         return self.out(x)[trailing(slice(n) for n in size)]
+
+
+class LocalLowGenerator(nn.Module):
+    """U-Net of bounded view with a residual block at every level.
+
+    Differs: the published U-Net normalises over the whole image and reaches across all of it,
+    so few subjects are learnt by heart. Here features are normalised over channels only and
+    the view ends after a few levels: the network can be trained on crops, of which one subject
+    has thousands, and judges tissue by what is near.
+
+    Args:
+        dims: 2 or 3.
+        sketch_channels: channels of the sketch.
+        width: features of the first level; they double up to four times that.
+        levels: downsamplings, the first of them from the sketch's grid to s0.
+        dropout: share of features dropped on the way up.
+    """
+
+    def __init__(
+        self, dims: int, sketch_channels: int, width: int, levels: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.multiple = 2**levels
+        features = [min(width * 2**k, width * 4) for k in range(levels)]
+
+        def refine(first: nn.Module, outputs: int, share: float) -> nn.Sequential:
+            return nn.Sequential(
+                first,
+                layers.ChannelNorm(outputs),
+                layers.dropout(dims, share),
+                nn.LeakyReLU(0.2),
+                layers.ResidualBlock(dims, outputs, 1, layers.ChannelNorm),
+                nn.LeakyReLU(0.2),
+            )
+
+        self.down = nn.ModuleList()
+        inputs = sketch_channels
+        for outputs in features:
+            strided = layers.conv(dims, inputs, outputs, 4, stride=2, padding=1)
+            self.down.append(refine(strided, outputs, 0.0))
+            inputs = outputs
+        self.up = nn.ModuleList()
+        self.join = nn.ModuleList()
+        for outputs in reversed(features[:-1]):
+            self.up.append(layers.transposed(dims, inputs, outputs, 4, stride=2))
+            joined = layers.conv(dims, 2 * outputs, outputs, 3, padding=1)
+            self.join.append(refine(joined, outputs, dropout))
+            inputs = outputs
+        self.out = nn.Sequential(layers.conv(dims, inputs, 1, 3, padding=1), nn.Tanh())
+
+    def forward(self, sketch: Tensor) -> Tensor:
+        """Sketch (B, C, 2a, 2b[, 2c]) in [0, 1] -> image (B, 1, a, b[, c]) in [-1, 1]."""
+        size = [n // 2 for n in sketch.shape[2:]]
+        x = layers.pad_to(sketch, 2 * self.multiple, self.multiple)
+        skips = []
+        for block in self.down:
+            x = block(x)
+            skips.append(x)
+        skips.pop()
+        for enlarge, block in zip(self.up, self.join, strict=True):
+            x = block(torch.cat((enlarge(x), skips.pop()), dim=1))
+        return self.out(x)[trailing(slice(n) for n in size)]
+
+
+FAMILIES: dict[str, type[PaperLowGenerator] | type[LocalLowGenerator]] = {
+    "paper": PaperLowGenerator,
+    "seamless": LocalLowGenerator,
+}

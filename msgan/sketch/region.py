@@ -60,6 +60,8 @@ def channels(config: SketchConfig, dims: int | None = None) -> int:
     return counts[3 if dims is None else dims]
 
 
+# Worker threads are not in a caller's inference mode and could not write to its tensors.
+@torch.inference_mode(False)
 @torch.no_grad()
 def sketch(image: Tensor, config: SketchConfig) -> Tensor:
     """Sketch a region (extended paper, section 2.2).

@@ -11,10 +11,8 @@ from torch import Tensor, nn
 
 from msgan import losses, sketch
 from msgan.config import CascadeConfig
-from msgan.networks import layers
+from msgan.networks import high, layers, low
 from msgan.networks.discriminators import PatchDiscriminator
-from msgan.networks.high import FAMILIES
-from msgan.networks.low import LowGenerator
 from msgan.pyramid import halve, upsample
 from msgan.training.batches import Batch
 
@@ -24,8 +22,9 @@ def build_generator(config: CascadeConfig, scale: int) -> nn.Module:
     channels = sketch.channels(config.sketch, config.dims)
     net = config.network
     if scale == 0:
-        return LowGenerator(config.dims, channels, net.low_width, net.low_levels, net.dropout)
-    return FAMILIES[net.family](config.dims, channels, net.high_width, net.high_blocks)
+        first = low.FAMILIES[net.family]
+        return first(config.dims, channels, net.low_width, net.low_levels, net.dropout)
+    return high.FAMILIES[net.family](config.dims, channels, net.high_width, net.high_blocks)
 
 
 def build_discriminator(config: CascadeConfig, scale: int) -> nn.Module:
