@@ -45,5 +45,6 @@ def brain(
     """
     from msgan.phantoms.brain import write_cohort
 
+    console.check_writable(out / "manifest.csv")
     manifest = write_cohort(out, subjects=subjects, size=size, seed=seed, healthy=healthy)
     console.say(f"{manifest}: {subjects} {'healthy subjects' if healthy else 'patients'}")

@@ -82,7 +82,7 @@ def sketch(
                 raise InputError(f"{image}: {error}: pass --window LOW HIGH") from None
         config = SketchConfig(channels=names)
         read = sketch_reader(
-            lambda box: intensity.to_unit(volume.read(box)),
+            lambda box: np.ascontiguousarray(intensity.to_unit(volume.read(box))),
             shape,
             config,
             None if drawn is None else drawn.read,

@@ -122,13 +122,15 @@ def train(
         chosen = configuration(preset or "smoke", config, lambda: _dims(cohort, str(target)))
     if seed is not None:
         chosen = chosen.model_copy(update={"seed": seed})
-    if console.is_main() and not cohort.with_modality(target).split("val").subjects:
-        console.note("note: no subject of split val: training subjects choose the best weights")
+    held = cohort.with_modality(target).split("val").subjects
+    remarks = [] if held else ["no subject of split val: training subjects choose the best weights"]
     before = _finished(old) if old else []
 
     with console.Bars("preparing images") as bars:
 
         def report(row: dict[str, Any]) -> None:
+            if remarks:
+                console.note(f"note: {remarks.pop()}")
             settings = chosen.training
             total = settings.steps if row["scale"] else settings.low_steps
             text = f"l1 {row['l1']:.4f}"
