@@ -1,0 +1,196 @@
+"""What the documents say of the code is true of the code."""
+
+import ast
+import json
+import pkgutil
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+from test_repository import unknown_names
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def section(text: str, title: str) -> str:
+    """What stands below a heading, up to the next of the same rank."""
+    return re.split(r"^## ", text.split(f"\n## {title}\n", 1)[1], flags=re.M)[0]
+
+
+# --- departures --------------------------------------------------------------------------------
+
+
+def departures(source: str, module: str) -> set[str]:
+    """Dotted names of what has a docstring with ``Differs:`` in it."""
+
+    def walk(node: ast.AST, name: str):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            if "Differs:" in (ast.get_docstring(node) or ""):
+                yield name
+            for child in node.body:
+                if isinstance(child, ast.ClassDef | ast.FunctionDef):
+                    yield from walk(child, f"{name}.{child.name}")
+
+    return set(walk(ast.parse(source), module))
+
+
+def modules() -> dict[str, str]:
+    """Name of each module of the package and its source."""
+    found = {}
+    for path in sorted((ROOT / "msgan").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts).removesuffix(".__init__")] = path.read_text(encoding="utf-8")
+    return found
+
+
+def listed(text: str) -> list[str]:
+    """The names that lead the rows of the table of departures."""
+    return re.findall(r"^\| `([\w.]+)`", section(text, "Departures"), re.M)
+
+
+def test_every_departure_is_listed_and_none_is_gone() -> None:
+    stated = set().union(*(departures(source, name) for name, source in modules().items()))
+    rows = listed(read("docs/deviations.md"))
+    assert len(stated) > 5
+    assert sorted(rows) == sorted(stated)
+
+
+def test_every_differs_stands_in_a_docstring() -> None:
+    """One in a comment, or behind an attribute, would not be found by the test above."""
+    for name, source in modules().items():
+        found = [
+            ast.get_docstring(node) or ""
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        ]
+        assert source.count("Differs:") == sum(text.count("Differs:") for text in found), name
+
+
+def test_departures_are_found() -> None:
+    source = (
+        '"""A."""\nclass B:\n    """Differs: x."""\n    def c(self):\n        """y. Differs: z."""'
+    )
+    assert departures(source, "m") == {"m.B", "m.B.c"}
+    assert listed("# D\n\n## Departures\n\n| `m.B` † | a |\n\n## Other\n\n| `m.C` | a |") == ["m.B"]
+
+
+# --- names, links, layers ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def test_names_can_be_imported_and_links_lead_somewhere(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert unknown_names(text) == []
+    links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text) + re.findall(r'src="([^":]+)"', text)
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_the_layers_are_those_of_the_contract() -> None:
+    contract = tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"][0]
+    wanted = [layer.replace("(", "").replace(")", "") for layer in contract["layers"]]
+    block = section(read("docs/architecture.md"), "Layers").split("```")[1]
+    shown = [re.split(r"\s{2,}", line.strip())[0] for line in block.strip().splitlines()[1:]]
+    assert shown == wanted
+
+
+def test_the_map_of_the_tree_is_complete() -> None:
+    tree = section(read("README.md"), "The tree").split("```")[1]
+    shown = set(re.findall(r"^  (\w+)(?:/|\.py)", tree, re.M))
+    names = {m.name for m in pkgutil.iter_modules([str(ROOT / "msgan")])}
+    assert shown == names
+
+
+# --- measured figures --------------------------------------------------------------------------
+
+
+def wrong_cells(text: str, folder: Path) -> tuple[int, list[str]]:
+    """Number of cells of measured tables, and those that differ from their JSON file."""
+    count, wrong = 0, []
+    pattern = r'From \[[^]]+\]\(([^)]+)\), "([^"\n]+)":\n\n((?:\|.*\n)+)'
+    for link, key, table in re.findall(pattern, text):
+        measured = json.loads((folder / link).read_text(encoding="utf-8"))[key]
+        header, _, *rows = [[c.strip() for c in r.split("|")[1:-1]] for r in table.splitlines()]
+        names = [name.strip("`") for name in header[1:]]
+        for row, *cells in rows:
+            for name, cell in zip(names, cells, strict=True):
+                count += 1
+                digits = len(cell.partition(".")[2])
+                shown = round(measured[row][name], digits) + 0.0  # no minus before a zero
+                if f"{shown:.{digits}f}" != cell:
+                    wrong.append(f"{row}, {name}: {cell}, measured {measured[row][name]}")
+    return count, wrong
+
+
+def test_results_are_those_measured() -> None:
+    text = read("docs/results.md")
+    count, wrong = wrong_cells(text, ROOT / "docs")
+    assert wrong == []
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line]
+    numbers = sum(len(re.findall(r"(?<=\| )-?\d+(?:\.\d+)?(?= \|)", row)) for row in rows)
+    assert count == numbers > 0  # no table without a source
+
+
+def test_wrong_results_are_found(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"k": {"x": {"s": 1.26, "t": 2}}}')
+    text = 'From [a](a.json), "k":\n\n| n | `s` | `t` |\n| --- | --- | --- |\n| x | 1.3 | 2.1 |\n'
+    assert wrong_cells(text, tmp_path) == (2, ["x, t: 2.1, measured 2"])
+
+
+# --- README ------------------------------------------------------------------------------------
+
+
+def blocks(text: str, language: str = "") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
+
+
+def commands() -> list[list[str]]:
+    """The calls of the command line in README, as arguments."""
+    lines = [line for block in blocks(read("README.md")) for line in block.splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("msgan ")]
+
+
+def test_commands_of_the_readme_exist_with_their_options() -> None:
+    import typer
+
+    from msgan.cli import app
+
+    program = typer.main.get_command(app)
+    shown = commands()
+    assert len(shown) >= 6
+    for arguments in shown:
+        context, command, rest = None, program, arguments
+        while True:
+            context = command.make_context(command.name, list(rest), parent=context)
+            if not hasattr(command, "resolve_command"):
+                break
+            _, command, rest = command.resolve_command(
+                context, [*context._protected_args, *context.args]
+            )
+        assert context.params
+
+
+def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch, capsys) -> None:
+    """As printed, with fewer and smaller steps."""
+    from msgan import presets
+    from msgan.phantoms import brain
+
+    def tiny(dims: int = 3, seed: int = 0):
+        config = presets.smoke(dims, seed)
+        training = config.training.model_copy(update={"steps": 2, "low_steps": 2})
+        return config.model_copy(update={"training": training})
+
+    monkeypatch.setitem(presets.PRESETS, "smoke", tiny)
+    monkeypatch.setattr(brain, "WORKING", 16)
+    monkeypatch.chdir(tmp_path)
+    (example,) = blocks(read("README.md"), "python")
+    assert "size=64" in example
+    exec(compile(example.replace("size=64", "size=32"), "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("translated/patient000.nii.gz ")
+    assert (tmp_path / "translated" / "patient000.nii.gz").is_file()
