@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -102,10 +102,12 @@ def train_scale(
                 _validate(step, judge, about, folder, fabric)
             about["seconds"] = perf_counter() - start
             about["waited"] = waited + batches.waited
-            if log and (about["step"] % LOG_EVERY == 0 or last):
-                row = log.write(values, about, learning_rate(settings, now, total))
-                if report:
-                    report(row)
+            if about["step"] % LOG_EVERY == 0 or last:
+                values = {name: _mean(fabric, value) for name, value in values.items()}
+                if log:
+                    row = log.write(values, about, learning_rate(settings, now, total))
+                    if report:
+                        report(row)
             done = last or about["stale"] >= settings.patience
             if fabric.is_global_zero and (about["step"] % settings.checkpoint_every == 0 or done):
                 checkpoint.save(step, folder / CHECKPOINT, about)
@@ -123,6 +125,11 @@ def learning_rate(settings: TrainConfig, step: int, total: int) -> float:
         return settings.learning_rate
     share = 0.5 * (1 + math.cos(math.pi * step / total))
     return settings.learning_rate * max(share, 0.02)
+
+
+def _mean(fabric: Fabric, value: torch.Tensor) -> torch.Tensor:
+    """Over all processes: each has seen its share of the batch only."""
+    return cast(torch.Tensor, fabric.all_reduce(value, reduce_op="mean"))
 
 
 @torch.no_grad()
