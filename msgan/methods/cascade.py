@@ -13,8 +13,9 @@ import numpy as np
 from lightning_fabric import Fabric
 
 from msgan.config import CascadeConfig
-from msgan.data.cohort import Cohort, Prepared, Subject, prepare
+from msgan.data.cohort import Cohort, Prepared, Subject, prepare, settled
 from msgan.data.intensity import IntensityMap
+from msgan.data.resample import nearly
 from msgan.paths import sha256
 from msgan.training.cache import CachedSubject, cached
 from msgan.training.loop import train_scale
@@ -154,11 +155,14 @@ def _open(
                 f"{name}: image of {len(subject.grid.shape)} axes, the configuration has "
                 f"dims {config.dims}"
             )
-    spacing = np.median([p.grid.spacing for p in first.values()], axis=0)
-    scales = max(p.grid.scales for p in first.values())
-    resolved = config.preparation.model_copy(
-        update={"spacing_mm": tuple(round(float(s), 4) for s in spacing), "scales": scales}
-    )
+    own = np.array([p.grid.spacing for p in first.values()])
+    spacing = tuple(round(float(s), 4) for s in np.median(own, axis=0))
+    resolved = config.preparation.model_copy(update={"spacing_mm": spacing})
+    if all(nearly(a, b) for row in own for a, b in zip(row, spacing, strict=True)):
+        scales = max(p.grid.scales for p in first.values())
+        resolved = resolved.model_copy(update={"scales": scales})
+    else:  # the number of scales follows from the shape, and the shape from the spacing
+        resolved = settled(subjects, target, resolved)
     if resolved == config.preparation:
         return first, config
     config = config.model_copy(update={"preparation": resolved})
