@@ -1,0 +1,444 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from scipy.ndimage import gaussian_filter
+
+from msgan.config import CascadeConfig, NetworkConfig, Preparation, SketchConfig, TrainConfig
+from msgan.data.cohort import Cohort, Subject, prepare
+from msgan.data.grid import Grid
+from msgan.data.volume import open_volume, write_volume
+from msgan.methods import cascade
+from msgan.methods.cascade import Cascade, fit
+from msgan.training.loop import LOG, WEIGHTS
+from msgan.training.run import Run
+from msgan.types import InputError
+
+HERE = Path(__file__).resolve().parent
+CLOCKS = ("seconds", "waited")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def tiny(dims=2, network=None, preparation=None, **training) -> CascadeConfig:
+    sizes = {"low_width": 2, "low_levels": 2, "high_width": 4, "high_blocks": 1}
+    options = {
+        "steps": 4,
+        "low_steps": 4,
+        "batch": 2,
+        "low_batch": 2,
+        "patch": 8,
+        "learning_rate": 2e-3,
+        "validate_every": 10,
+        "checkpoint_every": 15,
+    }
+    return CascadeConfig(
+        dims=dims,
+        preparation=Preparation(**{"scales": 2, "margin": 0} | (preparation or {})),
+        sketch=SketchConfig(low=0.05, high=0.1, sigma=0.8, steps=2),
+        network=NetworkConfig(**sizes | {"discriminator_width": 2} | (network or {})),
+        training=TrainConfig(**options | training),
+    )
+
+
+def head(shape, seed=0) -> np.ndarray:
+    axes = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
+    inside = sum(a**2 for a in axes) < 0.8
+    noise = gaussian_filter(np.random.default_rng(seed).normal(size=shape), 1.5)
+    texture = (noise - noise.min()) / np.ptp(noise)
+    return np.where(inside, 5 + 95 * texture, 0).astype(np.float32)
+
+
+def stored(path: Path, image: np.ndarray, spacing=1.0) -> Path:
+    grid = Grid.from_spacing(image.shape, (spacing,) * image.ndim)
+    write_volume(path, grid, lambda box: image[box.slices])
+    return path
+
+
+def cohort_in(folder: Path, dims=2, splits=("train", "train", "val")) -> Cohort:
+    """Heads of one shape; written if they are not there yet."""
+    shape = (48, 40) if dims == 2 else (24, 16, 20)
+    subjects = []
+    for k, split in enumerate(splits):
+        path = folder / f"{k}.nii"
+        if not path.exists():
+            stored(path, (1 + k) * head(shape, k))
+        subjects.append(Subject(f"s{k}", {"t2": path}, split=split))
+    return Cohort(tuple(subjects))
+
+
+def weights(folder: Path, scale: int) -> dict[str, torch.Tensor]:
+    return dict(sorted(load_file(folder / f"s{scale}" / WEIGHTS).items()))
+
+
+def equal(one: Path, other: Path, scale: int) -> bool:
+    a, b = weights(one, scale), weights(other, scale)
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def rows(folder: Path, scale: int) -> list[dict]:
+    """The log without its clocks."""
+    lines = (folder / f"s{scale}" / LOG).read_text().splitlines()
+    return [{k: v for k, v in json.loads(x).items() if k not in CLOCKS} for x in lines]
+
+
+# --- fit -------------------------------------------------------------------------------------
+
+
+def test_fit_and_translate(dims, tmp_path):
+    """The method as a row of a table."""
+    cohort, seen = cohort_in(tmp_path, dims), []
+    method = Cascade.fit(cohort, "t2", tiny(dims), tmp_path / "run", device="cpu")
+    run = method.run
+    assert [run.finished(i) for i in range(3)] == [True] * 3
+    done = method.translate(
+        cohort["s2"], tmp_path / "out.nii", tile=16, progress=lambda *x: seen.append(x)
+    )
+    with open_volume(done.path) as result, open_volume(tmp_path / "2.nii") as source:
+        assert result.grid == source.grid
+        # The median of the subjects' ranges.
+        ends = []
+        for subject in cohort:
+            with prepare(subject, "t2", run.config.preparation) as opened:
+                ends.append(opened.intensity.high)
+        assert (run.intensity.low, run.intensity.high) == (0, sorted(ends)[1])
+        assert min(ends) < sorted(ends)[1] < max(ends)
+        assert result.whole().max() <= run.intensity.high * (1 + 1e-6)
+    assert seen
+    # What the folder is said to hold.
+    assert {p.name for p in run.folder.iterdir()} == {
+        "config.yaml", "run.json", "cache", "s0", "s1", "s2"
+    }  # fmt: skip
+    kept = {p.name.split(".")[0] for p in (run.folder / "s1").iterdir()}
+    assert kept == {"generator", "metrics", "events", "done"}
+    again = Run.open(run.folder)
+    assert again == run
+    assert again.config.preparation.spacing_mm == (1.0,) * dims
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    cohort, reported = cohort_in(tmp_path), []
+    fit(cohort, "t2", tiny(), tmp_path / "run", device="cpu", report=reported.append)
+    assert [row["scale"] for row in reported] == [0, 1, 2]
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").glob("s*/*")}
+    fit(cohort, "t2", tiny(), tmp_path / "run", device="cpu", report=reported.append)
+    assert len(reported) == 3
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "run").glob("s*/*")} == before
+
+
+def test_scales_are_independent_of_each_other(tmp_path):
+    cohort = cohort_in(tmp_path)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    fit(cohort, "t2", tiny(), whole, device="cpu")
+    fit(cohort, "t2", tiny(), parts, device="cpu", scales=[2], cache=tmp_path / "c")
+    run = Run.open(parts)
+    assert [run.finished(i) for i in range(3)] == [False, False, True]
+    fit(cohort, "t2", tiny(), parts, device="cpu", scales=[1, 0], cache=tmp_path / "c")
+    assert all(equal(whole, parts, i) for i in range(3))
+    assert not (parts / "cache").exists()
+    assert len(list((tmp_path / "c").iterdir())) == 3
+    with pytest.raises(InputError, match="scale 3 does not exist: there are 0 to 2"):
+        fit(cohort, "t2", tiny(), tmp_path / "x", device="cpu", scales=[3])
+
+
+def test_one_seed_gives_one_result(tmp_path):
+    cohort = cohort_in(tmp_path)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        config = tiny().model_copy(update={"seed": seed})
+        fit(cohort, "t2", config, tmp_path / name, device="cpu", cache=tmp_path / "cache")
+    for i in range(3):
+        assert equal(tmp_path / "a", tmp_path / "b", i)
+        assert not equal(tmp_path / "a", tmp_path / "c", i)
+
+
+def test_subjects_of_the_test_split_are_left_alone(tmp_path):
+    cohort = cohort_in(tmp_path, splits=("train", "test", "val"))
+    broken = Subject("broken", {"t2": tmp_path / "none.nii"}, split="test")
+    other = Subject("other", {"t1": tmp_path / "none.nii"}, split="train")
+    cohort = Cohort((*cohort.subjects, broken, other))
+    run = fit(cohort, "t2", tiny(), tmp_path / "run", device="cpu", scales=[0])
+    assert sorted(run.data) == ["s0", "s2"]
+    # Without subjects to validate on, those of training choose the weights.
+    alone = Cohort((cohort["s0"],))
+    run = fit(alone, "t2", tiny(), tmp_path / "alone", device="cpu", scales=[0])
+    assert sorted(run.data) == ["s0"]
+    with pytest.raises(InputError, match="no training subject has a flair image"):
+        fit(cohort, "flair", tiny(), tmp_path / "x", device="cpu")
+    with pytest.raises(InputError, match="no training subject"):
+        fit(Cohort((cohort["s2"],)), "t2", tiny(), tmp_path / "x", device="cpu")
+
+
+def test_a_cohort_shares_spacing_and_scales(tmp_path):
+    sizes = {"a": (40, 48), "b": (80, 40), "c": (44, 44)}
+    subjects = [
+        Subject(
+            n, {"t2": stored(tmp_path / f"{n}.nii", head(s), 0.5 if n == "b" else 1.0)}, split=""
+        )
+        for n, s in sizes.items()
+    ]
+    config = tiny(preparation={"scales": None, "longest": 16})
+    run = fit(Cohort(tuple(subjects)), "t2", config, tmp_path / "r", device="cpu", scales=[0, 1])
+    resolved = run.config.preparation
+    assert resolved.spacing_mm == (1.0, 1.0)
+    assert resolved.scales == 2  # 48 voxels of 1 mm: 64 would do with two doublings of 16
+    assert Run.open(run.folder).config == run.config
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (tiny(3), "s0: image of 2 axes, the configuration has dims 3"),
+        (tiny(network={"family": "paper"}, patch=16), "patch size 16: the paper family runs at 32"),
+    ],
+)
+def test_what_does_not_fit_is_refused(tmp_path, config, message):
+    with pytest.raises(InputError, match=message):
+        fit(cohort_in(tmp_path), "t2", config, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_run_in_the_folder_is_refused(tmp_path):
+    cohort = cohort_in(tmp_path)
+    fit(cohort, "t2", tiny(), tmp_path / "run", device="cpu", scales=[0])
+    with pytest.raises(InputError, match=r"training\.steps is 4 there and 5 here"):
+        fit(cohort, "t2", tiny(steps=5), tmp_path / "run", device="cpu")
+    stored(tmp_path / "1.nii", head((48, 40), 9))
+    with pytest.raises(InputError, match=r"data\.s1 is"):
+        fit(cohort, "t2", tiny(), tmp_path / "run", device="cpu")
+
+
+def test_the_published_family_trains(tmp_path):
+    config = tiny(network={"family": "paper"}, patch=32, steps=2, low_steps=2)
+    run = fit(cohort_in(tmp_path), "t2", config, tmp_path / "run", device="cpu")
+    assert run.generator(1).patch == 32
+    assert all(run.finished(i) for i in range(3))
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (1, 1, "auto")),
+        ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, (2, 2, "ddp")),
+        ({"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}, (1, 1, "auto")),
+        ({"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4"}, (4, 2, "ddp")),
+        ({"SLURM_NTASKS": "2"}, (2, 1, "ddp")),
+    ],
+)
+def test_processes_are_those_the_environment_tells(monkeypatch, environment, expected):
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    told = {}
+
+    class Recorder:
+        def __init__(self, **options):
+            told.update(options)
+
+        def launch(self):
+            told["launched"] = True
+
+    monkeypatch.setattr(cascade, "Fabric", Recorder)
+    cascade._fabric("cpu", "32-true")
+    assert (told["devices"], told["num_nodes"], told["strategy"]) == expected
+    assert told["launched"]
+
+
+# --- other processes -------------------------------------------------------------------------
+
+LONG = {"steps": 60, "low_steps": 20, "gan_weight": 0.1, "mirror": (0,), "ema": 0.9}
+
+
+def environment() -> dict[str, str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "COVERAGE"))}
+    return clean | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
+
+
+def train_until_killed(data: str, out: str, moment: str) -> None:
+    """Run by a process of its own, which does not survive ``moment``."""
+    from msgan.training import cache
+
+    torch.set_num_threads(1)
+
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if moment == "cache":
+        write, calls = cache._write, []
+
+        def killed_write(path, *rest):
+            calls.append(path)
+            if len(calls) == 4:
+                path.write_bytes(b"half")
+                die()
+            write(path, *rest)
+
+        cache._write = killed_write
+    if moment == "checkpoint":
+        replace, calls = os.replace, []
+
+        def killed_replace(source, target):
+            if Path(target).parts[-2:] == ("s2", "checkpoint.safetensors"):
+                calls.append(target)
+                if len(calls) == 2:
+                    die()
+            replace(source, target)
+
+        os.replace = killed_replace
+
+    def slowly(row):
+        time.sleep(0.5)  # leaves the other process the time to kill in the middle of a scale
+
+    config = tiny(**LONG)
+    fit(cohort_in(Path(data)), "t2", config, out, device="cpu", report=slowly)
+
+
+def start(data: Path, out: Path, moment: str) -> subprocess.Popen:
+    code = (
+        "import sys, test_cascade\n"
+        "test_cascade.train_until_killed(*sys.argv[1:])\n"
+    )  # fmt: skip
+    words = [sys.executable, "-c", code, str(data), str(out), moment]
+    return subprocess.Popen(words, env=environment())
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_bit_by_bit(tmp_path):
+    data, out = tmp_path / "data", tmp_path / "run"
+    cohort = cohort_in(data)
+
+    # While a subject is being prepared: its cache is absent.
+    assert start(data, out, "cache").wait(120) == -signal.SIGKILL
+    assert all(p.name.startswith(".partial-") for p in (out / "cache").iterdir())
+
+    # In the middle of s1, from outside.
+    process = start(data, out, "outside")
+    log, deadline = out / "s1" / LOG, time.monotonic() + 120
+    while not (log.is_file() and '"step": 20' in log.read_text()):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait(60) == -signal.SIGKILL
+    run = Run.open(out)
+    assert [run.finished(i) for i in range(3)] == [True, False, False]
+    assert (out / "s1" / "checkpoint.safetensors").is_file()
+
+    # In the middle of s2, while a checkpoint replaces the one before.
+    assert start(data, out, "checkpoint").wait(120) == -signal.SIGKILL
+    assert [run.finished(i) for i in range(3)] == [True, True, False]
+    assert (out / "s2" / "checkpoint.safetensors").is_file()
+    assert list((out / "s2").glob(".partial-*"))
+
+    finished = (out / "s1" / WEIGHTS).stat().st_mtime_ns
+    fit(cohort, "t2", tiny(**LONG), out, device="cpu")
+    assert (out / "s1" / WEIGHTS).stat().st_mtime_ns == finished
+    fit(cohort, "t2", tiny(**LONG), tmp_path / "unbroken", device="cpu")
+    for i in range(3):
+        assert equal(out, tmp_path / "unbroken", i)
+        found = rows(out, i)
+        assert [row["step"] for row in found] == ([20] if i == 0 else [20, 40, 60])
+        assert found == rows(tmp_path / "unbroken", i)
+
+
+TOGETHER = {
+    "both": {"gan_weight": 0.5},
+    "alone": {"gan_weight": 0.0},
+}
+
+
+def together(name: str) -> CascadeConfig:
+    # Few steps: Adam makes a step of a rounding error, and each step multiplies them.
+    options = {"steps": 5, "low_steps": 5, "ema": 0.5, "batch": 4, "validate_every": 5}
+    sizes = {"dropout": 0.0, "low_width": 8}
+    return tiny(network=sizes, preparation={"scales": 1}, **options | TOGETHER[name])
+
+
+def train_together(data: str, out: str) -> None:
+    """Run by each of several processes."""
+    torch.set_num_threads(1)
+    for name in TOGETHER:
+        folder = Path(out) / name
+        fit(cohort_in(Path(data)), "t2", together(name), folder, device="cpu")
+    rank = os.environ["RANK"]
+    Path(out, f"rank{rank}").write_text(str(torch.distributed.get_world_size()))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(tmp_path):
+    data, out = tmp_path / "data", tmp_path / "two"
+    cohort = cohort_in(data)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, test_cascade\n"
+        "if __name__ == '__main__':\n"
+        "    test_cascade.train_together(*sys.argv[1:])\n"
+    )
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [sys.executable, *launcher, str(script), str(data), str(out)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [(out / f"rank{k}").read_text() for k in (0, 1)] == ["2", "2"]
+    for name in TOGETHER:
+        fit(cohort, "t2", together(name), tmp_path / name, device="cpu", cache=tmp_path / "c")
+        for i in (0, 1):
+            start, one, two = (
+                torch.cat([w.flatten() for w in found.values()])
+                for found in (
+                    build(together(name), i),
+                    weights(tmp_path / name, i),
+                    weights(out / name, i),
+                )
+            )
+            # Rounding changes single weights, to which Adam gives steps of full size.
+            moved, apart = (one - start).norm(), (two - one).norm()
+            assert moved > 0.02
+            assert apart < 0.03 * moved, f"{name} s{i}"
+            # One process writes the log.
+            assert [r["step"] for r in rows(out / name, i)] == [5]
+            assert len(list((out / name / f"s{i}").glob("events.*"))) == 1
+            logged = [rows(f / name, i)[-1] for f in (tmp_path, out)]
+            assert logged[0] == pytest.approx(logged[1], rel=1e-3)
+
+
+def build(config: CascadeConfig, scale: int) -> dict[str, torch.Tensor]:
+    """The weights a scale starts from, in the order of a file."""
+    from msgan import seeds
+    from msgan.training.step import build_generator
+
+    torch.manual_seed(seeds.derive(config.seed, "weights", scale))
+    return dict(sorted(build_generator(config, scale).state_dict().items()))
+
+
+def test_a_copied_run_translates(tmp_path):
+    cohort = cohort_in(tmp_path)
+    fit(cohort, "t2", tiny(), tmp_path / "run", device="cpu")
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    results = []
+    for name in ("run", "copy"):
+        method = Cascade(Run.open(tmp_path / name), "cpu")
+        with open_volume(method.translate(tmp_path / "0.nii", tmp_path / f"{name}.nii").path) as v:
+            results.append(v.whole())
+    np.testing.assert_array_equal(results[0], results[1])
