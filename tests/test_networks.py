@@ -3,10 +3,10 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from msgan.networks import layers
+from msgan.networks import layers, low
 from msgan.networks.discriminators import PatchDiscriminator
 from msgan.networks.high import FAMILIES, PaperGenerator, SeamlessGenerator
-from msgan.networks.low import PaperLowGenerator
+from msgan.networks.low import LocalLowGenerator, PaperLowGenerator
 from msgan.patches import crop_padded, grid
 from msgan.pyramid import upsample
 from msgan.types import Box
@@ -160,9 +160,10 @@ def test_sketch_channels_enter_every_family(dims, family):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("family", low.FAMILIES)
 @pytest.mark.parametrize("levels", [1, 2, 4])
-def test_the_low_generator_halves_any_shape(dims, levels):
-    network = randomised(PaperLowGenerator(dims, 2, 2, levels, 0.2))
+def test_the_low_generator_halves_any_shape(dims, family, levels):
+    network = randomised(low.FAMILIES[family](dims, 2, 4, levels, 0.2))
     for shape in ((7, 5, 9), (16, 8, 8), (1, 3, 2)):
         half = shape[:dims]
         out = network(torch.rand(2, 2, *[2 * n for n in half]))
@@ -182,9 +183,29 @@ def test_the_low_generator_has_one_upsampling_fewer(dims):
     assert [block[0].in_channels for block in network.up] == [512, 512, 256]
 
 
+def test_a_low_generator_of_bounded_view_does_not_see_further(dims):
+    """What it may be trained on crops for; the published one sees the whole image."""
+    side, levels = 48, 1
+    sketch = torch.rand(1, 1, *[side] * dims, dtype=torch.float64)
+    seen = {}
+    for family in (PaperLowGenerator, LocalLowGenerator):
+        network = randomised(family(dims, 1, 4, 2 if family is PaperLowGenerator else levels, 0))
+        image = sketch.clone().requires_grad_()
+        network.double()(image)[(0, 0, *[side // 4] * dims)].backward()
+        profile = image.grad[0, 0].abs().amax(dim=list(range(1, dims)))
+        seen[family] = profile > 0
+    assert seen[PaperLowGenerator].all()
+    near = seen[LocalLowGenerator].nonzero().flatten()
+    assert near[0] > 8
+    assert near[-1] < side - 9
+    assert near[0] <= side // 2 - 2
+    assert near[-1] >= side // 2 + 2
+
+
 @torch.no_grad()
-def test_dropout_of_the_low_generator_is_on_in_training_only(dims):
-    network = randomised(PaperLowGenerator(dims, 1, 4, 3, 0.5))
+@pytest.mark.parametrize("family", low.FAMILIES)
+def test_dropout_of_the_low_generator_is_on_in_training_only(dims, family):
+    network = randomised(low.FAMILIES[family](dims, 1, 4, 3, 0.5))
     sketch = torch.rand(1, 1, *[16] * dims)
     assert torch.equal(network(sketch), network(sketch))
     network.train()
