@@ -49,7 +49,8 @@ def browse(
         caption: What to see.
 
     Raises:
-        InputError: No image, shapes that differ, not 2 or 3 axes, or a spacing that does not fit.
+        InputError: No image, shapes that differ, not 2 or 3 axes, or a spacing or window that
+            does not fit.
     """
     return Browser(Slices(volumes, spacing, window), unit=unit, caption=caption)
 
@@ -80,6 +81,9 @@ class Slices:
         self._readers = {title: read for title, (read, _) in opened.items()}
         given = window if isinstance(window, Mapping) else dict.fromkeys(opened, window)
         self.windows = {title: given.get(title) or self._window(title) for title in opened}
+        for title, (low, high) in self.windows.items():
+            if not low < high:
+                raise InputError(f"{title}: window {low:g} to {high:g}: expected low below high")
 
     @property
     def titles(self) -> tuple[str, ...]:

@@ -1,0 +1,156 @@
+"""Runs and phantoms that notebooks share, and one scale by itself."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import msgan
+from msgan.config import CascadeConfig, NetworkConfig, Preparation, TrainConfig
+from msgan.data.cohort import Cohort, Subject
+from msgan.data.grid import Grid
+from msgan.data.volume import write_volume
+from msgan.methods import shared
+from msgan.methods.refine import refine
+from msgan.networks.high import FAMILIES
+from msgan.paths import sha256
+from msgan.phantoms import cohorts
+from msgan.types import Box, InputError
+
+
+def config(**training) -> CascadeConfig:
+    sizes = {"low_width": 4, "low_levels": 2, "high_width": 8, "high_blocks": 1}
+    return CascadeConfig(
+        dims=2,
+        preparation=Preparation(scales=1, margin=1),
+        network=NetworkConfig(**sizes, discriminator_width=4),
+        training=TrainConfig(steps=2, low_steps=2, patch=8, gan_weight=0.0, **training),
+    )
+
+
+def study(folder: Path, brightness: float = 1.0) -> Cohort:
+    subjects = []
+    for name, split in (("a", "train"), ("b", "test")):
+        x = np.zeros((24, 24), np.float32)
+        x[4:20, 5:19] = 1 + np.random.default_rng(ord(name)).random((16, 14))
+        x *= brightness if split == "train" else 1
+        path = folder / f"{name}.nii"
+        write_volume(path, Grid(x.shape, np.eye(3)), lambda box, x=x: x[box.slices])
+        subjects.append(Subject(name, {"t2": path}, split=split))
+    return Cohort(tuple(subjects))
+
+
+def test_who_asks_for_the_same_gets_the_same_run(tmp_path: Path) -> None:
+    cohort, root = study(tmp_path / "data"), tmp_path / "root"
+    rows: list[dict] = []
+    run = shared.fit_shared(cohort, "t2", config(), root, device="cpu", report=rows.append)
+    assert rows
+    before = sha256(run.folder)
+    rows.clear()
+    again = shared.fit_shared(cohort, "t2", config(), root, device="cpu", report=rows.append)
+    assert (again.folder, rows, sha256(run.folder)) == (run.folder, [], before)
+    other = shared.fit_shared(cohort, "t2", config(batch=2), root, device="cpu", scales=[1])
+    assert other.folder != run.folder
+    assert [other.finished(i) for i in (0, 1)] == [False, True]
+    assert len(list((root / "cache").iterdir())) == 1
+
+
+def test_the_key_knows_what_decides_and_nothing_else(tmp_path: Path) -> None:
+    here, there = study(tmp_path / "here"), study(tmp_path / "there")
+    assert shared.run_key(here, "t2", config()) == shared.run_key(there, "t2", config())
+    keys = {
+        shared.run_key(here, "t2", config()),
+        shared.run_key(here, "t2", config(beta1=0.9)),
+        shared.run_key(study(tmp_path / "bright", 2.0), "t2", config()),
+        shared.run_key(here, "t2", config().model_copy(update={"seed": 1})),
+    }
+    assert len(keys) == 4
+    untested = Cohort(here.subjects[:1])
+    assert shared.run_key(untested, "t2", config()) == shared.run_key(here, "t2", config())
+
+
+def test_statements_count_and_words_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "msgan"
+    (package / "training").mkdir(parents=True)
+    monkeypatch.setattr(msgan, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(shared, "DECIDING", ("losses.py", "training"))
+    step, losses = package / "training" / "step.py", package / "losses.py"
+    step.write_text('"""Says."""\n\n\ndef f(x):\n    """Tells."""\n    return x + 1\n')
+    losses.write_text("A = 1\n")
+    first = shared.code_hash()
+    step.write_text('"""Speaks."""\ndef f(x):\n    # why\n    return x+1\n')
+    assert shared.code_hash() == first
+    step.write_text('"""Speaks."""\ndef f(x):\n    return x+2\n')
+    assert shared.code_hash() != first
+    step.write_text("def f(x):\n    return x+1\n")
+    losses.write_text("A = 2\n")
+    assert shared.code_hash() != first
+
+
+def test_everything_that_decides_the_weights_is_there() -> None:
+    root = Path(msgan.__file__).parent
+    assert [name for name in shared.DECIDING if not (root / name).exists()] == []
+
+
+def test_phantoms_are_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cohorts.SIZES, "smoke", 16)
+    monkeypatch.setitem(cohorts.SUBJECTS, "smoke", 2)
+    cohort = cohorts.brain_cohort("smoke", tmp_path, seed=3)
+    assert len(cohort) == 2
+    path = cohort.subjects[0].images["t2"]
+    stamp = path.stat().st_mtime_ns
+    assert cohorts.brain_cohort("smoke", tmp_path, seed=3).subjects[0].images["t2"] == path
+    assert path.stat().st_mtime_ns == stamp
+    other = cohorts.brain_manifest("smoke", tmp_path, seed=4)
+    healthy = cohorts.brain_manifest("smoke", tmp_path, seed=3, healthy=True)
+    assert len({other, healthy, path.parents[1] / "manifest.csv"}) == 3
+    own = cohorts.brain_cohort("smoke", tmp_path / "none", data_root=path.parents[1])
+    assert own.names == cohort.names
+    assert not (tmp_path / "none").exists()
+
+
+def test_unknown_presets_and_data_roots_without_manifest_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="preset 'huge' is none of smoke, small, paper"):
+        cohorts.brain_cohort("huge", tmp_path)
+    with pytest.raises(InputError, match=r"manifest\.csv: no such file"):
+        cohorts.brain_cohort("smoke", tmp_path, data_root=tmp_path)
+
+
+@pytest.mark.parametrize("family", ["paper", "seamless"])
+def test_a_shift_of_the_tiles_shows_in_the_paper_family_only(
+    tmp_path: Path, dims: int, family: str
+) -> None:
+    shape = (36, 28, 24)[:dims]
+    torch.manual_seed(0)
+    generator = FAMILIES[family](dims, 1, 8, 1).requires_grad_(False).eval()
+    for parameter in generator.parameters():  # the seamless family begins as interpolation
+        torch.nn.init.normal_(parameter, std=0.2)
+    rng = np.random.default_rng(0)
+    sketch = rng.random((1, *shape), np.float32)
+    context = rng.uniform(-1, 1, [n // 2 for n in shape]).astype(np.float32)
+    whole = Box.whole(shape)
+
+    def result(tile: int, shift: int) -> np.ndarray:
+        read = refine(
+            generator,
+            lambda box: sketch[(slice(None), *box.slices)],
+            lambda box: context[box.slices],
+            shape,
+            tmp_path,
+            tile=tile,
+            shift=shift,
+        )
+        return read(whole)
+
+    plain = result(20, 0)
+    assert plain.std() > 0.05
+    assert (np.abs(plain).max(axis=tuple(range(1, dims))) > 0).all()  # nothing is left out
+    change = np.abs(plain - result(20, 6)).max()
+    if family == "seamless":
+        assert change < 1e-5
+        assert np.abs(plain - result(64, 0)).max() < 1e-5
+    else:
+        assert change > 0.01
+    with pytest.raises(InputError, match="shift 3: expected an even number"):
+        result(20, 3)
