@@ -18,7 +18,9 @@ def test_a_write_replaces_the_old_file(tmp_path):
             assert temporary.name.endswith(".nii.gz")
             temporary.write_text(text)
             assert not path.exists() or path.read_text() == "one"
+            written = temporary.stat().st_ino
         assert path.read_text() == text
+        assert path.stat().st_ino == written  # renamed, not copied: complete at any moment
     assert os.listdir(path.parent) == ["a.nii.gz"]
 
 
