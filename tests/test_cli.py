@@ -641,7 +641,10 @@ def test_one_process_speaks_for_all(monkeypatch, name, study):
     assert terminal.getvalue() == ""
     done = msgan_cli(*check)
     assert (done.stdout, done.stderr) == ("", "")
+    waited = []
+    monkeypatch.setattr("msgan.cli.program.sleep", waited.append)
     assert msgan_cli("data", "check", "none.csv", status=2).stderr == ""
+    assert waited == [5]
     monkeypatch.setenv(name, "0")
     assert msgan_cli(*check).stdout.endswith("ok\n")
 
@@ -688,8 +691,8 @@ def test_durations(seconds, text):
     assert console.duration(seconds) == text
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written_is_found_early(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(PermissionError):
-        console.check_writable(tmp_path / "a.nii")
+def test_a_folder_that_cannot_be_written_is_found_early(study, tmp_path, monkeypatch, t1):
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)  # root may all
+    monkeypatch.setattr("msgan.translate.translate", lambda *a, **k: pytest.fail("too late"))
+    line = fails("translate", study / "run", t1, tmp_path / "a.nii")
+    assert line == f"{tmp_path}: Permission denied"

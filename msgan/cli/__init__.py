@@ -1,5 +1,5 @@
 """The command line: ``msgan phantom | data | sketch | train | translate | evaluate``."""
 
-from msgan.cli.app import app, main
+from msgan.cli.program import app, main
 
 __all__ = ["app", "main"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -102,12 +103,14 @@ def train(
     from msgan.methods.cascade import fit
     from msgan.training.run import CARD, Run
 
+    # Otherwise every process, not just the first, says that it is there.
+    logging.getLogger("lightning_fabric.utilities.distributed").setLevel(logging.WARNING)
     scales = _scales(scale)
     old: Run | None = None
     if (out / CARD).is_file():
         if resume:
             old = Run.open(out)
-        elif console.is_main():  # another process may be later than the first one's new run
+        else:  # every process finds the same: none makes a run before all have begun
             raise InputError(
                 f"{out}: holds a run already: pass --resume to go on with it, or choose "
                 "another folder"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
+from time import sleep
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +33,9 @@ MSGAN_DEBUG=1    show the traceback of an error
 MSGAN_SCRATCH    folder for temporary files; default: the system's
 """
 
+GRACE = 5.0
+"""Seconds that other processes leave the first to say what is wrong."""
+
 ORDER = ("phantom", "data", "sketch", "train", "translate", "evaluate")
 """Commands as they are used one after the other."""
 
@@ -55,6 +60,10 @@ class Guarded(TyperGroup):
             if text is None or os.environ.get("MSGAN_DEBUG") == "1":
                 raise
             console.note(f"error: {text}")
+            if not console.is_main():
+                # torchrun kills the first process, which speaks, when another ends before it.
+                with suppress(KeyboardInterrupt):
+                    sleep(GRACE)
             raise typer.Exit(2) from None
 
 
