@@ -49,9 +49,9 @@ def test_log_values_are_finite_for_any_logit():
 
 
 def test_accuracy_is_the_share_of_right_judgements():
-    real, fake = torch.tensor([2.0, -1.0, 0.7, 0.4]), torch.tensor([-1.0, 0.2, 0.6, 3.0])
+    real, fake = torch.tensor([2.0, -1.0, 0.7, 0.4]), torch.tensor([-1.0, 0.2, 0.3, 3.0])
     assert losses.accuracy(real, fake, "log") == (3 / 4 + 1 / 4) / 2
-    assert losses.accuracy(real, fake, "least_squares") == (2 / 4 + 2 / 4) / 2
+    assert losses.accuracy(real, fake, "least_squares") == (2 / 4 + 3 / 4) / 2
     assert losses.accuracy(fake + 9, fake - 9, "log") == 1
     # A judge that says the same of everything is right half of the time.
     assert losses.accuracy(torch.zeros(4), torch.zeros(4), "log") == 0.5
