@@ -298,14 +298,17 @@ def test_translation_returns_to_the_grid_of_the_image(study, tmp_path, t1):
     assert done.stdout.startswith(f"{tmp_path / 'new/whole.nii.gz'} (")
     words = ("translate", study / "run", t1, tmp_path / "tiles.nii", "--tile", 8)
     done = msgan_cli(*words, "--memory", "64MiB", "--keep", tmp_path / "kept")
-    assert re.match(r"s1: (\d+)/\1 tiles", done.stderr)
+    counted = re.match(r"s1: (\d+)/\1 tiles", done.stderr)
+    assert counted is not None
+    assert int(counted[1]) > 8
     assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == ["y0.nii", "y1.nii"]
     whole, tiles, source = map(
         nib.load, (tmp_path / "new/whole.nii.gz", tmp_path / "tiles.nii", t1)
     )
     np.testing.assert_allclose(whole.affine, source.affine, atol=1e-5)
     assert whole.shape == source.shape
-    np.testing.assert_allclose(whole.get_fdata(), tiles.get_fdata(), atol=0.05)
+    assert whole.get_fdata().std() > 0
+    np.testing.assert_allclose(whole.get_fdata(), tiles.get_fdata(), atol=1e-3)
 
 
 def test_a_bad_image_in_a_folder_does_not_stop_the_others(study, tmp_path, t1):
