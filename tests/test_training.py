@@ -494,7 +494,7 @@ def test_the_loss_falls(dims, tmp_path, scale):
         start = (fresh.average(*inputs) - batch.detail).abs().mean()
         checkpoint.load_weights(fresh.average, tmp_path / "s" / loop.WEIGHTS)
         end = (fresh.average(*inputs) - batch.detail).abs().mean()
-    assert end < (0.7 if scale == 0 else 0.97) * start
+    assert end < (0.85 if scale == 0 else 0.97) * start
     assert end.item() == pytest.approx(about["best"], rel=1e-3)
 
 
