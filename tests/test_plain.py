@@ -92,6 +92,16 @@ def test_the_test_subject_s_target_is_not_looked_at(tmp_path: Path) -> None:
         plain.Profile.of(Cohort(study.subjects[2:]), "t2", PREPARATION)
 
 
+def test_the_target_s_range_is_the_median_subject_s(tmp_path: Path) -> None:
+    x = scene(2, 0)
+    subjects = [
+        Subject(f"{k}", {"t2": save(tmp_path / f"{k}.nii", k * x)}, split="train")
+        for k in (1, 2, 9)
+    ]
+    profile = plain.Profile.of(Cohort(tuple(subjects)), "t2", PREPARATION)
+    assert profile.intensity.high == pytest.approx(2 * x.max(), rel=1e-4)
+
+
 def test_a_table_has_a_line_for_each_method_and_subject(tmp_path: Path, dims: int) -> None:
     study = cohort(tmp_path, dims, inverse)
     rows = plain.rows(study, "t2", PREPARATION)
