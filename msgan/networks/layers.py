@@ -90,6 +90,12 @@ def crop(x: Tensor, rim: int) -> Tensor:
     return x[trailing([slice(rim, -rim)] * (x.ndim - 2))]
 
 
+def middle(x: Tensor, side: int) -> Tensor:
+    """The middle of every spatial axis, at most ``side`` voxels."""
+    starts = [max(0, (n - side) // 2) for n in x.shape[2:]]
+    return x[trailing(slice(a, a + side) for a in starts)]
+
+
 def space_to_depth(x: Tensor) -> Tensor:
     """Move every 2^d block of voxels into channels: (B, C, 2n, ...) -> (B, C 2^d, n, ...)."""
     corners = product((0, 1), repeat=x.ndim - 2)

@@ -77,7 +77,8 @@ class LocalLowGenerator(nn.Module):
     Differs: the published U-Net normalises over the whole image and reaches across all of it,
     so few subjects are learnt by heart. Here features are normalised over channels only and
     the view ends after a few levels: the network can be trained on crops, of which one subject
-    has thousands, and judges tissue by what is near.
+    has thousands, and judges tissue by what is near. The output is linear: most of an image is
+    background, which drives a tanh into saturation at -1 before anything else is learnt.
 
     Args:
         dims: 2 or 3.
@@ -117,10 +118,10 @@ class LocalLowGenerator(nn.Module):
             joined = layers.conv(dims, 2 * outputs, outputs, 3, padding=1)
             self.join.append(refine(joined, outputs, dropout))
             inputs = outputs
-        self.out = nn.Sequential(layers.conv(dims, inputs, 1, 3, padding=1), nn.Tanh())
+        self.out = layers.conv(dims, inputs, 1, 3, padding=1)
 
     def forward(self, sketch: Tensor) -> Tensor:
-        """Sketch (B, C, 2a, 2b[, 2c]) in [0, 1] -> image (B, 1, a, b[, c]) in [-1, 1]."""
+        """Sketch (B, C, 2a, 2b[, 2c]) in [0, 1] -> image (B, 1, a, b[, c]), about [-1, 1]."""
         size = [n // 2 for n in sketch.shape[2:]]
         x = layers.pad_to(sketch, 2 * self.multiple, self.multiple)
         skips = []

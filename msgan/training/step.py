@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from copy import deepcopy
 from typing import Any
 
@@ -53,6 +54,11 @@ def condition(batch: Batch, family: str) -> Tensor:
     return torch.cat((layers.crop(batch.sketch, halo), seen), dim=1)
 
 
+JUDGED = 32
+"""Side of what D judges at s_i, voxels: the papers' patch. Differs: seamless patches may be
+larger, because the halo then costs less; D still sees 32^d, their middle."""
+
+
 class Step:
     """Networks and optimisers of one scale, and the update of both.
 
@@ -65,6 +71,7 @@ class Step:
         self.config = config.training
         self.family = config.network.family
         self.scale = scale
+        self.judged = JUDGED if scale else sys.maxsize  # s0 is judged as a whole
         self.fabric = fabric
         self.generator = build_generator(config, scale)
         self.average = deepcopy(self.generator).requires_grad_(False).eval()
@@ -108,13 +115,16 @@ class Step:
         distance = losses.l1(fake, batch.detail)
         loss = self.config.l1_weight * distance
         if self.discriminator is not None:
-            seen = condition(batch, self.family)
-            logged |= self._update_discriminator(seen, batch.detail, fake.detach())
+            side = self.judged
+            seen = layers.middle(condition(batch, self.family), side)
+            shown = layers.middle(fake, side)
+            real = layers.middle(batch.detail, side)
+            logged |= self._update_discriminator(seen, real, shown.detach())
             # The bare module: DDP would wait for gradients of D that nobody computes here.
             self.discriminator.requires_grad_(False)
             with self.fabric.autocast():
                 adversarial = losses.adversarial_loss(
-                    self.discriminator(seen, fake), self.config.gan
+                    self.discriminator(seen, shown), self.config.gan
                 )
             self.discriminator.requires_grad_(True)
             loss = loss + self.config.gan_weight * adversarial
