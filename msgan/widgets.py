@@ -193,7 +193,7 @@ class Browser:
         rows = [style, self.image, self.plane, self.slice, self.picture, self._reading]
         if self.caption:
             rows.append(widgets.HTML(escape(self.caption)))
-        self.box = widgets.VBox(rows)
+        self.box = widgets.VBox(rows, layout={"align_items": "flex-start"})  # nothing stretched
         self.still = self.picture.value
 
     @property
