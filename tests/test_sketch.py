@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from msgan.config import SketchConfig
-from msgan.sketch import channels, filters, halo, overlay, sketch, sketch_reader
+from msgan.sketch import channels, filters, halo, mirror, overlay, sketch, sketch_reader
 from msgan.sketch.edges import full_step
 from msgan.types import Box, InputError
 
@@ -335,3 +335,22 @@ def test_gpu_and_cpu_agree(dims):
     image = torch.from_numpy(texture(2 * halo(config) + 40, dims, 13))[None, None]
     here, there = sketch(image, config), sketch(image.cuda(), config).cpu()
     assert ((here - there).abs() > 1e-4).float().mean() < 1e-3
+
+
+def test_a_reader_in_fortran_order_gives_the_same_sketch(dims: int) -> None:
+    values = np.random.default_rng(0).uniform(-1, 1, (40,) * dims).astype(np.float32)
+    config = SketchConfig(channels=("edges", "self_similarity"))
+    box = Box((14,) * dims, (9,) * dims)
+    drawn = [
+        sketch_reader(lambda b, image=image: image[b.slices], values.shape, config)(box)
+        for image in (values, np.asfortranarray(values))
+    ]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_sketch_of_a_mirrored_image_is_the_mirrored_sketch(dims: int, axis: int) -> None:
+    config = SketchConfig(channels=("edges", "self_similarity"))
+    image = torch.rand(1, 1, *[40] * dims, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    expected = sketch(image.flip(2 + axis), config)
+    torch.testing.assert_close(mirror(sketch(image, config), axis, config), expected)

@@ -7,10 +7,9 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from lightning_fabric import Fabric
 
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort, Prepared, Subject, prepare, settled
@@ -22,6 +21,9 @@ from msgan.training.loop import train_scale
 from msgan.training.run import Run
 from msgan.translate import Translation, pick_device, translate
 from msgan.types import InputError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -130,6 +132,8 @@ class Cascade:
 
 def _fabric(device: str, precision: Any) -> Fabric:
     """Device and processes; torchrun and SLURM tell theirs by environment variables."""
+    from lightning_fabric import Fabric
+
     told = os.environ
     world = int(told.get("WORLD_SIZE", told.get("SLURM_NTASKS", "1")))
     local = int(told.get("LOCAL_WORLD_SIZE", told.get("SLURM_NTASKS_PER_NODE", world)))

@@ -87,7 +87,7 @@ def sketch(image: Tensor, config: SketchConfig) -> Tensor:
         raise InputError(
             f"image to sketch has shape {tuple(image.shape)}: the halo alone takes {2 * margin}"
         )
-    plain = image[:, 0].to(torch.float32)
+    plain = image[:, 0].to(torch.float32).contiguous()
     out = plain.new_empty((plain.shape[0], channels(config, dims), *core))
     first = 0
     for channel in map(_channel, config.channels):
@@ -154,7 +154,7 @@ def sketch_reader(
     def get(source: Reader, box: Box, fill: float) -> Tensor:
         part = read_padded(source, shape, box, fill)
         # A memory map is read-only and may have the other byte order; torch takes neither.
-        return torch.from_numpy(np.array(part, dtype=np.float32))[None, None].to(device)
+        return torch.from_numpy(np.array(part, dtype=np.float32, order="C"))[None, None].to(device)
 
     def read_sketch(box: Box) -> Array:
         drawn = sketch(get(read, box.grown(margin), BACKGROUND), config)

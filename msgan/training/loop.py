@@ -7,10 +7,9 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from lightning_fabric import Fabric
 
 from msgan import losses, seeds
 from msgan.config import CascadeConfig, TrainConfig
@@ -21,6 +20,9 @@ from msgan.training.batches import Patches, Prefetch
 from msgan.training.cache import CachedSubject
 from msgan.training.step import Step
 from msgan.types import InputError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 LOG_EVERY = 20
 VALIDATION_PATCHES = 16

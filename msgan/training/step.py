@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from copy import deepcopy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from msgan import losses, sketch
@@ -16,6 +15,9 @@ from msgan.networks import high, layers, low
 from msgan.networks.discriminators import PatchDiscriminator
 from msgan.pyramid import halve, upsample
 from msgan.training.batches import Batch
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def build_generator(config: CascadeConfig, scale: int) -> nn.Module:
