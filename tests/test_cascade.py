@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +221,22 @@ def test_another_run_in_the_folder_is_refused(tmp_path):
     stored(tmp_path / "1.nii", head((48, 40), 9))
     with pytest.raises(InputError, match=r"data\.s1 is"):
         fit(cohort, "t2", tiny(), tmp_path / "run", device="cpu")
+
+
+def test_labels_belong_to_the_data_of_a_run_that_uses_them(tmp_path):
+    (subject,) = cohort_in(tmp_path, splits=("train",))
+
+    def train(out, value, config):
+        marks = np.zeros((48, 40), np.float32)
+        marks[20:24, 20:24] = value
+        labelled = replace(subject, labels=stored(tmp_path / "labels.nii", marks))
+        return fit(Cohort((labelled,)), "t2", config, tmp_path / out, device="cpu", scales=[0])
+
+    plain, labelled = tiny(), tiny().model_copy(update={"labels": (1, 2)})
+    assert train("plain", 1, plain).data == train("plain", 2, plain).data
+    train("labelled", 1, labelled)
+    with pytest.raises(InputError, match=r"data\.s0 is"):
+        train("labelled", 2, labelled)
 
 
 def test_the_published_family_trains(tmp_path):
