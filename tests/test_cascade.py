@@ -270,7 +270,7 @@ def test_processes_are_those_the_environment_tells(monkeypatch, environment, exp
         def launch(self):
             told["launched"] = True
 
-    monkeypatch.setattr(cascade, "Fabric", Recorder)
+    monkeypatch.setattr("lightning_fabric.Fabric", Recorder)
     cascade._fabric("cpu", "32-true")
     assert (told["devices"], told["num_nodes"], told["strategy"]) == expected
     assert told["launched"]

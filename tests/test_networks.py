@@ -168,8 +168,8 @@ def test_the_low_generator_halves_any_shape(dims, family, levels):
         half = shape[:dims]
         out = network(torch.rand(2, 2, *[2 * n for n in half]))
         assert out.shape == (2, 1, *half)
-        assert out.abs().max() <= 1
         assert out.std() > 0
+        assert family != "paper" or out.abs().max() <= 1
 
 
 def test_the_low_generator_has_one_upsampling_fewer(dims):
@@ -245,6 +245,14 @@ def test_space_to_depth_and_back(dims):
     first = deep.unflatten(1, (2**dims, 3)).mean(dim=1)
     assert_close(first[(0, 0, *[0] * dims)], x[(0, 0, *[slice(0, 2)] * dims)].mean())
     assert torch.equal(layers.depth_to_space(deep), x)
+
+
+def test_the_middle_of_an_image(dims):
+    x = torch.randn(1, 2, *(10, 7, 4)[:dims])
+    assert torch.equal(
+        layers.middle(x, 4), x[(..., slice(3, 7), slice(1, 5), slice(0, 4))[: dims + 1]]
+    )
+    assert torch.equal(layers.middle(x, 99), x)
 
 
 def test_channel_norm_looks_at_one_voxel(dims):

@@ -437,6 +437,19 @@ def test_the_adversarial_loss_reaches_the_generator_and_not_the_discriminator(di
     assert all(torch.equal(a, b) for a, b in moved)
 
 
+def test_d_judges_the_middle_of_larger_patches(dims, monkeypatch):
+    monkeypatch.setattr("msgan.training.step.JUDGED", 6)
+    config, seen = tiny(dims), []
+    step = Step(config, 1, fabric())
+    step.discriminator.register_forward_hook(lambda module, inputs, out: seen.append(inputs))
+    batch = patches([twins(dims)], config, 1).draw("train", 0, range(2))
+    step.update(batch, 0, 1e-3)
+    (both, images), (_, shown) = seen  # D's own update, then G's
+    assert both.shape[2:] == images.shape[2:] == shown.shape[2:] == (6,) * dims
+    assert torch.equal(images[:2], layers.crop(batch.detail, 1))
+    assert_close(both[:2], layers.crop(condition(batch, "seamless"), 1))
+
+
 def test_without_weight_there_is_no_discriminator(dims):
     step = Step(tiny(dims, gan_weight=0.0), 1, fabric())
     assert step.discriminator is None
