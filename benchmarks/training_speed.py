@@ -9,6 +9,7 @@ tenth of which warms up and does not count.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -50,7 +51,7 @@ def main() -> None:
     steps = last["step"] - first["step"]
     seconds = last["seconds"] - first["seconds"]
     waited = last["waited"] - first["waited"]
-    pace = [(b["seconds"] - a["seconds"]) / LOG_EVERY for a, b in zip(rows, rows[1:], strict=False)]
+    pace = [(b["seconds"] - a["seconds"]) / LOG_EVERY for a, b in itertools.pairwise(rows)]
     voxels = training.batch * training.patch**config.dims
     report = {
         "what": f"scale 2 of preset small, phantom of size {options.size}, {steps} steps",

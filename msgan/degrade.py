@@ -19,7 +19,8 @@ def degrade_context(context: Tensor, config: Degradation, generator: torch.Gener
     """Make real contexts look generated (extended paper, section 2.2).
 
     Gaussian blur on ``blur_share`` of the patches, resolution halved on ``half_share``, then
-    noise on all. The choice is made for each patch.
+    noise on all. The choice is made for each patch. Differs: with ``blur_least`` each blur has a
+    width of its own, up to that of what a generator trained for minutes makes.
 
     Args:
         context: (batch, 1, *spatial) in [-1, 1].
@@ -32,8 +33,12 @@ def degrade_context(context: Tensor, config: Degradation, generator: torch.Gener
     blurred = (draws[0] < config.blur_share).nonzero().flatten().tolist()
     halved = (draws[1] < config.half_share).nonzero().flatten().tolist()
     out = context.clone()
-    if blurred:
-        out[blurred] = blur(out[blurred], config.blur_sigma)
+    widths = [config.blur_sigma] * batch
+    if config.blur_least is not None:
+        draws = torch.rand(batch, generator=generator).tolist()
+        widths = [config.blur_least + u * (config.blur_sigma - config.blur_least) for u in draws]
+    for k in blurred:
+        out[k : k + 1] = blur(out[k : k + 1], widths[k])
     if halved:
         out[halved] = half_resolution(out[halved])
     return out.add_(noise, alpha=config.noise)
