@@ -65,6 +65,12 @@ class Degradation(Model):
     half_share: float = Field(0.2, ge=0, le=1)
     sketch_noise: float = Field(0.01, ge=0)
 
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.blur_least is not None and self.blur_least > self.blur_sigma:
+            raise ValueError(f"blur_least {self.blur_least} exceeds blur_sigma {self.blur_sigma}")
+        return self
+
 
 class ContrastAugmentation(Model):
     """Random recolouring of the target image before its sketch is taken.

@@ -35,8 +35,9 @@ def degrade_context(context: Tensor, config: Degradation, generator: torch.Gener
     out = context.clone()
     widths = [config.blur_sigma] * batch
     if config.blur_least is not None:
-        draws = torch.rand(batch, generator=generator).tolist()
-        widths = [config.blur_least + u * (config.blur_sigma - config.blur_least) for u in draws]
+        spread = config.blur_sigma - config.blur_least
+        drawn = torch.rand(batch, generator=generator).tolist()
+        widths = [config.blur_least + u * spread for u in drawn]
     for k in blurred:
         out[k : k + 1] = blur(out[k : k + 1], widths[k])
     if halved:
