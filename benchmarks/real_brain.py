@@ -52,6 +52,8 @@ def config() -> CascadeConfig:
     return chosen.model_copy(update={"training": training})
 
 
+UNIT = "share of the 99.5th percentile"
+
 STEPS = {"low_steps": 2500, "steps": 700, "validate_every": 100}
 
 
@@ -129,11 +131,14 @@ def main() -> None:
     with open_volume(done.path) as image:
         results["cascade"] = unit(image.whole(), brain)
     truth = unit(real, brain)
+    table = {name: scored(image, truth, brain) for name, image in results.items()}
+    scales = by_scale(run, kept, dict(unseen.images))
     report = {
         "task": "T1 -> T2, patient 26 of open MS data, 182x218x182 at 1 mm",
         "trained_on": [s.name for s in subjects],
-        "rows": {name: scored(image, truth, brain) for name, image in results.items()},
-        "scales": by_scale(run, kept, dict(unseen.images)),
+        "inside the brain": {name: found["brain"] for name, found in table.items()},
+        "whole volume": {name: found["whole"] for name, found in table.items()},
+        "scales, inside the brain": {name: found["brain"] for name, found in scales.items()},
         "seconds": {"training": sum(trained), "scales": trained, "translation": done.seconds},
         "steps": STEPS,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -142,18 +147,31 @@ def main() -> None:
         "git": git_commit(),
     }
     write_text(options.json, json.dumps(report, indent=1) + "\n")
-    print(json.dumps(report["rows"], indent=1))
+    print(json.dumps(report, indent=1))
     with open_volume(unseen.images["t2"], check=False) as image:
         affine = image.grid.affine
     shown = {
         "T1 (source)": results["source"],
         **{k: v for k, v in results.items() if k != "source"},
     }
+    title = "Patient 26 of open MS data (Lesjak et al. 2017, CC BY)"
+    short = plots.compare(
+        results["source"],
+        results["cascade"],
+        truth,
+        affine=affine,
+        window=(0, 1),
+        source_window=(0, 1),
+        unit=UNIT,
+        caption=f"{title}: T1, its translation to T2 by a cascade that has only ever seen the T2 "
+        "of another patient, the real T2, and the difference.",
+    )
+    plots.save(short, options.picture.with_name("cascade.png"))
     figure = plots.slices(
         {**shown, "T2 (real)": truth},
         affine=affine,
-        unit="share of the 99.5th percentile in the brain",
-        caption="Patient 26 of open MS data (Lesjak et al. 2017, CC BY): the cascade, trained on "
+        unit=UNIT,
+        caption=f"{title}: the cascade, trained on "
         "the T2 of patient 19 alone, finds the contrast of T2 (bright fluid, grey brighter "
         "than white matter) from the sketch of the T1; it is softer than the real image.",
     )

@@ -786,3 +786,10 @@ def test_other_folders_are_no_runs(tmp_path):
         Run.open(tmp_path)
     with pytest.raises(InputError, match="not a run folder"):
         Run.open(tmp_path / "none")
+
+
+def test_a_training_that_diverges_says_so(dims, tmp_path):
+    config = tiny(dims, learning_rate=1e30, low_steps=40, gan_weight=0.0)
+    subject = twins(dims)
+    with pytest.raises(InputError, match="loss is nan at step 20: try a smaller learning_rate"):
+        train_scale(config, 0, [subject], [subject], tmp_path, fabric())

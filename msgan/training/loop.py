@@ -61,7 +61,7 @@ def train_scale(
         What the header of the weights tells: step, validation L1, seconds.
 
     Raises:
-        InputError: The batch cannot be divided among the processes.
+        InputError: The batch cannot be divided among the processes, or the loss is not finite.
     """
     settings = config.training
     total = settings.low_steps if scale == 0 else settings.steps
@@ -106,6 +106,12 @@ def train_scale(
             about["waited"] = waited + batches.waited
             if about["step"] % LOG_EVERY == 0 or last:
                 values = {name: _mean(fabric, value) for name, value in values.items()}
+                if not math.isfinite(values["loss"]):
+                    raise InputError(
+                        f"scale {scale}: the loss is {float(values['loss'])} at step "
+                        f"{about['step']}: try a smaller learning_rate than "
+                        f"{settings.learning_rate:g}; run again to go on from the last checkpoint"
+                    )
                 if log:
                     row = log.write(values, about, learning_rate(settings, now, total))
                     if report:
