@@ -55,9 +55,13 @@ def main() -> None:
     voxels = training.batch * training.patch**config.dims
     report = {
         "what": f"scale 2 of preset small, phantom of size {options.size}, {steps} steps",
-        "seconds_per_step_median": statistics.median(pace),
-        "voxels_per_second": voxels * steps / seconds,
-        "share_waiting_for_data": waited / seconds,
+        "speed": {
+            "scale 2": {
+                "seconds_per_step": statistics.median(pace),
+                "voxels_per_second": voxels * steps / seconds,
+                "share_waiting_for_data": waited / seconds,
+            }
+        },
         "batch": training.batch,
         "patch": training.patch,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

@@ -140,6 +140,8 @@ def execute(
                     language="python",
                     progress_bar=False,
                     cwd=folder,
+                    # Pages keep a widget's still picture and load nothing from the internet.
+                    store_widget_state=False,
                     kernel_manager_class=_kernel(scratch, out),
                 )
             except PapermillExecutionError as failure:
