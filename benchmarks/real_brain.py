@@ -54,7 +54,7 @@ def config() -> CascadeConfig:
 
 UNIT = "share of the 99.5th percentile"
 
-STEPS = {"low_steps": 2500, "steps": 700, "validate_every": 100}
+STEPS = {"low_steps": 2500, "steps": 1100, "validate_every": 100}
 
 
 def unit(image: np.ndarray, brain: np.ndarray) -> np.ndarray:

@@ -59,17 +59,8 @@ class Degradation(Model):
     noise: float = Field(0.05, ge=0, description="standard deviation, image in [-1, 1]")
     blur_share: float = Field(0.3, ge=0, le=1)
     blur_sigma: float = Field(1.0, gt=0, description="voxels of the context")
-    blur_least: float | None = Field(
-        None, gt=0, description="blur is drawn between this and blur_sigma; None: always blur_sigma"
-    )
     half_share: float = Field(0.2, ge=0, le=1)
     sketch_noise: float = Field(0.01, ge=0)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.blur_least is not None and self.blur_least > self.blur_sigma:
-            raise ValueError(f"blur_least {self.blur_least} exceeds blur_sigma {self.blur_sigma}")
-        return self
 
 
 class ContrastAugmentation(Model):

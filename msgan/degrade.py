@@ -19,8 +19,7 @@ def degrade_context(context: Tensor, config: Degradation, generator: torch.Gener
     """Make real contexts look generated (extended paper, section 2.2).
 
     Gaussian blur on ``blur_share`` of the patches, resolution halved on ``half_share``, then
-    noise on all. The choice is made for each patch. Differs: with ``blur_least`` each blur has a
-    width of its own, up to that of what a generator trained for minutes makes.
+    noise on all. The choice is made for each patch.
 
     Args:
         context: (batch, 1, *spatial) in [-1, 1].
@@ -33,13 +32,8 @@ def degrade_context(context: Tensor, config: Degradation, generator: torch.Gener
     blurred = (draws[0] < config.blur_share).nonzero().flatten().tolist()
     halved = (draws[1] < config.half_share).nonzero().flatten().tolist()
     out = context.clone()
-    widths = [config.blur_sigma] * batch
-    if config.blur_least is not None:
-        spread = config.blur_sigma - config.blur_least
-        drawn = torch.rand(batch, generator=generator).tolist()
-        widths = [config.blur_least + u * spread for u in drawn]
-    for k in blurred:
-        out[k : k + 1] = blur(out[k : k + 1], widths[k])
+    if blurred:
+        out[blurred] = blur(out[blurred], config.blur_sigma)
     if halved:
         out[halved] = half_resolution(out[halved])
     return out.add_(noise, alpha=config.noise)

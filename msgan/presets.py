@@ -11,7 +11,6 @@ from collections.abc import Callable
 from msgan.config import (
     CascadeConfig,
     ContrastAugmentation,
-    Degradation,
     NetworkConfig,
     Preparation,
     SketchConfig,
@@ -25,10 +24,6 @@ BRAIN_PREPARATION = Preparation(longest=64, intensity="percentile", low=0.0, hig
 CONTRAST_FREE = SketchConfig(channels=("edges", "self_similarity"), weight="local")
 """Edges whose weight does not depend on the modality, and how each voxel differs from its own
 neighbours: what is left of T1 is close to what is left of T2."""
-
-BLURRED = Degradation(blur_share=0.9, blur_least=0.4, blur_sigma=1.8)
-"""What a generator makes of a sketch is blurred: an HR generator that saw sharp contexts only
-passes the blur on instead of drawing from the sketch."""
 
 
 def smoke(dims: int = 3, seed: int = 0) -> CascadeConfig:
@@ -67,7 +62,6 @@ def small(dims: int = 3, seed: int = 0) -> CascadeConfig:
         seed=seed,
         preparation=BRAIN_PREPARATION.model_copy(update={"scales": 2}),
         sketch=CONTRAST_FREE,
-        degradation=BLURRED,
         contrast=ContrastAugmentation(share=0.5, variants=6),
         network=NetworkConfig(
             low_width=16,
