@@ -52,7 +52,7 @@ def config() -> CascadeConfig:
     return chosen.model_copy(update={"training": training})
 
 
-UNIT = "share of the 99.5th percentile"
+UNIT = "share of P99.5"
 
 STEPS = {"low_steps": 2500, "steps": 1100, "validate_every": 100}
 
@@ -163,7 +163,7 @@ def main() -> None:
         window=(0, 1),
         source_window=(0, 1),
         unit=UNIT,
-        caption=f"{title}: T1, its translation to T2 by a cascade that has only ever seen the T2 "
+        caption=f"{title}; intensities as a share of the 99.5th percentile: T1, its translation to T2 by a cascade that has only ever seen the T2 "
         "of another patient, the real T2, and the difference.",
     )
     plots.save(short, options.picture.with_name("cascade.png"))

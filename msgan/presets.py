@@ -38,8 +38,8 @@ def smoke(dims: int = 3, seed: int = 0) -> CascadeConfig:
             low_width=8, low_levels=3, high_width=16, high_blocks=2, discriminator_width=8
         ),
         training=TrainConfig(
-            steps=60,
-            low_steps=250,
+            steps=120,
+            low_steps=600,
             batch=2,
             low_batch=2,
             patch=16,
