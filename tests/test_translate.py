@@ -429,6 +429,9 @@ def test_memory_does_not_grow_with_the_image(tmp_path, dims, monkeypatch):
     recorded(dims, 2, tmp_path / "warm", tile)
     small, before = recorded(dims, most - 1, tmp_path / "small", tile)
     large, after = recorded(dims, most, tmp_path / "large", tile)
+    # What the store's threads have not yet freed comes and goes; memory that grows stays.
+    for k in range(4):
+        after = min(after, recorded(dims, most, tmp_path / f"large{k}", tile)[1])
     halo = networks(config_of(dims))[1].halo
     for asked in (small, large):
         assert max(n for box in asked for n in box.size) == tile + 2 * halo
