@@ -80,22 +80,40 @@ class Store:
 
     @classmethod
     def create(
-        cls, path: str | os.PathLike[str], shape: Sequence[int], dtype: str = "float32"
+        cls,
+        path: str | os.PathLike[str],
+        shape: Sequence[int],
+        dtype: str = "float32",
+        chunk: Sequence[int] | None = None,
     ) -> Store:
-        """A new store of zeros; an old one at ``path`` is replaced."""
+        """A new store of zeros; an old one at ``path`` is replaced.
+
+        Args:
+            path: Of the folder.
+            shape: Of the image.
+            dtype: Of the voxels.
+            chunk: Sides of a chunk, which is a file; None takes those of ``CHUNK``.
+        """
         import zarr
 
-        side = CHUNK[len(shape)]
+        sides = chunk or (CHUNK[len(shape)],) * len(shape)
         array = zarr.create_array(
             store=str(path),
             shape=tuple(shape),
-            chunks=tuple(min(side, n) for n in shape),
+            chunks=tuple(min(side, n) for side, n in zip(sides, shape, strict=True)),
             dtype=dtype,
             compressors=None,
             fill_value=0,
             overwrite=True,
         )
         return cls(path, array)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Store:
+        """A store that is there, to read and write."""
+        import zarr
+
+        return cls(path, zarr.open_array(store=str(path), mode="r+"))
 
     @property
     def tile(self) -> Shape:
@@ -109,6 +127,13 @@ class Store:
     def write(self, box: Box, values: Array) -> None:
         """Set the voxels of ``box``."""
         self._array[box.slices] = values
+
+
+def halved(read: Reader, dims: int, labels: bool = False) -> Reader:
+    """A reader of the next coarser scale: means, or of label maps the largest of a block."""
+    if labels:
+        return lambda box: halve_labels(read(box.scaled(2)))
+    return lambda box: halve(read(box.scaled(2)), dims)
 
 
 def build(
@@ -130,13 +155,12 @@ def build(
         folder: Where stores ``s0.zarr`` .. ``s(n-1).zarr`` go.
         labels: Keep the largest label of a block instead of the mean.
     """
-    reduce = halve_labels if labels else lambda image: halve(image, len(shape))
     readers = [read]
     for i, size in reversed(list(enumerate(shapes(shape, scales)[:-1]))):
-        dtype = "uint8" if labels else "float32"
-        store = Store.create(Path(folder) / f"s{i}.zarr", size, dtype)
+        store = Store.create(Path(folder) / f"s{i}.zarr", size, "uint8" if labels else "float32")
+        coarse = halved(readers[0], len(shape), labels)
         for box in Box.whole(size).tiles(store.tile):
-            store.write(box, reduce(readers[0](box.scaled(2))))
+            store.write(box, coarse(box))
         readers.insert(0, store.read)
     return readers
 

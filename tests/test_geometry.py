@@ -174,6 +174,32 @@ def test_any_tiling_gives_the_whole(dims, order, wanted, tile):
     assert out(outside).dtype == full.dtype
 
 
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("wanted", [0.6, 2.3])
+def test_much_input_is_read_in_tiles_with_the_same_result(dims, order, wanted, monkeypatch):
+    image = smooth((23, 19, 21)[:dims])
+    source = Grid.from_spacing(image.shape, (1.0,) * dims)
+    grid = WorkingGrid.plan(source, Box.whole(image.shape), (wanted,) * dims, 1)
+    box = Box.whole(grid.shape).grown(2)
+    most = []
+
+    def read(part: Box) -> np.ndarray:
+        most.append(part.voxels)
+        return image[part.slices]
+
+    whole = grid.read_working(read, -5.0, order)(box)
+    (alone,) = most
+    monkeypatch.setattr("msgan.data.resample.PIECE_VOXELS", 11**dims)
+    most.clear()
+    np.testing.assert_array_equal(grid.read_working(read, -5.0, order)(box), whole)
+    assert len(most) > 1
+    assert max(most) <= 11**dims < alone
+    monkeypatch.setattr("msgan.data.resample.PIECE_VOXELS", 1)  # less than one voxel needs
+    small = Box((3,) * dims, (2,) * dims)
+    part = grid.read_working(read, -5.0, order)(small)
+    np.testing.assert_array_equal(part, whole[small.inside(box).slices])
+
+
 def test_reads_only_the_region_a_tile_needs():
     source = source_grid((64, 64, 64), axes=(2, 0, 1), signs=(-1, 1, -1))
     image = smooth(source.shape)
@@ -274,7 +300,7 @@ def test_dictionary_is_json_and_restores_the_grid(dims):
 
 
 def test_foreground_box_streams_and_finds_single_voxels(dims, monkeypatch):
-    monkeypatch.setattr("msgan.data.geometry.BLOCK_VOXELS", 5**dims)
+    monkeypatch.setattr("msgan.data.foreground.BLOCK_VOXELS", 5**dims)
     image = np.zeros((13, 17, 11)[:dims], np.float32)
     image[(4, 11, 6)[:dims]] = 2
     image[(9, 3, 10)[:dims]] = 3

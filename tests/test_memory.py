@@ -1,13 +1,17 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from msgan import pyramid
 from msgan.config import CascadeConfig, NetworkConfig, SketchConfig, TrainConfig
-from msgan.memory import largest_tile, peak_bytes, tile_bytes
-from msgan.networks import layers
+from msgan.memory import tiles
+from msgan.memory.count import counted, peak_bytes
+from msgan.networks import inference, layers
 from msgan.networks.high import FAMILIES
-from msgan.patches import Cut
-from msgan.types import Box, InputError
+from msgan.networks.low import FAMILIES as LOW
+from msgan.patches import Block, Tiling
+from msgan.translate.work import chunk
 
 
 def config(dims: int, family: str = "seamless") -> CascadeConfig:
@@ -80,65 +84,85 @@ def test_counting_computes_nothing(dims):
     assert peak_bytes(lambda: layer(meta(1, 1, *[side] * dims))) == 8 * side**dims
 
 
+def ready(dims: int, family: str = "seamless", width: int = 8) -> nn.Module:
+    return inference.prepare(generator(dims, family, width), torch.device("cpu"))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-def test_bytes_of_a_tile_hold_at_least_its_inputs_and_output(dims, family):
-    network = generator(dims, family)
-    tile = network.patch or 16
-    side = tile - 2 * network.rim
-    cut = Cut.of(network, Box((0,) * dims, (side,) * dims))
-    least = 4 * (2 * cut.sketch.voxels + cut.context.voxels + cut.detail.voxels)
-    need = tile_bytes(network, config(dims, family), tile)
-    assert least < need < 1000 * least
+def test_a_tile_needs_at_least_its_inputs_and_output(dims, family):
+    network, tile = ready(dims, family), (40,) * dims
+    block = Tiling(network, tile, tile)[0]
+    need = tiles.high_need(network, config(dims, family), tile)
+    boxes = [(cut.sketch, cut.context, cut.core) for cut in block.cuts]
+    least = sum(2 * s.voxels + c.voxels + d.voxels for s, c, d in boxes)
+    assert 4 * least < need.network - tiles.KERNELS < 4000 * least
+    assert need.beside > 4 * (block.sketch.voxels + block.context.voxels + block.core.voxels)
     assert next(network.parameters()).device.type == "cpu"  # it was left where it is
 
 
+def test_operations_are_those_of_the_convolutions(dims):
+    """Of the published network, layer by layer."""
+    network = FAMILIES["paper"](dims, 2, 8, 1)
+    work = [(32, 3, 3, 8), (16, 4, 8, 16), (8, 4, 16, 32), (8, 3, 32, 32), (8, 3, 32, 32)]
+    work += [(8, 4, 32, 16), (16, 4, 16, 8), (32, 7, 8, 1)]  # a transposed one by its input
+    expected = sum(2 * (side * kernel) ** dims * i * o for side, kernel, i, o in work)
+    inputs = [meta(1, c, *[32] * dims) for c in (2, 1)]
+    network = network.to("meta")
+    assert counted(lambda: network(*inputs)).flops == expected
+
+
 def test_larger_tiles_and_wider_networks_need_more(dims):
-    tiles = (8, 16, 32)
-    sizes = [tile_bytes(generator(dims), config(dims), t) for t in tiles]
-    assert sizes == sorted(set(sizes))
-    wide = tile_bytes(generator(dims, width=16), config(dims), 16)
-    assert sizes[1] < wide
+    sides = (8, 16, 32)
+    needs = [tiles.high_need(ready(dims), config(dims), (t,) * dims) for t in sides]
+    for name in ("network", "beside", "flops"):
+        values = [getattr(need, name) for need in needs]
+        assert values == sorted(set(values))
+    wide = tiles.high_need(ready(dims, width=16), config(dims), (16,) * dims)
+    assert needs[1].network < wide.network
+    assert needs[1].beside == wide.beside
 
 
-def test_the_largest_tile_fits_and_grows_with_memory(dims):
-    network = generator(dims)
-    previous = 0
-    for megabytes in (8, 16, 64, 256, 1024):
-        memory = megabytes << 20
-        tile = largest_tile(network, memory, config(dims))
-        assert tile % 2 == 0
-        assert tile >= previous
-        assert tile_bytes(network, config(dims), tile) <= memory
-        previous = tile
-    assert previous > largest_tile(network, 8 << 20, config(dims))
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_tiles_to_try_split_an_image_evenly(dims, device):
+    for shape in ((182, 218, 183), (64, 64, 64), (1000, 30, 2)):
+        shape = shape[:dims]
+        found = list(tiles.candidates(shape, device))
+        assert len(set(found)) == len(found)
+        for tile in found:
+            for n, side in zip(shape, tile, strict=True):
+                assert side % 2 == 0
+                assert all(c >= side / 16 for c in chunk((side,) * dims))
+                # No fewer tiles of this side would do, and the last is not a sliver.
+                count = -(-n // side)
+                assert n - (count - 1) * side > 0
+                assert count * side - n < 2 * count * -(-side // pyramid.CHUNK[dims])
+        sizes = [np.prod(tile) for tile in found]
+        assert sizes == sorted(sizes, reverse=True)
+    core = list(tiles.candidates((100,) * dims, device, core=20))
+    assert core[-1] == (20,) * dims
+    assert all(side % 20 == 0 for tile in core for side in tile)
 
 
-def test_the_published_family_runs_at_its_own_size_only(dims):
-    network = generator(dims, "paper", 2)
-    assert largest_tile(network, 1 << 40, config(dims, "paper")) == 32
+def test_s0_needs_its_halo_until_the_image_ends(dims):
+    network = inference.prepare(LOW["seamless"](dims, 2, 4, 2, 0.0), torch.device("cpu"))
+    small, large = (8,) * dims, (16,) * dims
+    wide = (128,) * dims
+    needs = [tiles.low_need(network, config(dims), wide, tile) for tile in (small, large, wide)]
+    assert needs[0].network < needs[1].network < needs[2].network
+    alone = tiles.low_need(network, config(dims), small, small)
+    assert alone.network < needs[0].network
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_too_little_memory_is_an_error_that_names_the_sizes(dims, family):
-    with pytest.raises(InputError) as error:
-        largest_tile(generator(dims, family), 1 << 14, config(dims, family))
-    text = str(error.value)
-    smallest = 32 if family == "paper" else 8 if dims == 3 else 16
-    need = tile_bytes(generator(dims, family), config(dims, family), smallest)
-    assert "memory 0 MiB" in text
-    assert f"tile of side {smallest}" in text
-    assert f"needs {need / 2**20:.0f} MiB" in text
-    assert "\n" not in text
-
-
-def measured(network: nn.Module, cut: Cut) -> int:
+def measured(network: nn.Module, block: Block) -> int:
     """Peak of PyTorch's allocator on this CPU, the scratch of its kernels included."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     with (
         torch.inference_mode(),
         torch.profiler.profile(activities=activities, profile_memory=True) as trace,
     ):
-        network(torch.zeros(1, 2, *cut.sketch.size), torch.zeros(1, 1, *cut.context.size))
+        count, cut = len(block.cuts), block.cuts[0]
+        sketch = torch.zeros(count, 2, *cut.sketch.size)
+        network.core(sketch, torch.zeros(count, 1, *cut.context.size))
     events = [e for e in trace.profiler.kineto_results.events() if e.name() == "[memory]"]
     now = peak = 0
     for event in sorted(events, key=lambda e: e.start_ns()):
@@ -148,23 +172,21 @@ def measured(network: nn.Module, cut: Cut) -> int:
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="no oneDNN kernels")
-# In 3D on both sides of the size from which PyTorch takes another kernel.
 @pytest.mark.parametrize(
     ("dims", "family", "width", "tile"),
     [
         (2, "seamless", 16, 256),
         (2, "seamless", 64, 64),
-        (2, "paper", 64, 32),
-        (3, "seamless", 16, 16),
+        (2, "paper", 64, 40),
         (3, "seamless", 16, 32),
         (3, "seamless", 16, 64),
         (3, "seamless", 64, 24),
-        (3, "paper", 16, 32),
+        (3, "paper", 16, 40),
     ],
 )
 def test_predicted_bytes_bound_what_is_measured(dims, family, width, tile):
-    network = generator(dims, family, width).eval()
-    side = tile - 2 * network.rim
-    peak = measured(network, Cut.of(network, Box((0,) * dims, (side,) * dims)))
-    predicted = tile_bytes(network, config(dims, family), tile)
-    assert peak <= predicted <= 2.2 * peak
+    network = ready(dims, family, width)
+    sides = (tile,) * dims
+    peak = measured(network, Tiling(network, sides, sides)[0])
+    predicted = tiles.high_need(network, config(dims, family), sides).network
+    assert peak <= predicted <= 2.2 * peak + tiles.KERNELS

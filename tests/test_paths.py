@@ -1,5 +1,7 @@
 import hashlib
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from msgan import paths
-from msgan.paths import atomic, scratch_root, sha256, write_text
+from msgan.paths import atomic, require_space, scratch_root, sha256, write_text
+from msgan.types import InputError
 
 
 def test_a_write_replaces_the_old_file(tmp_path):
@@ -108,3 +111,115 @@ def test_scratch_is_where_it_is_wanted(tmp_path, monkeypatch):
     monkeypatch.delenv("MSGAN_SCRATCH")
     monkeypatch.setattr(paths.tempfile, "gettempdir", lambda: "/somewhere")
     assert scratch_root() == Path("/somewhere")
+
+
+def test_work_that_cannot_fit_is_refused_before_it_is_done(tmp_path, monkeypatch):
+    asked = []
+
+    def usage(folder):
+        asked.append(folder)
+        return shutil._ntuple_diskusage(10 << 30, 7 << 30, 3 << 30)
+
+    monkeypatch.setattr(paths.shutil, "disk_usage", usage)
+    require_space(tmp_path, 3 << 30, "the result")
+    assert asked == [tmp_path]
+    later = tmp_path / "not" / "yet" / "made"
+    message = f"{later}: the result needs 3.5 GiB, 3.0 GiB are free on this disk"
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        require_space(later, 7 << 29, "the result")
+    assert asked == [tmp_path, tmp_path]
+    assert not (tmp_path / "not").exists()
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0.0 KiB"), (1536, "1.5 KiB"), (1 << 20, "1.0 MiB"), (5 << 40, "5120.0 GiB")],
+)
+def test_sizes_are_written_for_people(count, text):
+    assert paths.size(count) == text
+
+
+# What killed processes leave
+
+KILLED = """
+import os, signal, sys
+from msgan import paths
+path, make = sys.argv[1], getattr(paths, sys.argv[2])
+with make(path) if sys.argv[2] != "scratch_folder" else make() as temporary:
+    (temporary / "part" if temporary.is_dir() else temporary).write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("make", ["atomic", "atomic_folder", "scratch_folder"])
+def test_the_next_writer_removes_what_a_killed_one_left(make, tmp_path, monkeypatch):
+    monkeypatch.setenv("MSGAN_SCRATCH", str(tmp_path))
+
+    def write():
+        where = () if make == "scratch_folder" else (tmp_path / "b.zarr",)
+        with getattr(paths, make)(*where):
+            return [p.name for p in tmp_path.iterdir()]
+
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "a.zarr"), make]
+    assert subprocess.run(command, check=False).returncode == -9
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(paths.SCRATCH if make == "scratch_folder" else paths.PARTIAL)
+    (during,) = write()
+    assert during != left.name
+
+
+def test_what_is_in_use_or_foreign_is_never_removed(tmp_path, monkeypatch):
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
+        ended.wait()
+    dead = paths.owned(paths.PARTIAL).replace(f"-{os.getpid()}-", f"-{ended.pid}-")
+    gone = (f"{dead}abcd_123.nii", f"{dead}abcd_124")
+    kept = (
+        f"{paths.owned(paths.PARTIAL)}abcd_123.nii",  # this process lives
+        f"{paths.owned(paths.PARTIAL)[:-1].rpartition('-')[0]}-1-abcd_123.nii",  # so does that
+        f"{paths.PARTIAL}00000000-{ended.pid}-abcd_123.nii",  # another machine's
+        f"{dead}abcd_123.zarr.old",  # a result that was being replaced
+        f"x{dead}abcd_123.nii",
+        f"{dead}abcd.nii",
+        ".partial-abcd_123.nii",
+    )
+    for name in (*gone, *kept):
+        (tmp_path / name).write_text("")
+    paths.sweep(tmp_path, paths.SCRATCH)
+    assert {p.name for p in tmp_path.iterdir()} == {*gone, *kept}
+    paths.sweep(tmp_path, paths.PARTIAL)
+    assert {p.name for p in tmp_path.iterdir()} == set(kept)
+    monkeypatch.setattr(paths.socket, "gethostname", lambda: "another")
+    assert paths.owned(paths.PARTIAL) not in kept[0]
+
+
+def test_a_link_is_removed_and_not_what_it_points_to(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
+        ended.wait()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a").write_text("kept")
+    name = paths.owned(paths.PARTIAL).replace(f"-{os.getpid()}-", f"-{ended.pid}-") + "abcdefgh"
+    (tmp_path / name).symlink_to(tmp_path / "data")
+    paths.sweep(tmp_path, paths.PARTIAL)
+    assert not (tmp_path / name).is_symlink()
+    assert (tmp_path / "data" / "a").read_text() == "kept"
+
+
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "a.zarr"
+    for text in ("one", "two"):
+        with paths.atomic_folder(path) as temporary:
+            (temporary / "part").write_text(text)
+        assert [(p.name, p.read_text()) for p in path.iterdir()] == [("part", text)]
+        assert os.listdir(tmp_path) == ["a.zarr"]
+    replace = os.replace
+
+    def fails(old, new):
+        if Path(new) == path and ".old" not in str(old):
+            raise OSError("another mount")
+        replace(old, new)
+
+    monkeypatch.setattr(paths.os, "replace", fails)
+    with pytest.raises(OSError, match="another mount"), paths.atomic_folder(path):
+        pass
+    assert (path / "part").read_text() == "two"
+    assert os.listdir(tmp_path) == ["a.zarr"]

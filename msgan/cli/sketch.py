@@ -36,8 +36,8 @@ def sketch(
         str,
         typer.Option(
             metavar="NAMES",
-            help="Channels separated by commas, of: edges, self_similarity, ridges. More than one "
-            "are written to OUT with the channel's name and number before the suffix.",
+            help="Channels separated by commas, of: edges, self_similarity, ridges, image. More "
+            "than one are written to OUT with the channel's name and number before the suffix.",
         ),
     ] = "edges",
     window: Annotated[

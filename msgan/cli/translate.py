@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from msgan.cli import console
+from msgan.cli.plan import Device, GpuMemory, Memory
 from msgan.types import InputError
 
 if TYPE_CHECKING:
     from msgan.training.run import Run
+    from msgan.translate.cluster import Cluster
+
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 def translate(
@@ -36,22 +44,16 @@ def translate(
             show_default="none",
         ),
     ] = None,
-    memory: Annotated[
-        str,
-        typer.Option(
-            metavar="SIZE", help="Memory one tile may take on the device, as 2GB or 512MiB."
-        ),
-    ] = "2GiB",
-    device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda", help="auto: cuda where there is one.")
-    ] = "auto",
+    memory: Memory = None,
+    gpu_memory: GpuMemory = None,
+    device: Device = "auto",
     tile: Annotated[
         int | None,
         typer.Option(
             metavar="N",
             min=2,
-            help="Side of a tile, an even number of voxels.",
-            show_default="the largest that fits --memory",
+            help="Side of a tile, an even number of voxels; for the paper family a multiple of 20.",
+            show_default="the largest that fits",
         ),
     ] = None,
     keep: Annotated[
@@ -61,6 +63,22 @@ def translate(
             help="Folder for the images of all scales, y0.nii and so on; for a folder of images, "
             "a folder in it for each.",
             show_default="not kept",
+        ),
+    ] = None,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            metavar="float32|bfloat16|float16",
+            help="Of the networks' arithmetic; the shorter ones are faster on a GPU.",
+        ),
+    ] = "float32",
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Scheduler of a dask cluster that computes the tiles of IN or, for a folder, its "
+            "images; its workers must see RUN, MSGAN_SCRATCH, IN and OUT under the same paths.",
+            show_default="this process",
         ),
     ] = None,
     match: Annotated[
@@ -82,12 +100,17 @@ def translate(
     """
     from msgan.data.store import suffix_of
     from msgan.data.writing import WRITERS
-    from msgan.memory import largest_tile
     from msgan.training.run import Run
-    from msgan.translate import pick_device
+    from msgan.translate import Limits, pick_device
     from msgan.translate import translate as apply
+    from msgan.translate.plan import check
 
-    size = console.memory_bytes(memory)
+    limits = Limits(
+        console.memory_bytes(memory) if memory else None,
+        console.memory_bytes(gpu_memory) if gpu_memory else None,
+        tile,
+        precision,
+    )
     many = suffix_of(out) not in WRITERS
     if many and not image.is_dir():
         if not image.exists():
@@ -100,45 +123,95 @@ def translate(
         raise InputError(f"--tile {tile}: expected an even number of voxels")
     trained = Run.open(run)
     # What is wrong with the run or the device must not be said again for each image.
-    pick_device(device)
-    generators = [trained.generator(i) for i in range(trained.scales + 1)]
-    if tile is None:
-        for generator in generators[1:]:
-            largest_tile(generator, size, trained.config)
+    check(trained, pick_device(device), limits)
     _unfinished(trained)
     jobs = _jobs(image, out, match) if many else [(image, out)]
     if many and labels is not None and not labels.is_dir():
         raise InputError(f"{labels}: expected a folder: IN is a folder of images")
     for _, result in jobs:
         console.check_writable(result)
-    failed = 0
-    for source, result in jobs:
-        try:
-            with console.Bars(f"preparing {source.name}") as bars:
-                name = f"{source.name} " if many else ""
+    options: list[dict[str, Any]] = [
+        {
+            **vars(limits),
+            "device": device,
+            "labels": labels / source.name if many and labels is not None else labels,
+            "keep": keep / _stem(source) if many and keep is not None else keep,
+        }
+        for source, _ in jobs
+    ]
+    with ExitStack() as stack:
+        engine: Cluster | None = None
+        if cluster is not None:
+            from msgan.translate.cluster import Cluster
+
+            engine = stack.enter_context(Cluster(cluster))
+        if not many:
+            with console.Bars(f"preparing {image.name}") as bars:
                 done = apply(
                     trained,
-                    source,
-                    result,
-                    labels=_labels(labels, source) if many else labels,
-                    device=device,
-                    memory=size,
-                    tile=tile,
-                    keep=keep / _stem(source) if many and keep is not None else keep,
-                    progress=lambda stage, k, n, name=name, bars=bars: bars.update(  # type: ignore[misc]
-                        f"{name}{stage}", k, n, "tiles"
-                    ),
+                    image,
+                    out,
+                    engine=engine,
+                    progress=lambda stage, k, n: bars.update(stage, k, n, UNITS[stage]),
+                    **options[0],
                 )
-        except (InputError, OSError) as error:
-            if not many:
-                raise
+            console.say(f"{out} ({console.duration(done.seconds)})")
+            return
+        _all(trained, jobs, options, engine)
+
+
+UNITS = defaultdict(lambda: "tiles", reading="parts")
+"""What the pieces of a stage are."""
+
+
+def _all(
+    run: Run, jobs: list[tuple[Path, Path]], options: list[dict[str, Any]], engine: Cluster | None
+) -> None:
+    """Every image of a folder; a bad one does not stop the others."""
+    failed = 0
+    for k, done in _results(run, jobs, options, engine):
+        if isinstance(done, InputError | OSError):
             failed += 1
-            console.note(f"error: {' '.join(str(error).splitlines())}")
+            console.note(f"error: {' '.join(str(done).splitlines())}")
+        elif isinstance(done, Exception):
+            raise done
         else:
-            console.say(f"{result} ({console.duration(done.seconds)})")
+            console.say(f"{jobs[k][1]} ({console.duration(done.seconds)})")
     if failed:
         console.note(f"error: {failed} of {len(jobs)} images could not be translated")
         raise typer.Exit(2)
+
+
+def _results(
+    run: Run, jobs: list[tuple[Path, Path]], options: list[dict[str, Any]], engine: Cluster | None
+) -> Iterator[tuple[int, Any]]:
+    """Number of each image, and its translation or what is wrong with it."""
+    from msgan.translate import translate as apply
+
+    ready = []
+    for k, wanted in enumerate(options):
+        path = wanted["labels"]
+        if path is not None and not path.exists():
+            yield k, InputError(f"{jobs[k][0]}: no label map {path}")
+        else:
+            ready.append(k)
+    if engine is not None:
+        chosen = [jobs[k] for k in ready], [options[k] for k in ready]
+        yield from ((ready[k], done) for k, done in engine.images(run, *chosen))
+        return
+    for k in ready:
+        source, result = jobs[k]
+        try:
+            with console.Bars(f"preparing {source.name}") as bars:
+                show = partial(_show, bars, source.name)
+                done: Any = apply(run, source, result, progress=show, **options[k])
+        except (InputError, OSError) as error:
+            done = error
+        yield k, done
+
+
+def _show(bars: console.Bars, name: str, stage: str, done: int, count: int) -> None:
+    bars.update(f"{name} {stage}", done, count, UNITS[stage])
 
 
 def _jobs(folder: Path, out: Path, pattern: str) -> list[tuple[Path, Path]]:
@@ -186,16 +259,8 @@ def _stem(path: Path) -> str:
     return path.name[: len(path.name) - len(suffix_of(path))] or path.name
 
 
-def _labels(folder: Path | None, source: Path) -> Path | None:
-    if folder is None:
-        return None
-    if not (folder / source.name).exists():
-        raise InputError(f"{source}: no label map {folder / source.name}")
-    return folder / source.name
-
-
 def _unfinished(run: Run) -> None:
     """Say so where a scale has weights, but its training did not come to its end."""
-    for i in range(run.scales + 1):
+    for i in run.used:
         if not run.finished(i):
             console.note(f"note: {run.folder}: the training of scale {i} is not finished")

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from msgan.data.foreground import blocks, foreground_box
 from msgan.data.grid import Grid
 from msgan.data.orientation import canonical_axes, flip, from_canonical, to_canonical
 from msgan.data.resample import Axis, nearly, resample
 from msgan.types import Array, Box, InputError, Reader, Shape
 
-BLOCK_VOXELS = 1 << 24
-"""Voxels read at once when a whole image is scanned (64 MiB of float32)."""
+__all__ = ["WorkingGrid", "blocks", "foreground_box", "scales_for"]
 
 
 def scales_for(shape: Sequence[int], longest: int = 64) -> int:
@@ -24,42 +24,6 @@ def scales_for(shape: Sequence[int], longest: int = 64) -> int:
     while ceil(max(shape) / 2**scales) > longest:
         scales += 1
     return scales
-
-
-def blocks(shape: Sequence[int]) -> list[Box]:
-    """Boxes that cover an image of ``shape``, each of bounded size whatever the image's."""
-    side = round(BLOCK_VOXELS ** (1 / len(shape)))
-    return list(Box.whole(shape).tiles((side,) * len(shape)))
-
-
-def foreground_box(read: Reader, shape: Sequence[int], threshold: float = 0.0) -> Box:
-    """The smallest box around all voxels above ``threshold``, reading block by block.
-
-    Args:
-        read: The image on its source grid, in source units.
-        shape: Its shape.
-        threshold: In source units; a voxel equal to it is background, and so is NaN.
-
-    Raises:
-        InputError: No voxel is above the threshold.
-    """
-    dims = len(shape)
-    low, high = list(shape), [0] * dims
-    for block in blocks(shape):
-        mask = np.asarray(read(block)) > threshold
-        for axis in range(dims):
-            others = tuple(a for a in range(dims) if a != axis)
-            hits = np.flatnonzero(mask.any(axis=others))
-            if hits.size == 0:
-                break
-            low[axis] = min(low[axis], block.start[axis] + int(hits[0]))
-            high[axis] = max(high[axis], block.start[axis] + int(hits[-1]) + 1)
-    if any(a >= b for a, b in zip(low, high, strict=True)):
-        raise InputError(
-            f"no voxel of an image of shape {tuple(shape)} is above the foreground "
-            f"threshold {threshold:g}"
-        )
-    return Box(tuple(low), tuple(b - a for a, b in zip(low, high, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -145,6 +109,15 @@ class WorkingGrid:
         if not 0 <= scale <= self.scales:
             raise ValueError(f"scale {scale} is not one of s0..s{self.scales}")
         return tuple(n >> (self.scales - scale) for n in self.shape)
+
+    def in_crop(self, box: Box) -> Array:
+        """Which voxels of ``box``, of the source grid, lie in the crop; bool."""
+        crop = from_canonical(self.box, self.source.shape, *canonical_axes(self.source))
+        out = np.zeros(box.size, bool)
+        start = (max(a - b, 0) for a, b in zip(crop.start, box.start, strict=True))
+        stop = (max(a - b, 0) for a, b in zip(crop.stop, box.start, strict=True))
+        out[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))] = True
+        return out
 
     @property
     def grid(self) -> Grid:

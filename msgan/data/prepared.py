@@ -11,11 +11,14 @@ from types import TracebackType
 import numpy as np
 
 from msgan.config import Preparation
-from msgan.data.geometry import WorkingGrid, foreground_box
+from msgan.data.foreground import Foreground, Scan
+from msgan.data.geometry import WorkingGrid
 from msgan.data.intensity import IntensityMap
+from msgan.data.lung import lung_mask
+from msgan.data.pieces import Look
 from msgan.data.subject import Subject
 from msgan.data.volume import Volume, open_labels, open_volume
-from msgan.types import Array, Box, InputError, Reader, Shape
+from msgan.types import Array, Box, InputError, Reader
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,11 @@ class Prepared:
         used = intensity or self.intensity
         return self.grid.read_source(lambda box: used.from_unit(read_unit(box)), used.low)
 
+    @property
+    def unpacked_bytes(self) -> int:
+        """What lies in the scratch folder until it is closed."""
+        return sum(volume.unpacked_bytes for volume in self._volumes)
+
     def close(self) -> None:
         """Close the files."""
         for volume in self._volumes:
@@ -100,6 +108,10 @@ def prepare(
     Where the subject has a mask, foreground is what the mask and the threshold say together, and
     everything outside the mask is background: a whole head becomes a skull-stripped one.
 
+    With ``prep.crop`` of ``lungs`` the working grid is the box around the lungs of a chest CT
+    (2019, section 3.2), found in the image itself (:func:`msgan.data.lung.lung_mask`), and not
+    that of the foreground; within the box all is kept. Outside a result is background.
+
     Args:
         subject: Of a cohort, or simply the path of an image.
         modality: Of the image; None takes the only one.
@@ -118,28 +130,27 @@ def prepare(
     labels = labels or subject.labels
     opened: list[Volume] = []
     try:
-        image = open_volume(path)
+        image = open_volume(path, check=False)  # the first scan checks it
         opened.append(image)
         mask = None
         if subject.mask is not None:
             mask = open_labels(subject.mask, like=image.grid)
             opened.append(mask)
+        shape = image.grid.shape
+        seen = Foreground(shape, prep.foreground)
+        scan = _masked_scan(image, mask, prep.foreground)
+        scan(seen.add)
         try:
-            seen = _masked(image.read, mask.read if mask else None, prep.foreground)
-            shape = image.grid.shape
             if grid is None:
+                lungs = prep.crop == "lungs"
+                box = lung_mask(image.read, image.grid).box if lungs else seen.box()
                 grid = WorkingGrid.plan(
-                    image.grid,
-                    foreground_box(seen, shape, prep.foreground),
-                    prep.spacing_mm,
-                    prep.scales,
-                    prep.margin,
-                    prep.longest,
+                    image.grid, box, prep.spacing_mm, prep.scales, prep.margin, prep.longest
                 )
             elif not grid.source.same_as(image.grid):
                 raise InputError(f"its grid {image.grid} is not that planned for, {grid.source}")
             unit = subject.units.get(modality, image.unit)
-            intensity = _intensity(prep, seen, shape, unit)
+            intensity = _intensity(prep, seen, scan, unit)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         shown = _masked(image.read, mask.read if mask else None, intensity.low)
@@ -179,9 +190,23 @@ def _masked(read: Reader, mask: Reader | None, outside: float) -> Reader:
     return lambda box: np.where(mask(box) != 0, read(box), np.float32(outside))
 
 
-def _intensity(prep: Preparation, read: Reader, shape: Shape, unit: str) -> IntensityMap:
+def _masked_scan(image: Volume, mask: Volume | None, outside: float) -> Scan:
+    """The scan of an image with ``outside`` where the mask is 0."""
+    if mask is None:
+        return image.scan
+    shown = mask.read
+
+    def scan(look: Look) -> None:
+        image.scan(
+            lambda box, part: look(box, np.where(shown(box) != 0, part, np.float32(outside)))
+        )
+
+    return scan
+
+
+def _intensity(prep: Preparation, seen: Foreground, scan: Scan, unit: str) -> IntensityMap:
     if prep.intensity == "window":
         if prep.low is None:
             raise InputError("an intensity window needs its low end")
         return IntensityMap.window(prep.low, prep.high, unit)
-    return IntensityMap.percentile(read, shape, prep.high, prep.low, prep.foreground, unit)
+    return IntensityMap.of_foreground(seen, scan, prep.high, prep.low, unit)

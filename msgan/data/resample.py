@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, log, sqrt
+from math import ceil, log, prod, sqrt
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from msgan.types import Array, Box, Reader
 
 SAME = 1e-3
 """Spacings that differ by less than this share are the same: headers are rounded."""
+
+PIECE_VOXELS = 1 << 21
+"""Most input voxels that are resampled at once (8 MiB of float32); a few temporaries add to it."""
 
 FWHM = 2 * sqrt(2 * log(2))
 """Full width at half maximum of a Gaussian of standard deviation 1."""
@@ -81,7 +84,7 @@ def resample(read: Reader, axes: Sequence[Axis], box: Box, order: int, fill: flo
     """Read ``box`` of the output grid from an input image.
 
     Every output voxel is the same sum in the same order whatever box it is read in, so tiles
-    agree to the last bit.
+    agree to the last bit. A box with much input is put together of tiles.
 
     Args:
         read: Input image; only boxes inside it are asked for.
@@ -97,13 +100,42 @@ def resample(read: Reader, axes: Sequence[Axis], box: Box, order: int, fill: flo
     if any(a >= b for a, b in zip(start, stop, strict=True)):
         return np.full(box.size, fill, dtype=np.float32 if order else _dtype(read, box.dims))
     valid = Box(start, tuple(b - a for a, b in zip(start, stop, strict=True)))
+    out = None
+    for tile in valid.tiles(_sides(axes, valid.size)):
+        part = _tile(read, axes, tile, order)
+        if tile == box:
+            return np.ascontiguousarray(part)
+        if out is None:
+            out = np.full(box.size, fill, dtype=part.dtype)
+        out[tile.inside(box).slices] = part
+    assert out is not None
+    return out
+
+
+def _sides(axes: Sequence[Axis], size: Sequence[int]) -> tuple[int, ...]:
+    """Sides of the tiles of a box of ``size`` whose input is not too much for one piece."""
+    sides = list(size)
+    if all(axis.shift is not None for axis in axes):
+        return tuple(sides)
+
+    def needed(k: int) -> float:
+        return sides[k] * axes[k].ratio + axes[k].kernel.size + 1
+
+    while max(sides) > 1 and prod(map(needed, range(len(sides)))) > PIECE_VOXELS:
+        k = max(range(len(sides)), key=lambda k: (sides[k] > 1, needed(k)))
+        sides[k] = -(-sides[k] // 2)
+    return tuple(sides)
+
+
+def _tile(read: Reader, axes: Sequence[Axis], box: Box, order: int) -> Array:
+    """``box`` of the output grid, all of which has values."""
     taps: dict[int, tuple[Array, Array]] = {}
-    low, high = list(start), list(stop)
+    low, high = list(box.start), list(box.stop)
     for k, axis in enumerate(axes):
         if axis.shift is not None:
-            low[k], high[k] = start[k] + axis.shift, stop[k] + axis.shift
+            low[k], high[k] = low[k] + axis.shift, high[k] + axis.shift
         else:
-            index, weights = axis.taps(start[k], stop[k], order)
+            index, weights = axis.taps(low[k], high[k], order)
             low[k], high[k] = int(index.min()), int(index.max()) + 1
             taps[k] = index - low[k], weights
     part = np.asarray(read(Box(tuple(low), tuple(b - a for a, b in zip(low, high, strict=True)))))
@@ -112,11 +144,7 @@ def resample(read: Reader, axes: Sequence[Axis], box: Box, order: int, fill: flo
     # Axes that lose most voxels first: the others then have less to do.
     for k in sorted(taps, key=lambda k: (-axes[k].ratio, k)):
         part = _along(part, k, *taps[k]) if order else part.take(taps[k][0][:, 0], axis=k)
-    if valid == box:
-        return np.ascontiguousarray(part)
-    out = np.full(box.size, fill, dtype=part.dtype)
-    out[valid.inside(box).slices] = part
-    return out
+    return part
 
 
 def _along(part: Array, axis: int, index: Array, weights: Array) -> Array:

@@ -1,27 +1,28 @@
-"""Voxels on disk: region reading, unpacking into scratch, and the checks on the way."""
+"""Voxels on disk: what a format tells, unpacking into scratch, and the checks on the way."""
 
 from __future__ import annotations
 
-import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import FileIO
+from itertools import chain
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
+from msgan import paths
 from msgan.data.grid import Grid
+from msgan.data.pieces import Look, pieces, slabs
+from msgan.data.raw import put, raw_reader
 from msgan.types import Array, Box, InputError, Reader, Shape
-
-SLAB_BYTES = 64 << 20
-"""Largest piece of an image that is held in memory while it streams."""
 
 LABEL_TOLERANCE = 1e-3
 """A label may be this far from an integer: scale factors of 1/255 give 0.99999997."""
 
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+UNPACKED = "the unpacked image (in MSGAN_SCRATCH)"
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Source:
         unit: ``HU``, or ``a.u.`` where the file does not tell.
         region: Reads a box of stored values; ``None`` for a file that must be unpacked.
         blocks: For a file that must be unpacked: stored values in slabs along the last axis.
+        chunks: Sides of the boxes ``region`` reads best; ``None`` where whole planes are best.
         slope: Voxel value = stored value x slope + inter.
         inter: See ``slope``.
     """
@@ -43,17 +45,25 @@ class Source:
     blocks: Callable[[], Iterator[Array]] | None = None
     slope: float = 1.0
     inter: float = 0.0
+    chunks: Shape | None = None
+
+    def pieces(self) -> Iterator[Box]:
+        """Boxes that cover the image once, for ``region`` to read."""
+        return (
+            pieces(self.grid.shape, chunks=self.chunks) if self.chunks else slabs(self.grid.shape)
+        )
 
     def values(self, stored: Array, labels: bool) -> Array:
-        """Stored values as float32 voxels, or as int32 labels.
+        """Stored values as float32 voxels, or as int32 labels, in the same order in memory.
 
         Raises:
             InputError: A label is not an integer that fits 32 bits.
         """
         if (self.slope, self.inter) != (1.0, 0.0):
-            stored = stored * np.float64(self.slope) + np.float64(self.inter)
+            stored = stored * np.float64(self.slope)
+            stored += np.float64(self.inter)
         if not labels:
-            return np.ascontiguousarray(stored, dtype=np.float32)
+            return stored.astype(np.float32, copy=False)
         whole = np.rint(stored) if stored.dtype.kind == "f" else stored
         if stored.dtype.kind == "f" and stored.size:
             off = np.abs(stored - whole)
@@ -62,7 +72,7 @@ class Source:
         limits = np.iinfo(np.int32)
         if stored.size and not (limits.min <= whole.min() and whole.max() <= limits.max):
             raise InputError(f"labels {whole.min()}..{whole.max()} do not fit 32-bit integers")
-        return np.ascontiguousarray(whole, dtype=np.int32)
+        return whole.astype(np.int32, copy=False)
 
 
 @dataclass
@@ -108,65 +118,45 @@ class Check:
         return min(ends), max(ends)
 
 
-def slabs(shape: Shape, itemsize: int = 4, axis: int = -1) -> Iterator[Box]:
-    """Boxes along ``axis`` that cover an image once, each of at most ``SLAB_BYTES`` (or one plane).
-
-    Their thickness is a multiple of 32, or a power of two below, so that they line up with the
-    chunks of a store they may be read from.
-    """
-    axis %= len(shape)
-    plane = max(itemsize, 4) * prod(shape) // shape[axis]
-    thickness = max(1, SLAB_BYTES // plane)
-    thickness = thickness // 32 * 32 or 1 << (thickness.bit_length() - 1)
-    size = tuple(thickness if a == axis else n for a, n in enumerate(shape))
-    return Box.whole(shape).tiles(size)
-
-
-def raw_reader(file: Path, dtype: np.dtype, shape: Shape, offset: int = 0) -> Reader:
-    """Reads boxes of an uncompressed image whose first axis is fastest in the file."""
-
-    def read(box: Box) -> Array:
-        # A mapping for each read: the pages of past boxes do not pile up in this process.
-        data = np.memmap(file, dtype=dtype, mode="r", offset=offset, shape=shape, order="F")
-        return np.array(data[box.slices])
-
-    return read
-
-
 def remove_own(file: Path, process: int) -> None:
     """Remove ``file`` unless this is a fork of the ``process`` that made it and may still read."""
     if os.getpid() == process:
         file.unlink(missing_ok=True)
 
 
-def unpack(source: Source, folder: Path, check: Check | None) -> tuple[Path, Reader]:
+def unpack(source: Source, folder: Path, look: Look | None) -> tuple[Path, Reader]:
     """Write the blocks of ``source`` to a new raw file in ``folder``; the caller removes it.
 
+    Args:
+        source: Has ``blocks``.
+        folder: Made where it does not exist.
+        look: Sees every block on the way.
+
     Raises:
-        InputError: The disk is full, or ``check`` finds bad voxels.
+        InputError: The disk is full, or ``look`` raises it.
     """
     assert source.blocks is not None
-    file: Path | None = None
+    shape = source.grid.shape
+    folder.mkdir(parents=True, exist_ok=True)
+    paths.sweep(folder, paths.SCRATCH)
+    handle, name = tempfile.mkstemp(prefix=paths.owned(paths.SCRATCH), suffix=".raw", dir=folder)
+    file, done = Path(name), 0
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix="msgan-", suffix=".raw", dir=folder)
-        file = Path(name)
-        with os.fdopen(handle, "wb") as stream:
-            for block in source.blocks():
-                if check:
-                    check.add(block)
-                dtype = block.dtype
-                stream.write(np.ravel(block, order="F").data.cast("B"))
-    except BaseException as error:
-        if file:
-            file.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in NO_SPACE:
-            raise InputError(
-                f"no space left in the scratch folder {folder} to unpack the image: "
-                "set MSGAN_SCRATCH to a larger disk"
-            ) from error
+        with FileIO(handle, "wb") as stream:
+            blocks = source.blocks()
+            first = next(blocks)
+            dtype = first.dtype
+            with paths.room(folder, prod(shape) * dtype.itemsize, UNPACKED):
+                for block in chain([first], blocks):
+                    if look:
+                        start = (*(0,) * (len(shape) - 1), done)
+                        look(Box(start, block.shape), block)
+                    done += block.shape[-1]
+                    put(stream, np.ravel(block, order="F").data.cast("B"))
+    except BaseException:
+        file.unlink(missing_ok=True)
         raise
-    return file, raw_reader(file, dtype, source.grid.shape)
+    return file, raw_reader(file, dtype, shape)
 
 
 def suffix_of(path: Path) -> str:

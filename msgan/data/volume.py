@@ -19,9 +19,10 @@ import numpy as np
 from msgan import paths
 from msgan.data.formats import dicom, itk, nifti, omezarr, picture
 from msgan.data.grid import Grid
-from msgan.data.store import Check, Source, named, remove_own, slabs, suffix_of, unpack
+from msgan.data.pieces import Look
+from msgan.data.store import Check, Source, named, remove_own, suffix_of, unpack
 from msgan.data.writing import write_volume
-from msgan.types import Array, Box, InputError, Reader
+from msgan.types import Array, Box, InputError
 
 __all__ = ["Grid", "Volume", "open_labels", "open_volume", "write_volume"]
 
@@ -40,6 +41,7 @@ class Volume:
         grid: Shape and affine.
         unit: ``HU`` for CT where the file tells so, else ``a.u.``.
         extremes: Smallest and largest voxel value; ``None`` if opened with ``check=False``.
+        unpacked_bytes: What lies in the scratch folder.
     """
 
     def __init__(self, path: Path, source: Source, scratch: Path, labels: bool) -> None:
@@ -47,6 +49,7 @@ class Volume:
         self.grid = source.grid
         self.unit = source.unit
         self.extremes: tuple[float, float] | None = None
+        self.unpacked_bytes = 0
         self._source = source
         self._scratch = scratch
         self._labels = labels
@@ -64,10 +67,10 @@ class Volume:
         """
         if box.clipped(self.grid.shape) != box:
             raise ValueError(f"{box} leaves {self.path} of shape {self.grid.shape}")
-        region = self._region or self._unpacked(None)
-        if self._closed:
+        self._unpack(None)
+        if self._region is None or self._closed:
             raise ValueError(f"{self.path} is closed")
-        return self._source.values(region(box), self._labels)
+        return np.ascontiguousarray(self._source.values(self._region(box), self._labels))
 
     def whole(self) -> Array:
         """All voxels at once; memory grows with the image."""
@@ -92,25 +95,49 @@ class Volume:
     def __repr__(self) -> str:
         return f"Volume({str(self.path)!r}, {self.grid}, {self.unit})"
 
-    def _check(self) -> None:
-        """Look at every voxel once (see :class:`Check`)."""
-        check = Check(self._source, self._labels)
-        if self._region is None:
-            self._unpacked(check)
-        else:
-            for box in slabs(self.grid.shape):
-                check.add(self._region(box))
-        self.extremes = check.verdict()
+    def scan(self, *looks: Look) -> None:
+        """Show each of ``looks`` every voxel once, in pieces of at most 8 MiB, as ``read`` does.
 
-    def _unpacked(self, check: Check | None) -> Reader:
+        The first scan also checks every voxel, as :func:`open_volume` says, and finds the
+        ``extremes``; with ``check=False`` there are passes over the file to be saved so.
+
+        Raises:
+            ValueError: The volume is closed.
+            InputError: Voxels are bad.
+        """
+        check = Check(self._source, self._labels) if self.extremes is None else None
+
+        def show(box: Box, stored: Array) -> None:
+            if check:
+                check.add(stored)
+            if looks:
+                values = self._source.values(stored, self._labels)
+                for look in looks:
+                    look(box, values)
+
+        try:
+            if not self._unpack(show):
+                if self._region is None or self._closed:
+                    raise ValueError(f"{self.path} is closed")
+                for box in self._source.pieces():
+                    show(box, self._region(box))
+            if check:
+                self.extremes = check.verdict()
+        except InputError as error:
+            raise named(self.path, error) from error
+
+    def _unpack(self, look: Look | None) -> bool:
+        """Unpack the file if that has to be done and was not; whether ``look`` has seen it."""
+        if self._region is not None:
+            return False
         with self._lock:
-            if self._closed:
-                raise ValueError(f"{self.path} is closed")
-            if self._region is None:
-                file, self._region = unpack(self._source, self._scratch, check)
-                # Also runs when the volume is forgotten and when the program ends.
-                self._remove = weakref.finalize(self, remove_own, file, os.getpid())
-            return self._region
+            if self._closed or self._region is not None:
+                return False
+            file, self._region = unpack(self._source, self._scratch, look)
+            self.unpacked_bytes = file.stat().st_size
+            # Also runs when the volume is forgotten and when the program ends.
+            self._remove = weakref.finalize(self, remove_own, file, os.getpid())
+            return True
 
 
 def open_volume(
@@ -118,8 +145,9 @@ def open_volume(
 ) -> Volume:
     """Open an image of 2 or 3 axes.
 
-    Uncompressed NIfTI and MGH are mapped and OME-Zarr is read by chunks; everything compressed is
-    unpacked once into ``scratch``, by streaming (MetaImage and NRRD: through memory).
+    Voxels that are not compressed (NIfTI, MGH, MetaImage, NRRD) are read where they are and
+    OME-Zarr is read by chunks; everything compressed is unpacked once into ``scratch``, by
+    streaming (MetaImage and NRRD: through memory for the whole image).
 
     Args:
         path: ``.nii``, ``.nii.gz``, ``.mgh``, ``.mgz``, ``.mha``, ``.mhd``, ``.nrrd``,
@@ -177,11 +205,9 @@ def _open(path: Path, scratch: Path | None, *, labels: bool, check: bool) -> Vol
 
 def _check(volume: Volume) -> None:
     try:
-        volume._check()
-    except BaseException as error:
+        volume.scan()
+    except BaseException:
         volume.close()
-        if isinstance(error, InputError):
-            raise named(volume.path, error) from error
         raise
 
 

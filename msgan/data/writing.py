@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 from msgan import paths
 from msgan.data.formats import itk, nifti, omezarr, picture
 from msgan.data.grid import Grid
-from msgan.data.store import NO_SPACE, named, suffix_of
+from msgan.data.store import named, suffix_of
 from msgan.types import Array, Box, InputError, Reader
 
 WRITERS: dict[str, Callable[[Path, Grid, Reader, str, np.dtype], None]] = {
@@ -26,6 +26,7 @@ WRITERS: dict[str, Callable[[Path, Grid, Reader, str, np.dtype], None]] = {
     ".tif": picture.write,
     ".tiff": picture.write,
 }
+COMPRESSED = (".nii.gz", ".zarr", ".png")
 
 
 def write_volume(
@@ -36,10 +37,12 @@ def write_volume(
     unit: str = "a.u.",
     dtype: DTypeLike = np.float32,
 ) -> None:
-    """Write the image that ``read`` gives, slab by slab; ``path`` appears only when complete.
+    """Write the image that ``read`` gives, box by box; ``path`` appears only when complete.
 
-    NIfTI and OME-Zarr stream (a slab is at most 64 MiB); MetaImage, NRRD and pictures are held in
-    memory. Integer types are rounded, never clipped.
+    ``read`` is asked for boxes of at most 8 MiB that are multiples of 64 voxels wide where they
+    can be (:func:`msgan.data.store.pieces`). ``.nii.gz`` is compressed from a file in the scratch
+    folder, so that it is read alike. Pictures are held in memory. Integer types are rounded,
+    never clipped.
 
     Args:
         path: ``.nii``, ``.nii.gz``, ``.mha``, ``.nrrd``, ``.zarr``; in 2D ``.png``, ``.tif``, too.
@@ -65,20 +68,13 @@ def write_volume(
     def stored(box: Box) -> Array:
         return _stored(path, read(box), box, kind)
 
+    need = prod(grid.shape) * kind.itemsize
     replace = omezarr.atomic_folder if suffix == ".zarr" else paths.atomic
-    try:
-        with replace(path) as temporary:
-            try:
-                WRITERS[suffix](temporary, grid, stored, unit, kind)
-            except InputError as error:
-                raise named(path, error) from error
-    except OSError as error:
-        if error.errno not in NO_SPACE:
-            raise
-        need = prod(grid.shape) * kind.itemsize / 2**20
-        raise InputError(
-            f"{path}: no space left on the disk for an image of up to {need:.1f} MiB"
-        ) from error
+    with paths.room(path.parent, need, path.name, at_most=suffix in COMPRESSED), replace(path) as t:
+        try:
+            WRITERS[suffix](t, grid, stored, unit, kind)
+        except InputError as error:
+            raise named(path, error) from error
 
 
 def _stored(path: Path, part: Array, box: Box, dtype: np.dtype) -> Array:

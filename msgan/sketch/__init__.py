@@ -1,5 +1,16 @@
 """Image -> sketch: gradient-weighted Canny edges, labels laid over, in 2D and 3D, tile-exact."""
 
-from msgan.sketch.region import CHANNELS, channels, halo, mirror, overlay, sketch, sketch_reader
+from msgan.sketch.reader import DrawnSketch, SketchReader, sketch_reader
+from msgan.sketch.region import CHANNELS, channels, halo, mirror, overlay, sketch
 
-__all__ = ["CHANNELS", "channels", "halo", "mirror", "overlay", "sketch", "sketch_reader"]
+__all__ = [
+    "CHANNELS",
+    "DrawnSketch",
+    "SketchReader",
+    "channels",
+    "halo",
+    "mirror",
+    "overlay",
+    "sketch",
+    "sketch_reader",
+]

@@ -1,4 +1,4 @@
-"""Sketch channels that do not depend on the contrast of the source modality (our own)."""
+"""Sketch channels beside the edges: contrast-free ones (our own), and the image itself."""
 
 from __future__ import annotations
 
@@ -83,3 +83,19 @@ def ridges(image: Tensor, out: Tensor, config: SketchConfig) -> None:
         filters.part(out[:, 0], box).copy_(filters.relative(total, RIDGE_FLOOR))
 
     filters.tiled(image, ridges_halo(config), bend)
+
+
+def image_halo(config: SketchConfig) -> int:
+    """Voxels needed around a region by :func:`itself`: none."""
+    return 0
+
+
+def itself(image: Tensor, out: Tensor, config: SketchConfig) -> None:
+    """The image, for paired regression; background is 0, as in every channel.
+
+    Args:
+        image: (batch, *core), in [-1, 1].
+        out: (batch, 1, *core), written: [0, 1].
+        config: nothing of it is used.
+    """
+    out[:, 0].copy_(image).add_(1).mul_(0.5).clamp_(0, 1)

@@ -1,17 +1,16 @@
-"""A region of an image -> its sketch: the table of channels, the overlay, and the reader."""
+"""A region of an image -> its sketch: the table of channels, and the overlay."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from msgan.config import SketchConfig
 from msgan.sketch import descriptors, edges, filters
-from msgan.types import Array, Box, InputError, Reader, read_padded
+from msgan.types import InputError
 
 BACKGROUND = -1.0
 
@@ -35,6 +34,7 @@ CHANNELS: dict[str, Channel] = {
         directed=True,
     ),
     "ridges": Channel(descriptors.ridges, lambda dims: 1, descriptors.ridges_halo),
+    "image": Channel(descriptors.itself, lambda dims: 1, descriptors.image_halo),
 }
 """Name -> how it is made, its channels in that many dimensions, voxels it needs around."""
 
@@ -126,43 +126,6 @@ def overlay(sketch: Tensor, labels: Tensor, values: Sequence[int]) -> Tensor:
     if left.any():
         raise InputError(f"label {labels[left][0].item():g} is none of {tuple(values)}")
     return out
-
-
-def sketch_reader(
-    read: Reader,
-    shape: Sequence[int],
-    config: SketchConfig,
-    read_labels: Reader | None = None,
-    device: str | torch.device = "cpu",
-    values: Sequence[int] = (1, 2, 3, 4),
-) -> Reader:
-    """A reader of the sketch of an image of any size, made region by region.
-
-    Args:
-        read: reads the image, in [-1, 1]; outside ``shape`` it is background.
-        shape: of the image.
-        config: channels and their parameters.
-        read_labels: reads the labels to draw over the sketch, if any.
-        device: where the sketch is made.
-        values: the labels that may occur (see :func:`overlay`).
-
-    Returns:
-        Box -> (channels, *box) float32.
-    """
-    margin = halo(config)
-
-    def get(source: Reader, box: Box, fill: float) -> Tensor:
-        part = read_padded(source, shape, box, fill)
-        # A memory map is read-only and may have the other byte order; torch takes neither.
-        return torch.from_numpy(np.array(part, dtype=np.float32, order="C"))[None, None].to(device)
-
-    def read_sketch(box: Box) -> Array:
-        drawn = sketch(get(read, box.grown(margin), BACKGROUND), config)
-        if read_labels is not None:
-            drawn = overlay(drawn, get(read_labels, box, 0.0), values)
-        return drawn[0].cpu().numpy()
-
-    return read_sketch
 
 
 def _channel(name: str) -> Channel:

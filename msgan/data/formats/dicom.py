@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,10 @@ TAGS = [
     "SOPClassUID",
     "Modality",
     "SeriesInstanceUID",
+    "SeriesDescription",
+    "PatientID",
+    "ImageType",
+    "ConvolutionKernel",
     "Rows",
     "Columns",
     "NumberOfFrames",
@@ -36,6 +40,8 @@ TAGS = [
 NO_IMAGES = ("RTDOSE", "RTSTRUCT", "RTPLAN", "SEG", "SR", "PR", "KO", "REG")
 GAP_TOLERANCE = 0.05
 """Slice distances may differ from their median by this fraction (headers round positions)."""
+MOST_NAMED = 6
+"""Series that an error about too many of them names."""
 TILT_TOLERANCE = 0.01
 """Sideways shift of the slices for each mm along their normal."""
 
@@ -54,16 +60,15 @@ def read_series(folder: Path) -> Source:
     Raises:
         InputError: No or several series, slices that are missing, doubled, tilted or unlike.
     """
-    headers = []
-    for file in sorted(p for p in folder.iterdir() if p.is_file()):
-        if file.name != "DICOMDIR" and is_dicom(file):
-            headers.append((file, _header(file)))
+    headers = headers_of(p for p in folder.iterdir() if p.is_file())
     if not headers:
         raise InputError("no DICOM files in this folder")
-    series = Counter(str(h.get("SeriesInstanceUID")) for _, h in headers)
+    series = {series_of(header) for _, header in headers}
     if len(series) > 1:
-        sizes = ", ".join(f"{n} slices" for n in series.values())
-        raise InputError(f"{len(series)} DICOM series in one folder ({sizes}): expected one")
+        raise InputError(
+            f"{len(series)} DICOM series in one folder ({_listed(headers)}): expected one; "
+            "`msgan data sort` gives each a folder of its own"
+        )
     if len(headers) == 1:
         return read_file(headers[0][0])
     for file, header in headers:
@@ -116,6 +121,43 @@ def read_file(path: Path) -> Source:
     spacing = _floats(header, tag) if header.get(tag) else [1.0, 1.0]
     grid = Grid.from_spacing((int(header.Rows), int(header.Columns)), spacing)
     return Source(grid, _unit(header), blocks=lambda: iter([_pixels(path)]))
+
+
+def headers_of(files: Iterable[Path]) -> list[tuple[Path, Any]]:
+    """Those of ``files`` that are DICOM, by path, with the tags that are used here.
+
+    Raises:
+        InputError: A header cannot be read.
+    """
+    found = sorted(f for f in files if f.name != "DICOMDIR" and is_dicom(f))
+    return [(file, _header(file)) for file in found]
+
+
+def kernel_of(header: Any) -> str:
+    """Reconstruction kernel as the scanner calls it (``B20f``); empty where it does not say."""
+    value = header.get("ConvolutionKernel") or ""
+    parts = [value] if isinstance(value, str) else value  # newer scanners add a strength
+    return " ".join(str(part).strip() for part in parts)
+
+
+def about_of(header: Any) -> str:
+    """Description of the series; empty where there is none."""
+    return str(header.get("SeriesDescription") or "").strip()
+
+
+def series_of(header: Any) -> tuple[str, str]:
+    """What tells series apart: UID and kernel (tools that rewrite UIDs may give all one)."""
+    return str(header.get("SeriesInstanceUID")), kernel_of(header)
+
+
+def _listed(headers: list[tuple[Path, Any]]) -> str:
+    """Sizes of the series in words, with their kernels or else their descriptions."""
+    count = Counter(series_of(header) for _, header in headers)
+    about = {series_of(header): about_of(header) for _, header in reversed(headers)}
+    kernels = [kernel for _, kernel in count]
+    names = kernels if len(set(kernels)) == len(kernels) else [about[key] for key in count]
+    sizes = [f"{n} slices {x}".strip() for n, x in zip(count.values(), names, strict=True)]
+    return ", ".join(sizes[:MOST_NAMED] + ["..."] * (len(sizes) > MOST_NAMED))
 
 
 def _header(file: Path) -> Any:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import zlib
 from collections.abc import Iterator
+from io import FileIO
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from msgan import paths
 from msgan.data.grid import TOLERANCE_MM, Grid
-from msgan.data.store import Source, raw_reader, slabs
+from msgan.data.pieces import slabs
+from msgan.data.raw import raw_reader, write_raw
+from msgan.data.store import Source
 from msgan.types import Array, InputError, Reader, Shape
 
 SUFFIXES = (".nii", ".nii.gz", ".mgh", ".mgz")
@@ -80,24 +85,41 @@ def read(path: Path, suffix: str) -> Source:
 
 
 def write(path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> None:
-    """Stream an image to ``.nii`` or ``.nii.gz``, slab by slab.
+    """Write an image to ``.nii`` or ``.nii.gz``, box by box.
 
     The affine goes into the sform, and into the qform where it is free of shear. NIfTI-1 keeps
     affines in float32; where that is off by more than 1e-5 (origins beyond 256 mm), or an axis is
     longer than 32767, the file is NIfTI-2. A unit other than ``a.u.`` is kept in a comment
     extension. Identical input gives identical bytes (no time stamp in the gzip header).
+
+    A gzip file can only be written in order, plane after plane, and a reader that keeps chunks
+    would read each of them again for nearly every plane. So the voxels go to a file in the
+    scratch folder first, by boxes, and are compressed from there.
+
+    Raises:
+        InputError: The disk of the scratch folder is full.
     """
-    with path.open("wb") as file:
-        if path.name.lower().endswith(".gz"):
-            with gzip.GzipFile("", "wb", compresslevel=4, fileobj=file, mtime=0) as stream:
-                _write_to(stream, grid, read, unit, dtype)
-        else:
+    if not path.name.lower().endswith(".gz"):
+        with FileIO(path, "wb") as file:
             _write_to(file, grid, read, unit, dtype)
+        return
+    need = prod(grid.shape) * dtype.itemsize
+    root = paths.scratch_root()
+    with paths.scratch_folder() as folder:
+        with (
+            paths.room(root, need, "the image before compression (in MSGAN_SCRATCH)"),
+            FileIO(folder / "image.nii", "wb") as file,
+        ):
+            _write_to(file, grid, read, unit, dtype)
+        with (
+            (folder / "image.nii").open("rb") as plain,
+            path.open("wb") as out,
+            gzip.GzipFile("", "wb", compresslevel=4, fileobj=out, mtime=0) as stream,
+        ):
+            shutil.copyfileobj(plain, stream, 1 << 20)
 
 
-def _write_to(
-    stream: BinaryIO | gzip.GzipFile, grid: Grid, read: Reader, unit: str, dtype: np.dtype
-) -> None:
+def _write_to(stream: FileIO, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> None:
     import nibabel as nib
 
     affine = grid.affine if grid.dims == 3 else _spatial_affine(grid.affine)
@@ -119,8 +141,7 @@ def _write_to(
     header["vox_offset"] = 0  # nibabel then leaves just the room the extensions need
     header.write_to(stream)
     stream.write(bytes(int(header["vox_offset"]) - stream.tell()))
-    for box in slabs(grid.shape, dtype.itemsize):
-        stream.write(np.ravel(read(box), order="F").data.cast("B"))
+    write_raw(stream, grid.shape, dtype, read)
 
 
 def _spatial(shape: Shape) -> Shape:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from msgan import paths
 from msgan.data.grid import Grid
-from msgan.data.store import Source, slabs
+from msgan.data.pieces import SIDE, pieces
+from msgan.data.store import Source
 from msgan.types import Array, Box, InputError, Reader
 
 SUFFIXES = (".zarr",)
 VERSION = "0.5"
-CHUNK = {2: (512, 512), 3: (32, 128, 128)}
 OWN = "msgan"
 """Our attribute: the exact affine and the unit, which OME-Zarr 0.5 has no words for."""
 MM = {"micrometer": 1e-3, "nanometer": 1e-6, "centimeter": 10.0, "meter": 1e3, "millimeter": 1.0}
@@ -74,14 +72,14 @@ def read(path: Path, suffix: str) -> Source:
     affine = np.diag([*(scale[a] * factors[a] for a in order), 1.0])
     affine[:-1, -1] = [translation[a] * factors[a] for a in order]
     grid = Grid(tuple(shape[a] for a in order), np.array(own.get("affine", affine)))
-    return Source(grid, str(own.get("unit", "a.u.")), region=region)
+    chunks = tuple(int(array.chunks[a]) for a in order)
+    return Source(grid, str(own.get("unit", "a.u.")), region=region, chunks=chunks)
 
 
 def write(path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> None:
-    """Stream an image to a new folder ``path``, a slab of whole chunks at a time."""
+    """Stream an image to a new folder ``path``, some whole chunks at a time."""
     import zarr
 
-    axis = 0 if grid.dims == 2 else -1  # the slowest of the array on disk
     axes = ["z", "y", "x"][-grid.dims :]
     affine = grid.affine if grid.dims == 2 else grid.affine[np.ix_([2, 1, 0, 3], [2, 1, 0, 3])]
     spacing = grid.spacing if grid.dims == 2 else grid.spacing[::-1]
@@ -99,15 +97,12 @@ def write(path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> N
     }
     group = zarr.create_group(store=str(path), zarr_format=3, attributes=attributes)
     shape = grid.shape if grid.dims == 2 else grid.shape[::-1]
-    slab = next(slabs(grid.shape, dtype.itemsize, axis)).size
-    # No chunk is thicker than a slab, so that each is written once.
-    limits = (min(CHUNK[grid.dims][0], slab[axis]), *CHUNK[grid.dims][1:])
-    chunks = tuple(min(n, c) for n, c in zip(shape, limits, strict=True))
+    chunks = tuple(min(SIDE[grid.dims], n) for n in shape)
     array: Any = group.create_array(
         "0", shape=shape, chunks=chunks, dtype=dtype, dimension_names=axes
     )
     size = chunks if grid.dims == 2 else chunks[::-1]
-    for box in slabs(grid.shape, dtype.itemsize, axis):
+    for box in pieces(grid.shape, dtype.itemsize, size):
         part = read(box)
         # One chunk at a time: zarr writes the chunks of a larger piece concurrently, and those
         # still under way after a failure would come back into the folder being removed.
@@ -119,27 +114,15 @@ def write(path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> N
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path`` that replaces it only when the block succeeds.
+    """:func:`msgan.paths.atomic_folder`, for Zarr folders only.
 
     Raises:
         InputError: ``path`` exists and is no Zarr folder, so replacing it would lose other files.
     """
     if path.exists() and not (path / "zarr.json").is_file():
         raise InputError(f"{path}: exists and is not a Zarr folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".partial-", suffix=path.suffix, dir=path.parent))
-    old = temporary.with_name(temporary.name + ".old")
-    try:
+    with paths.atomic_folder(path) as temporary:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        if path.exists():
-            os.replace(path, old)
-        os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _transformation(dataset: Any, multiscale: Any, d: int) -> tuple[Array, Array]:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from msgan.data.grid import Grid
-from msgan.data.store import Source, slabs
+from msgan.data.pieces import slabs
+from msgan.data.store import Source
 from msgan.types import Array, Box, InputError, Reader
 
 SUFFIXES = (".png", ".tif", ".tiff")

@@ -1,0 +1,97 @@
+"""``msgan plan``: what a translation will take, before it begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from msgan.cli import console
+from msgan.types import InputError
+
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Host memory the program keeps to, as 2GB or 512MiB.",
+        show_default="2GiB; with a GPU 8GiB",
+    ),
+]
+GpuMemory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Memory of the tensors on the GPU, as 8GB.",
+        show_default="80 % of what is free",
+    ),
+]
+Device = Annotated[
+    str, typer.Option(metavar="auto|cpu|cuda", help="auto: cuda where there is one.")
+]
+
+
+def plan(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained run.")],
+    image: Annotated[Path, typer.Argument(metavar="IN", help="Image or DICOM series.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="SEG", help="Label map on the grid of IN.", show_default="none"),
+    ] = None,
+    memory: Memory = None,
+    gpu_memory: GpuMemory = None,
+    device: Device = "auto",
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=2, help="Side of a tile.", show_default="the largest that fits"
+        ),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="The images of all scales will be kept.")
+    ] = False,
+) -> None:
+    """Say what translating an image will take: tiles, memory, disk and time.
+
+    Nothing is written. The image is looked at, because the grid follows from what is in it, and a
+    tile or two are computed to tell the time. translate plans in the same way and keeps to it.
+
+    \b
+    Examples:
+        msgan plan runs/t2 phantoms/patient000/patient000_t1.nii.gz
+        msgan plan runs/t2 phantoms/patient000/patient000_t1.nii.gz --memory 3GB
+    """
+    from msgan.data.cohort import prepare
+    from msgan.paths import scratch_root, size
+    from msgan.training.run import Run
+    from msgan.translate import Limits, pick_device
+    from msgan.translate.plan import check
+    from msgan.translate.plan import plan as planned
+
+    limits = Limits(
+        console.memory_bytes(memory) if memory else None,
+        console.memory_bytes(gpu_memory) if gpu_memory else None,
+        tile,
+    )
+    trained, where = Run.open(run), pick_device(device)
+    if labels is not None and not trained.config.labels:
+        raise InputError(f"{labels}: this run was trained without labels; leave them out")
+    check(trained, where, limits)
+    with prepare(image, None, trained.config.preparation, labels) as subject:
+        made = planned(trained, subject, where, limits, keep=keep, probe=True)
+    rows = [("scale", "voxels", "tile", "tiles", "GFLOP")]
+    for scale in made.scales:
+        shape, side = (" x ".join(map(str, n)) for n in (scale.shape, scale.tile))
+        rows.append((scale.name, shape, side, str(scale.tiles), f"{scale.flops / 1e9:.3g}"))
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    for row in rows:
+        left = "  ".join(text.ljust(n) for text, n in zip(row[:3], widths, strict=False))
+        right = "  ".join(text.rjust(n) for text, n in zip(row[3:], widths[3:], strict=True))
+        console.say(f"{left}  {right}")
+    console.say("")
+    console.say(f"host memory  {size(made.host_bytes)}, {size(made.base_bytes)} of it the program")
+    if where.type == "cuda":
+        console.say(f"GPU memory   {size(made.device_bytes)}")
+    console.say(f"scratch      {size(made.scratch_bytes)} in {scratch_root()}")
+    console.say(f"result       {size(made.output_bytes)} before compression")
+    console.say(f"time         about {console.duration(made.seconds or 0)} for the tiles")

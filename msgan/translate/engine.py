@@ -1,0 +1,28 @@
+"""Who computes the tiles of a scale: this process, or a cluster (:mod:`.cluster`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from msgan.translate.job import Job
+from msgan.translate.scale import make
+from msgan.translate.work import Stage
+
+
+class Engine(Protocol):
+    """Computes the tiles of a job into the store of a stage."""
+
+    def run(self, job: Job, numbers: Iterable[int], stage: Stage) -> Iterator[int]:
+        """Compute, write and note tiles; yield the number of each when that is done."""
+        ...
+
+
+class Here:
+    """Tiles one after the other in this process, the next one read meanwhile."""
+
+    def run(self, job: Job, numbers: Iterable[int], stage: Stage) -> Iterator[int]:
+        """See :class:`Engine`."""
+        for number, box, values in make(job.open(), numbers):
+            stage.write(number, box, values)
+            yield number

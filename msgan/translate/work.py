@@ -1,0 +1,208 @@
+"""Scratch of one translation: stores of its scales and what of them is done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msgan.paths import NO_SPACE, write_text
+from msgan.pyramid import CHUNK, Store
+from msgan.types import Array, Box, InputError, Shape
+
+PREFIX = "msgan-work-"
+KEPT = 7 * 24 * 3600
+"""Seconds that the scratch of an interrupted translation is kept."""
+
+
+@dataclass
+class Stage:
+    """One image of a translation: its store and the pieces that are written.
+
+    Attributes:
+        store: Where the image is.
+        done: Numbers of the pieces that are written.
+    """
+
+    store: Store
+    done: set[int]
+    _ledger: Path
+    _mark: Path
+
+    def write(self, number: int, box: Box, values: Array) -> None:
+        """Write a piece, then note that it is there."""
+        self.store.write(box, values)
+        self.note(number)
+
+    def note(self, number: int) -> None:
+        """A piece is written."""
+        self.done.add(number)
+        with self._ledger.open("a", encoding="ascii") as stream:
+            stream.write(f"{number}\n")
+
+    def finish(self) -> None:
+        """All pieces are written."""
+        write_text(self._mark, self.store.path.name)
+
+
+class Work:
+    """A folder of scratch that the same translation, begun again, finds and goes on with.
+
+    Its name is a hash of all that decides the result. A piece counts as done when its number is in
+    the ledger of its stage, which is written after the piece itself; so a kill at any moment loses
+    the pieces under way and no more.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    @contextmanager
+    def open(cls, root: Path, key: Any) -> Iterator[Work]:
+        """The folder for ``key`` below ``root``; others wait no longer than to be refused.
+
+        It is removed when the block ends, and also for bad input; it stays after an interruption,
+        a crash or a full disk, for a week.
+
+        Args:
+            root: Folder for temporary files.
+            key: Anything JSON can hold, that decides every byte.
+
+        Raises:
+            InputError: Another process is at the same translation.
+        """
+        from filelock import FileLock, Timeout
+
+        root.mkdir(parents=True, exist_ok=True)
+        _sweep(root)
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+        folder = root / f"{PREFIX}{name}"
+        lock = FileLock(root / f".{PREFIX}{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(f"{folder}: another process is making the same translation") from None
+        try:
+            folder.mkdir(exist_ok=True)
+            os.utime(folder)
+            try:
+                yield cls(folder)
+            except InputError as error:
+                if not is_full(error):
+                    shutil.rmtree(folder, ignore_errors=True)
+                raise
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            with suppress(OSError):  # not empty: there is something to go on with
+                folder.rmdir()
+            # Removed while it is held, so that nobody can lock a file that is about to go.
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
+
+    @property
+    def bytes(self) -> int:
+        """What is there."""
+        return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+
+    def finished(self, name: str) -> Store | None:
+        """The store of a stage that is complete."""
+        mark = self.folder / f"{name}.complete"
+        if not mark.is_file():
+            return None
+        path = self.folder / mark.read_text(encoding="utf-8")
+        # A worker taken for dead may still write a chunk of a store that was dropped.
+        return Store.open(path) if (path / "zarr.json").is_file() else None
+
+    def stage(
+        self, name: str, shape: Sequence[int], tile: Sequence[int], dtype: str = "float32"
+    ) -> Stage:
+        """A stage to begin or to go on with; begun with other tiles, it begins anew.
+
+        Args:
+            name: Of the image.
+            shape: Of the image.
+            tile: Sides of a piece; pieces cover whole chunks, so that several may be written at
+                once.
+            dtype: Of the voxels.
+        """
+        plain = f"{name}-{'x'.join(map(str, tile))}"
+        for other in self.folder.glob(f"{name}-*"):
+            if other.name not in (f"{plain}.zarr", f"{plain}.done"):
+                shutil.rmtree(other) if other.is_dir() else other.unlink()
+        path, ledger = self.folder / f"{plain}.zarr", self.folder / f"{plain}.done"
+        if ledger.is_file():
+            store, done = Store.open(path), _numbers(ledger)
+        else:
+            store, done = Store.create(path, shape, dtype, chunk(tile)), set()
+            write_text(ledger, "")
+        return Stage(store, done, ledger, self.folder / f"{name}.complete")
+
+    def fill(
+        self,
+        name: str,
+        shape: Sequence[int],
+        read: Callable[[Box], Array],
+        dtype: str = "float32",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Store:
+        """A stage whose pieces are read from elsewhere; at once where it is complete."""
+        if (ready := self.finished(name)) is not None:
+            return ready
+        tile = tuple(min(CHUNK[len(shape)], n) for n in shape)
+        stage = self.stage(name, shape, tile, dtype)
+        boxes = list(Box.whole(shape).tiles(tile))
+        for k, box in enumerate(boxes):
+            if k not in stage.done:
+                stage.write(k, box, read(box))
+                if progress:
+                    progress(len(stage.done), len(boxes))
+        stage.finish()
+        return stage.store
+
+    def drop(self, name: str) -> None:
+        """Remove what is not needed any more; the stage stays complete."""
+        for path in self.folder.glob(f"{name}-*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error, or what caused it, is a full disk."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in NO_SPACE:
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def chunk(tile: Sequence[int]) -> Shape:
+    """Chunks that divide a tile evenly: about 64 voxels a side in 3D, 512 in 2D."""
+    side = CHUNK[len(tile)]
+    parts = [next(k for k in range(-(-n // side), n + 1) if n % k == 0) for n in tile]
+    # A tile of an awkward side is a chunk by itself rather than thousands of slivers.
+    return tuple(n // k if n // k >= side // 4 else n for n, k in zip(tile, parts, strict=True))
+
+
+def _numbers(ledger: Path) -> set[int]:
+    """Pieces in a ledger; a line cut short by a kill does not count."""
+    lines = ledger.read_text(encoding="ascii").split("\n")[:-1]
+    return {int(line) for line in lines if line.isdigit()}
+
+
+def _sweep(root: Path) -> None:
+    """Remove the scratch of translations that nobody has gone on with for a week."""
+    for folder in root.glob(f"{PREFIX}*"):
+        try:
+            if time.time() - folder.stat().st_mtime > KEPT:
+                shutil.rmtree(folder, ignore_errors=True)
+                (root / f".{folder.name}.lock").unlink(missing_ok=True)
+        except FileNotFoundError:  # another process was first
+            continue
