@@ -11,10 +11,16 @@ from torch import Tensor, nn
 
 from msgan.types import trailing
 
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-_TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+Conv = nn.Conv2d | nn.Conv3d
+Transposed = nn.ConvTranspose2d | nn.ConvTranspose3d
+
+_CONV: dict[int, type[Conv]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED: dict[int, type[Transposed]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _INSTANCE_NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+_BATCH_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_MEAN_POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 _DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}
+_CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 def conv(
@@ -26,13 +32,26 @@ def conv(
 
 def transposed(dims: int, inputs: int, outputs: int, kernel: int, *, stride: int) -> nn.Module:
     """Transposed convolution that multiplies every side by ``stride`` exactly."""
-    padding = (kernel - stride) // 2
-    return _TRANSPOSED[dims](inputs, outputs, kernel, stride=stride, padding=padding)
+    padding = (kernel - stride + 1) // 2
+    rest = 2 * padding - kernel + stride  # 1 where nothing else makes the sides exact
+    return _TRANSPOSED[dims](
+        inputs, outputs, kernel, stride=stride, padding=padding, output_padding=rest
+    )
 
 
 def instance_norm(dims: int, features: int) -> nn.Module:
     """Instance normalisation without learnt parameters, as in the papers."""
     return _INSTANCE_NORM[dims](features)
+
+
+def batch_norm(dims: int, features: int) -> nn.Module:
+    """Batch normalisation with learnt gain and offset."""
+    return _BATCH_NORM[dims](features)
+
+
+def mean_pool(dims: int) -> nn.Module:
+    """Mean over 2^d blocks."""
+    return _MEAN_POOL[dims](2)
 
 
 def dropout(dims: int, share: float) -> nn.Module:
@@ -58,8 +77,10 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, features, ...) -> the same shape."""
-        scale = torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-6)
-        return x * scale * self.gain.view(1, -1, *[1] * (x.ndim - 2))
+        # In half precision squares overflow, and 1e-6 is too small for the backward pass.
+        y = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        scale = torch.rsqrt(y.square().mean(dim=1, keepdim=True) + 1e-6)
+        return (y * scale * self.gain.view(1, -1, *[1] * (x.ndim - 2))).to(x.dtype)
 
 
 class ResidualBlock(nn.Module):
@@ -77,6 +98,11 @@ class ResidualBlock(nn.Module):
             conv(dims, features, features, 3, padding=padding),
             norm(features),
         )
+
+    @property
+    def convolutions(self) -> tuple[nn.Module, nn.Module]:
+        """The two convolutions, without what follows them."""
+        return self.body[0], self.body[3]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, features, n, ...) -> (B, features, n - 4, ...), or n where padded."""
@@ -113,6 +139,11 @@ def depth_to_space(x: Tensor) -> Tensor:
         order += [dims + 2 + axis, 1 + axis]
     blocks = blocks.permute(order)
     return blocks.reshape(x.shape[0], features, *[2 * n for n in x.shape[2:]])
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same tensor with each voxel's features side by side in memory."""
+    return x.contiguous(memory_format=_CHANNELS_LAST[x.ndim - 2])
 
 
 def pad_to(x: Tensor, smallest: int, multiple: int = 1) -> Tensor:

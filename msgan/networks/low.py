@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
 from msgan.networks import layers
-from msgan.types import trailing
+from msgan.types import Box, Shape, trailing
+
+
+class LowGenerator(Protocol):
+    """What the cascade asks of a generator of s0: the geometry of one call, in voxels of s0.
+
+    Attributes:
+        halo: Image needed around a tile on every side; its sketch is twice as wide.
+        align: Where a tile's halo may start and end inside the image: at multiples of this.
+        tile_exact: Whether any tiling gives the result of the whole image. Where it does not, a
+            tile is the whole image.
+    """
+
+    halo: int
+    align: int
+    tile_exact: bool
+
+    def __call__(self, sketch: Tensor) -> Tensor:
+        """Sketch of a tile with its halo -> the image there."""
+        ...
 
 
 class PaperLowGenerator(nn.Module):
@@ -24,6 +45,10 @@ class PaperLowGenerator(nn.Module):
         dropout: share of features dropped on the way up; with the noise on the sketch it
             stands in for z.
     """
+
+    tile_exact = False
+    halo = 0
+    align = 1
 
     def __init__(
         self, dims: int, sketch_channels: int, width: int, levels: int, dropout: float
@@ -88,11 +113,15 @@ class LocalLowGenerator(nn.Module):
         dropout: share of features dropped on the way up.
     """
 
+    tile_exact = True
+
     def __init__(
         self, dims: int, sketch_channels: int, width: int, levels: int, dropout: float
     ) -> None:
         super().__init__()
         self.multiple = 2**levels
+        self.align = 2 ** (levels - 1)
+        self.halo = _reach(levels)
         features = [min(width * 2**k, width * 4) for k in range(levels)]
 
         def refine(first: nn.Module, outputs: int, share: float) -> nn.Sequential:
@@ -132,6 +161,50 @@ class LocalLowGenerator(nn.Module):
         for enlarge, block in zip(self.up, self.join, strict=True):
             x = block(torch.cat((enlarge(x), skips.pop()), dim=1))
         return self.out(x)[trailing(slice(n) for n in size)]
+
+
+def low_cut(generator: LowGenerator, core: Box, shape: Shape) -> tuple[Box, Box]:
+    """What is needed of s0 to make ``core``, and the core without what lies outside the image.
+
+    A tile is cut at the image's border, not filled beyond it, and begins and ends at multiples
+    of ``align`` inside: so strides fall on the same voxels, and zeros and repeated borders lie
+    where they lie for the whole image.
+
+    Args:
+        generator: Of s0.
+        core: What is kept, on the grid of s0; may start anywhere.
+        shape: Of s0.
+
+    Returns:
+        The box to make, whose sketch is ``scaled(2)``, and the core inside the image. For a
+        generator that is not ``tile_exact`` the first is the whole image.
+    """
+    kept = core.clipped(shape)
+    if not generator.tile_exact:
+        return Box.whole(shape), kept
+    aligned = kept.grown(generator.halo).coarse(generator.align).scaled(generator.align)
+    return aligned.clipped(shape), kept
+
+
+def _reach(levels: int) -> int:
+    """Voxels of s0 that :class:`LocalLowGenerator` sees beyond one voxel, on the wider side.
+
+    Intervals of voxels are followed from the output back to the sketch. Where an output voxel
+    lies between the strides decides how far it sees, so the widest of all places is taken.
+    """
+    widest = 0
+    for voxel in range(2 ** (levels - 1)):
+        seen = [(voxel - 1, voxel + 1)]  # the last convolution, on the grid of s0
+        for level in range(levels - 1):  # joining: three convolutions of side 3
+            low, high = seen[level][0] - 3, seen[level][1] + 3
+            seen[level] = (low, high)  # through the skip
+            seen.append((-(-(low - 2) // 2), (high + 1) // 2))  # through the transposed one
+        low, high = seen[-1]
+        for through in reversed(seen):  # a residual block, then a convolution with stride 2
+            low, high = min(low, through[0]) - 2, max(high, through[1]) + 2
+            low, high = 2 * low - 1, 2 * high + 2
+        widest = max(widest, voxel - low // 2, high // 2 - voxel)
+    return widest
 
 
 FAMILIES: dict[str, type[PaperLowGenerator] | type[LocalLowGenerator]] = {

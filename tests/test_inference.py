@@ -1,0 +1,240 @@
+from copy import deepcopy
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from msgan.networks import inference, kernels, layers, low
+from msgan.networks.high import FAMILIES, PaperGenerator, SeamlessGenerator
+from msgan.networks.inference import prepare
+
+CPU = torch.device("cpu")
+
+CLOSE = {"paper": 2e-5, "seamless": 1e-5}
+"""Each normalisation over a patch enlarges the rounding of the convolution before it."""
+
+
+def randomised(network, seed=0):
+    """Weights that let every voxel count; the last layer starts at zero otherwise."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in network.parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if parameter.ndim > 1:
+            parameter.data = noise / parameter[0].numel() ** 0.5
+        else:  # biases and gains, of either sign
+            parameter.data += 0.5 * noise
+    return network.eval()
+
+
+def high(family, dims, channels=2, width=8, blocks=2):
+    return randomised(FAMILIES[family](dims, channels, width, blocks))
+
+
+def scene(generator, dims, core, batch=1, channels=2, seed=1):
+    """Sketch and context for cores of these sides."""
+    rng = torch.Generator().manual_seed(seed)
+    detail = [n + 2 * generator.rim for n in core[:dims]]
+    sketch = torch.rand(batch, channels, *[n + 2 * generator.halo for n in detail], generator=rng)
+    sides = [n // 2 + 2 * generator.context_halo for n in detail]
+    return sketch, torch.rand(batch, 1, *sides, generator=rng) * 2 - 1
+
+
+def side(generator):
+    return generator.patch - 2 * generator.rim if generator.patch else 12
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_core_is_that_of_the_training_form(dims, family, batch):
+    generator = high(family, dims)
+    fast = prepare(generator, CPU)
+    inputs = scene(generator, dims, (side(generator),) * dims, batch)
+    expected = layers.crop(generator(*inputs), generator.rim)
+    made = fast.core(*inputs)
+    assert expected.std() > 0.1
+    assert made.shape == (batch, 1, *[side(generator)] * dims)
+    assert_close(made, expected, rtol=0, atol=CLOSE[family])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("channels", "width", "blocks"), [(1, 4, 1), (7, 12, 3), (2, 36, 2)])
+def test_seamless_cores_of_any_size_and_network(dims, channels, width, blocks):
+    generator = high("seamless", dims, channels, width, blocks)
+    fast = prepare(generator, CPU)
+    for core in ((2, 2, 2), (18, 6, 10), (4, 14, 2)):
+        inputs = scene(generator, dims, core, channels=channels)
+        assert_close(fast.core(*inputs), generator(*inputs), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("slab", [1, 20_000])
+def test_slabs_change_nothing(dims, slab, monkeypatch):
+    generator = high("seamless", dims)
+    inputs = scene(generator, dims, (14, 8, 6), batch=2)
+    monkeypatch.setattr(inference, "SLAB", slab)
+    assert_close(prepare(generator, CPU).core(*inputs), generator(*inputs), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_any_tiling_of_the_seamless_form_gives_the_whole_image(dims):
+    generator = high("seamless", dims)
+    fast = prepare(generator, CPU)
+    whole = (24, 12, 18)[:dims]
+    sketch, context = scene(generator, dims, whole)
+    expected = fast.core(sketch, context)
+    for tile in (6, 8, 10):
+        tiled = torch.full_like(expected, torch.nan)
+        starts = torch.cartesian_prod(*[torch.arange(0, n, tile) for n in whole])
+        for start in starts.tolist():
+            stop = [min(a + tile, n) for a, n in zip(start, whole, strict=True)]
+            fine = [slice(a, b + 2 * fast.halo) for a, b in zip(start, stop, strict=True)]
+            coarse = [
+                slice(a // 2, b // 2 + 2 * fast.context_halo)
+                for a, b in zip(start, stop, strict=True)
+            ]
+            part = [slice(a, b) for a, b in zip(start, stop, strict=True)]
+            tiled[(..., *part)] = fast.core(sketch[(..., *fine)], context[(..., *coarse)])
+        assert_close(tiled, expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_result_is_not_overwritten_by_the_next_tile(dims):
+    generator = high("seamless", dims)
+    fast = prepare(generator, CPU)
+    for core in ((2,) * dims, (12,) * dims):
+        first = fast.core(*scene(generator, dims, core, seed=1))
+        kept = first.clone()
+        fast.core(*scene(generator, dims, core, seed=2))
+        assert torch.equal(first, kept)
+
+
+@torch.no_grad()
+def test_a_patch_does_not_depend_on_those_beside_it(dims):
+    generator = high("paper", dims)
+    fast = prepare(generator, CPU)
+    sketch, context = scene(generator, dims, (20,) * dims, batch=3)
+    together = fast.core(sketch, context)
+    context[0] = -context[0]
+    assert_close(fast.core(sketch, context)[1:], together[1:], rtol=0, atol=1e-6)
+    assert (fast.core(sketch, context)[0] - together[0]).abs().max() > 0.1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_training_form_stays_as_it_is(dims, family):
+    generator = high(family, dims)
+    before = deepcopy(generator.state_dict())
+    modes = [(m.training, p.requires_grad) for m in generator.modules() for p in m.parameters()]
+    inputs = scene(generator, dims, (side(generator),) * dims)
+    expected = generator(*inputs)
+    fast = prepare(generator, CPU)
+    fast.core(*inputs)
+    assert generator.state_dict().keys() == before.keys()
+    for name, value in generator.state_dict().items():
+        assert torch.equal(value, before[name])
+        assert value.stride() == before[name].stride()
+    assert modes == [
+        (m.training, p.requires_grad) for m in generator.modules() for p in m.parameters()
+    ]
+    assert torch.equal(generator(*inputs), expected)
+    # Nor does the inference form follow a training that goes on.
+    made = fast.core(*inputs)
+    for parameter in generator.parameters():
+        parameter.data.zero_()
+    assert torch.equal(fast.core(*inputs), made)
+    for name in ("halo", "context_halo", "rim", "tile_exact", "patch"):
+        assert getattr(fast, name) == getattr(generator, name)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_does_not_use_onednn_gives_the_same(dims, family, monkeypatch):
+    generator = high(family, dims)
+    inputs = scene(generator, dims, (side(generator),) * dims)
+    expected = prepare(generator, CPU).core(*inputs)
+    monkeypatch.setattr(kernels, "_known", lambda x: False)
+    made = prepare(generator, CPU).core(*inputs)
+    assert_close(made, expected, rtol=0, atol=CLOSE[family])
+    plain = inference.PlainInference(generator)  # what other devices get
+    assert_close(plain.core(*inputs), expected, rtol=0, atol=CLOSE[family])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", low.FAMILIES)
+def test_low_generators_are_called_as_before(dims, family):
+    network = randomised(low.FAMILIES[family](dims, 2, 4, 2, 0.5))
+    fast = prepare(network.train(), CPU)
+    sketch = torch.rand(1, 2, *(20, 12, 16)[:dims])
+    assert network.training
+    assert_close(fast(sketch), network.eval()(sketch), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_convolution_on_blocks_of_voxels_is_the_convolution(dims):
+    conv = layers.conv(dims, 3, 5, 3)
+    image = torch.rand(1, 3, *(8, 12, 6)[:dims])
+    weight = kernels.on_coarse(conv.weight)
+    coarse = kernels.conv_of(weight, conv.bias.repeat(2**dims))
+    made = layers.depth_to_space(coarse(layers.space_to_depth(image)))
+    assert_close(made, conv(image), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("taps", [3, 7])
+def test_a_spread_convolution_is_the_convolution(dims, taps):
+    conv = layers.conv(dims, 3, 1, taps)
+    image = torch.rand(2, 3, *(9, 8, 11)[:dims])
+    assert_close(kernels.SpreadConv(conv)(image), conv(image), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_statistics_of_features_with_a_large_mean(dims):
+    # What is subtracted must not cost the digits that are left: flat patches have such features.
+    rng = torch.Generator().manual_seed(0)
+    means = 10.0 * torch.arange(4).view(1, 4, *[1] * dims)
+    x = torch.randn(3, 4, *[32] * dims, generator=rng) * 0.1 + means
+    expected = layers.instance_norm(dims, 4)(x.double()).float()
+    assert_close(kernels.normalise_(layers.channels_last(x)), expected, rtol=0, atol=1e-5)
+    assert_close(kernels.normalise_(x.clone()), expected, rtol=0, atol=1e-5)
+
+
+def test_inference_forms_are_those_of_the_families():
+    assert isinstance(prepare(PaperGenerator(2, 1, 2, 1), CPU), inference.PaperInference)
+    assert isinstance(prepare(SeamlessGenerator(2, 1, 2, 1), CPU), inference.SeamlessInference)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_forms_can_be_counted_without_data(dims, family):
+    # How the planner finds the bytes and operations of a tile.
+    generator = high(family, dims)
+    fast = prepare(generator, CPU)
+    inputs = scene(generator, dims, (side(generator),) * dims, batch=2)
+    expected = fast.core(*inputs)
+    shadow = deepcopy(fast).to("meta")
+    made = shadow.core(*(x.to("meta") for x in inputs))
+    assert made.is_meta
+    assert made.shape == expected.shape
+    assert torch.equal(fast.core(*inputs), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_half_precision_asked_for_on_a_cpu_is_not_used(dims, family):
+    generator = high(family, dims)
+    fast = prepare(generator, CPU)
+    inputs = scene(generator, dims, (side(generator),) * dims)
+    expected = fast.core(*inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(fast.core(*inputs), expected)
+
+
+@torch.no_grad()
+def test_more_patches_than_are_computed_at_once(monkeypatch):
+    generator = high("paper", 2)
+    fast = prepare(generator, CPU)
+    inputs = scene(generator, 2, (20, 20), batch=5)
+    expected = fast.core(*inputs)
+    monkeypatch.setattr(inference, "TOGETHER", 2)
+    assert_close(fast.core(*inputs), expected, rtol=0, atol=1e-6)
