@@ -33,11 +33,17 @@ class Preparation(Model):
     low: float | None = Field(0.0, description="source value shown as -1; None: the minimum")
     high: float = Field(99.5, description="percentile of the foreground, or source value")
     foreground: float = Field(0.0, description="voxels above this source value are foreground")
-    margin: int = Field(3, ge=0, description="voxels kept around the foreground")
+    crop: Literal["foreground", "lungs"] = Field(
+        "foreground", description="what is translated; lungs: of a chest CT in HU, 3D"
+    )
+    margin: int = Field(3, ge=0, description="voxels kept around the crop")
 
 
 class SketchConfig(Model):
-    """Weighted Canny edges (extended paper, section 2.2) and, optionally, further channels."""
+    """Weighted Canny edges (extended paper, section 2.2) and, optionally, further channels.
+
+    The channel ``image`` is the image itself and no sketch; it is for paired cascades only.
+    """
 
     channels: tuple[str, ...] = ("edges",)
     sigma: float = Field(1.0, gt=0, description="Gaussian smoothing, voxels of the scale")
@@ -113,7 +119,15 @@ class TrainConfig(Model):
 
 
 class CascadeConfig(Model):
-    """Everything that decides what a trained cascade is, apart from the data and the code."""
+    """Everything that decides what a trained cascade is, apart from the data and the code.
+
+    ``blind`` names what the generators of s1..sn do not see, in training and in translation:
+    the sketch is 0 (labels too), the context is background. A cascade without context needs no
+    scale below the last. s0 always sees its sketch.
+
+    ``paired`` names the modality of the image that sketches are taken from in training, instead
+    of the target's own; a subject then needs both images, on one grid.
+    """
 
     dims: Literal[2, 3] = 3
     seed: int = 0
@@ -122,6 +136,12 @@ class CascadeConfig(Model):
     degradation: Degradation = Degradation()
     contrast: ContrastAugmentation = ContrastAugmentation()
     labels: tuple[int, ...] = Field((), description="label values overlaid on the sketch, in order")
+    blind: tuple[Literal["sketch", "context"], ...] = Field(
+        (), description="what the generators of s1..sn do not see"
+    )
+    paired: str | None = Field(
+        None, min_length=1, description="modality the sketch is taken from in training"
+    )
     network: NetworkConfig = NetworkConfig()
     training: TrainConfig
 
@@ -134,6 +154,16 @@ class CascadeConfig(Model):
             raise ValueError(f"spacing {spacing} has {len(spacing)} axes, dims is {self.dims}")
         if any(axis not in range(self.dims) for axis in self.training.mirror):
             raise ValueError(f"mirror axes {self.training.mirror} do not fit dims {self.dims}")
+        if len(self.blind) > 1:  # twice the same, or nothing left to see
+            raise ValueError(f"blind {self.blind}: expected none or one of sketch, context")
+        if "image" in self.sketch.channels and self.paired is None:
+            raise ValueError("sketch channel image shows the target itself: it needs paired")
+        if self.paired is not None and self.contrast.share:
+            # Recolouring stands in for the source's contrast, which a pair has.
+            raise ValueError(
+                f"contrast share {self.contrast.share:g} recolours the target, but the sketch is "
+                f"of the {self.paired} image (paired): expected 0"
+            )
         return self
 
     def save(self, path: str | os.PathLike[str]) -> None:

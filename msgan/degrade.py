@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -10,39 +12,93 @@ from torch import Tensor
 
 from msgan.config import ContrastAugmentation, Degradation
 from msgan.pyramid import halve
-from msgan.types import trailing
+from msgan.types import Shape, trailing
 
 BACKGROUND = -1.0
 
 
-def degrade_context(context: Tensor, config: Degradation, generator: torch.Generator) -> Tensor:
+@dataclass(frozen=True)
+class Dice:
+    """What is random about the degradation of one sample, a function of one seed.
+
+    A GPU draws other normal numbers than a CPU, so what a sample is degraded by is a function
+    of the seed on each kind of device, and not the same on both.
+
+    Attributes:
+        choice: On the CPU, so that nobody waits for the device to know what to do.
+        noise: On the device of the sample; on the CPU it is ``choice`` itself.
+    """
+
+    choice: torch.Generator
+    noise: torch.Generator
+
+    @classmethod
+    def of(cls, seed: int, device: torch.device) -> Dice:
+        """The dice of one sample."""
+        choice = torch.Generator().manual_seed(seed)
+        if device.type == "cpu":
+            return cls(choice, choice)
+        return cls(choice, torch.Generator(device).manual_seed(seed))
+
+
+def degrade_context(context: Tensor, config: Degradation, dice: Sequence[Dice]) -> Tensor:
     """Make real contexts look generated (extended paper, section 2.2).
 
     Gaussian blur on ``blur_share`` of the patches, resolution halved on ``half_share``, then
-    noise on all. The choice is made for each patch.
+    noise on all. The choice is made for each patch, the work is done for all at once; a device
+    is never waited for.
 
     Args:
         context: (batch, 1, *spatial) in [-1, 1].
         config: shares and strengths.
-        generator: on the CPU, so that a GPU sees the same patches degraded.
+        dice: one for each patch; the same give the same, alone or in a batch.
     """
-    batch = context.shape[0]
-    draws = torch.rand(2, batch, generator=generator)
-    noise = torch.randn(context.shape, generator=generator).to(context.device)
-    blurred = (draws[0] < config.blur_share).nonzero().flatten().tolist()
-    halved = (draws[1] < config.half_share).nonzero().flatten().tolist()
+    draws = [torch.rand(2, generator=own.choice).tolist() for own in dice]
     out = context.clone()
-    if blurred:
-        out[blurred] = blur(out[blurred], config.blur_sigma)
-    if halved:
-        out[halved] = half_resolution(out[halved])
-    return out.add_(noise, alpha=config.noise)
+    blurred = [k for k, (draw, _) in enumerate(draws) if draw < config.blur_share]
+    halved = [k for k, (_, draw) in enumerate(draws) if draw < config.half_share]
+    _change(out, blurred, lambda patches: blur(patches, config.blur_sigma))
+    _change(out, halved, half_resolution)
+    for patch, own in zip(out, dice, strict=True):
+        patch.add_(_noise(patch.shape, own.noise), alpha=config.noise)
+    return out
 
 
-def degrade_sketch(sketch: Tensor, config: Degradation, generator: torch.Generator) -> Tensor:
-    """Noise on the sketch, so that a detail does not hang on perfect edges; stands in for z."""
-    noise = torch.randn(sketch.shape, generator=generator).to(sketch.device)
-    return sketch + config.sketch_noise * noise
+def degrade_sketch(
+    sketch: Tensor,
+    config: Degradation,
+    dice: Sequence[Dice],
+    sizes: Sequence[Shape] | None = None,
+) -> Tensor:
+    """Noise on the sketch, so that a detail does not hang on perfect edges; stands in for z.
+
+    Args:
+        sketch: (batch, channels, *spatial) in [0, 1].
+        config: strength.
+        dice: one for each patch.
+        sizes: what each patch fills of ``spatial`` where they differ; the rest gets no noise.
+    """
+    noise = torch.empty_like(sketch)
+    for k, own in enumerate(dice):
+        if sizes is None or sizes[k] == sketch.shape[2:]:
+            noise[k].normal_(generator=own.noise)
+        else:
+            size = (sketch.shape[1], *sizes[k])
+            noise[k].zero_()[trailing(slice(n) for n in sizes[k])] = _noise(size, own.noise)
+    return noise.mul_(config.sketch_noise).add_(sketch)
+
+
+def _change(batch: Tensor, chosen: Sequence[int], how: Callable[[Tensor], Tensor]) -> None:
+    """Change some samples of a batch in place."""
+    if not chosen:
+        return
+    # Slices, not a list as an index: a list is copied to the device, and that waits for it.
+    for k, changed in zip(chosen, how(torch.stack([batch[k] for k in chosen])), strict=True):
+        batch[k].copy_(changed)
+
+
+def _noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator, device=generator.device)
 
 
 def blur(image: Tensor, sigma: float) -> Tensor:
@@ -54,9 +110,11 @@ def blur(image: Tensor, sigma: float) -> Tensor:
     padded = F.pad(image, (reach, reach) * dims, mode="replicate")
     for axis in range(2, image.ndim):
         size = padded.shape[axis] - 2 * reach
-        padded = torch.stack([w * padded.narrow(axis, k, size) for k, w in enumerate(weights)]).sum(
-            0
-        )
+        total = weights[0] * padded.narrow(axis, 0, size)
+        for k, weight in enumerate(weights[1:], 1):
+            # Two roundings: fused ones differ with a voxel's place in the batch.
+            total += weight * padded.narrow(axis, k, size)
+        padded = total
     return padded
 
 

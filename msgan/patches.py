@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Protocol
 
 import torch
@@ -73,27 +74,98 @@ class Cut:
         )
 
 
-def grid(generator: HighGenerator, shape: Sequence[int], tile: int) -> Iterator[Cut]:
-    """Cuts whose cores cover an image of ``shape`` once, without overlap (section 2.2).
+@dataclass(frozen=True)
+class Block:
+    """A box of s_i that is made at once, by one or more calls of a generator.
+
+    Attributes:
+        core: What is made: the block's part inside the image.
+        cuts: One for a family of free size. A family of fixed patch size has as many as cover
+            the block; they may be computed as one batch, and what they see is read once.
+    """
+
+    core: Box
+    cuts: tuple[Cut, ...]
+
+    @property
+    def sketch(self) -> Box:
+        """All that is needed of the sketch, on the grid of s_i."""
+        return _hull([cut.sketch for cut in self.cuts])
+
+    @property
+    def context(self) -> Box:
+        """All that is needed of the image at s_(i-1), on its grid."""
+        return _hull([cut.context for cut in self.cuts])
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """The blocks that cover an image of s_i once, without overlap (section 2.2), by number.
 
     Args:
         generator: Decides the side of a core where it runs at one size only.
-        shape: Of s_i, even sides. Cores of a family of free size end with the image; those of a
-            fixed size may reach beyond it.
-        tile: Side of a core where it is free; even.
+        shape: Of s_i, even sides. Blocks end with the image; cuts of a family of fixed size may
+            reach beyond it.
+        tile: Sides of a block: even, and whole cores of a family of fixed size.
+        shift: The first block begins this many voxels before the image, even.
 
     Raises:
-        ValueError: A side of ``shape`` or ``tile`` is odd.
+        ValueError: A side of ``shape`` or ``tile`` does not fit.
     """
-    if tile % 2 or any(n % 2 for n in shape):
-        raise ValueError(f"tile {tile} and shape {tuple(shape)} must be even")
-    if generator.patch is None:
-        cores = Box.whole(shape).tiles((tile,) * len(shape))
-    else:
-        side = generator.patch - 2 * generator.rim
-        rounded = tuple(-(-n // side) * side for n in shape)
-        cores = Box.whole(rounded).tiles((side,) * len(shape))
-    return (Cut.of(generator, core) for core in cores)
+
+    generator: HighGenerator
+    shape: Shape
+    tile: Shape
+    shift: int = 0
+
+    def __post_init__(self) -> None:
+        core = core_side(self.generator)
+        if any(n % 2 for n in (*self.tile, *self.shape)):
+            raise ValueError(f"tile {self.tile} and shape {self.shape} must be even")
+        if core is not None and any(n % core for n in self.tile):
+            raise ValueError(f"tile {self.tile} is not a multiple of the kept side {core}")
+
+    @property
+    def counts(self) -> Shape:
+        """Blocks along each axis."""
+        pairs = zip(self.shape, self.tile, strict=True)
+        return tuple(-(-(n + self.shift) // side) for n, side in pairs)
+
+    def __len__(self) -> int:
+        return prod(self.counts)
+
+    def __getitem__(self, number: int) -> Block:
+        """Block ``number`` of 0 .. len - 1, last axis fastest."""
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        place: list[int] = []
+        for count in reversed(self.counts):
+            number, k = divmod(number, count)
+            place.insert(0, k)
+        start = tuple(k * side - self.shift for k, side in zip(place, self.tile, strict=True))
+        inside = Box(start, self.tile).clipped(self.shape)
+        core = core_side(self.generator)
+        if core is None:
+            # The first block begins before a shifted image; inside, it begins at an even voxel.
+            return Block(inside, (Cut.of(self.generator, inside),))
+        cores = Box(start, self.tile).tiles((core,) * len(self.tile))
+        used = [box for box in cores if box.clipped(self.shape).voxels]
+        return Block(inside, tuple(Cut.of(self.generator, box) for box in used))
+
+    def __iter__(self) -> Iterator[Block]:
+        return (self[k] for k in range(len(self)))
+
+
+def core_side(generator: HighGenerator) -> int | None:
+    """Side of what is kept of a patch, or None where it is free."""
+    return None if generator.patch is None else generator.patch - 2 * generator.rim
+
+
+def _hull(boxes: Sequence[Box]) -> Box:
+    """The smallest box around others."""
+    start = tuple(min(starts) for starts in zip(*(box.start for box in boxes), strict=True))
+    stop = tuple(max(stops) for stops in zip(*(box.stop for box in boxes), strict=True))
+    return Box(start, tuple(b - a for a, b in zip(start, stop, strict=True)))
 
 
 def crop_padded(image: Tensor, box: Box, fill: float) -> Tensor:

@@ -9,7 +9,7 @@ from msgan.config import Preparation
 from msgan.data.cohort import Cohort, Prepared, Subject, fold_of, prepare, settled
 from msgan.data.entry import Entry
 from msgan.data.manifest import Manifest, read_manifest
-from msgan.data.volume import open_volume, write_volume
+from msgan.data.volume import Volume, open_volume, write_volume
 from msgan.types import Box, InputError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -45,7 +45,7 @@ def brain(dims: int, side: int = 20) -> np.ndarray:
 
 
 def test_manifest_becomes_subjects(tmp_path):
-    for name in ("p1_t1.nii", "p1_t2.nii", "p1_seg.nii", "p2_t1.nii", "p2_mask.nii"):
+    for name in ("p1_t1.nii", "p1_t2.nii", "p1_seg.nii", "p2_t1.nii", "p2_mask.nii", "p2_lung.nii"):
         (tmp_path / name).touch()
     made = Cohort.from_manifest(
         rows(
@@ -53,6 +53,7 @@ def test_manifest_becomes_subjects(tmp_path):
             {"subject": "p*", "path": "{subject}_t2.nii", "modality": "t2"},
             {"subject": "p*", "path": "{subject}_seg.nii", "role": "labels", "modality": ""},
             {"subject": "p*", "path": "{subject}_mask.nii", "role": "mask", "modality": ""},
+            {"subject": "p*", "path": "{subject}_lung.nii", "role": "region", "modality": "lung"},
         ),
         tmp_path,
     )
@@ -63,6 +64,8 @@ def test_manifest_becomes_subjects(tmp_path):
     }
     assert (made["p1"].labels, made["p1"].mask) == (tmp_path / "p1_seg.nii", None)
     assert (made["p2"].labels, made["p2"].mask) == (None, tmp_path / "p2_mask.nii")
+    assert dict(made["p2"].regions) == {"lung": tmp_path / "p2_lung.nii"}
+    assert dict(made["p1"].regions) == {}
     assert made.with_modality("t2").names == ("p1",)
     assert made.with_modality("t1").names == ("p1", "p2")
     with pytest.raises(InputError, match="no subject 'p3'; there are p1, p2"):
@@ -298,6 +301,35 @@ def test_another_image_can_share_the_grid(tmp_path):
         prepare(other, "t1", prep, grid=t1.grid)
 
 
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_an_image_is_read_twice_and_once_with_a_window(suffix, masked, tmp_path, monkeypatch):
+    image = brain(3)
+    path = save(tmp_path / f"a{suffix}", image)
+    mask = None
+    if masked:
+        mask = save(tmp_path / "mask.nii", (image > 0).astype(np.float32))
+    subject = Subject("a", {"T1": path}, mask=mask)
+    scans = []
+    scan = Volume.scan
+
+    def noted(self, *looks):
+        scans.append(self.path.name)
+        return scan(self, *looks)
+
+    monkeypatch.setattr(Volume, "scan", noted)
+    with prepare(subject, None, Preparation()) as ready:
+        by_percentile = ready.read(Box.whole(ready.grid.shape))
+    assert scans == ["mask.nii"] * masked + [path.name] * 2
+    scans.clear()
+    window = Preparation(
+        intensity="window", low=0, high=ready.intensity.high, scales=ready.grid.scales
+    )
+    with prepare(subject, None, window) as ready:
+        np.testing.assert_array_equal(ready.read(Box.whole(ready.grid.shape)), by_percentile)
+    assert scans == ["mask.nii"] * masked + [path.name]
+
+
 def test_window_and_its_faults(tmp_path):
     image = brain(3) * 10 - 1000
     path = save(tmp_path / "ct.nii", image)
@@ -348,3 +380,13 @@ def test_real_brain_goes_there_and_back(shared_data):
         # Lesions of multiple sclerosis are bright in T2.
         lesions = ready.read_labels(Box.whole(ready.grid.shape)) > 0
         assert whole[lesions].mean() > whole[whole > -1].mean() + 0.1
+
+
+def test_who_is_held_out_does_not_depend_on_order():
+    made = cohort("a b c d e f g").held_out(2)
+    assert [s.split for s in made].count("test") == 2
+    assert len(made.split("train")) == 5
+    other = cohort("g f e d c b a").held_out(2)
+    assert {s.name: s.split for s in made} == {s.name: s.split for s in other}
+    with pytest.raises(InputError, match="3 of 2 subjects held out: expected 0 to 2"):
+        cohort("a b").held_out(3)

@@ -6,13 +6,17 @@ import torch
 from torch.testing import assert_close
 
 from msgan.config import ContrastAugmentation, Degradation
-from msgan.degrade import blur, degrade_context, degrade_sketch, half_resolution, recolour
+from msgan.degrade import Dice, blur, degrade_context, degrade_sketch, half_resolution, recolour
 
 QUIET = Degradation(noise=0.0, sketch_noise=0.0)
 
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def dice(count, seed=0):
+    return [Dice.of(seed * 10_000 + k, torch.device("cpu")) for k in range(count)]
 
 
 def texture(dims, batch=1, side=16, seed=0):
@@ -30,7 +34,7 @@ def test_shares_of_degraded_patches(dims):
     count = 2000
     contexts = texture(dims, 1, 6).expand(count, 1, *[6] * dims)
     plain = contexts[:1]
-    out = degrade_context(contexts, QUIET, generator(3))
+    out = degrade_context(contexts, QUIET, dice(count, 3))
     kinds = {
         "none": plain,
         "blur": blur(plain, QUIET.blur_sigma),
@@ -56,8 +60,8 @@ def test_shares_of_all_and_none(dims, share):
     contexts = texture(dims, 20, 8)
     none = {"blur_share": 0.0, "half_share": 0.0}
     config = QUIET.model_copy(update=none)
-    assert_close(degrade_context(contexts, config, generator()), contexts, rtol=0, atol=0)
-    every = degrade_context(contexts, config.model_copy(update={share: 1.0}), generator())
+    assert_close(degrade_context(contexts, config, dice(20)), contexts, rtol=0, atol=0)
+    every = degrade_context(contexts, config.model_copy(update={share: 1.0}), dice(20))
     changed = (every - contexts).flatten(1).abs().amax(dim=1)
     assert (changed > 0.05).all()
 
@@ -65,22 +69,54 @@ def test_shares_of_all_and_none(dims, share):
 def test_noise_is_on_every_patch_and_has_its_standard_deviation(dims):
     contexts = texture(dims, 6, 60 if dims == 2 else 16)
     config = Degradation(noise=0.07, sketch_noise=0.02, blur_share=0, half_share=0)
-    added = degrade_context(contexts, config, generator()) - contexts
+    added = degrade_context(contexts, config, dice(6)) - contexts
     for patch in added:
         assert patch.std().item() == pytest.approx(0.07, rel=0.08)
         assert abs(patch.mean().item()) < 0.01
-    added = degrade_sketch(contexts, config, generator()) - contexts
+    added = degrade_sketch(contexts, config, dice(6)) - contexts
     assert added.std().item() == pytest.approx(0.02, rel=0.05)
 
 
-def test_degradation_is_decided_by_the_generator_and_leaves_its_input_alone(dims):
+def test_degradation_is_decided_by_the_dice_and_leaves_its_input_alone(dims):
     contexts = texture(dims, 8, 8)
     before = contexts.clone()
     config = Degradation(blur_share=0.5, half_share=0.5)
-    one, two, other = (degrade_context(contexts, config, generator(s)) for s in (1, 1, 2))
+    one, two, other = (degrade_context(contexts, config, dice(8, s)) for s in (1, 1, 2))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
     assert torch.equal(contexts, before)
+
+
+@pytest.mark.parametrize("side", [7, 12])
+def test_a_patch_is_degraded_alone_as_in_a_batch(dims, side):
+    """To the bit: processes share a batch, and must train as one would."""
+    contexts = texture(dims, 9, side)
+    config = Degradation(blur_share=0.5, half_share=0.5)
+    for degrade in (degrade_context, degrade_sketch):
+        together = degrade(contexts, config, dice(9))
+        for k, own in enumerate(dice(9)):
+            assert torch.equal(degrade(contexts[k : k + 1], config, [own])[0], together[k])
+
+
+def test_what_a_smaller_patch_does_not_fill_gets_no_noise(dims):
+    sketches = torch.zeros(2, 3, *[8] * dims)
+    sizes = [(8,) * dims, (5, *[8] * (dims - 1))]
+    out = degrade_sketch(sketches, Degradation(), dice(2), sizes)
+    assert (out[0] != 0).all()
+    assert (out[1, :, :5] != 0).all()
+    assert not out[1, :, 5:].any()
+    smaller = degrade_sketch(sketches[1:, :, :5], Degradation(), dice(2)[1:])
+    assert torch.equal(smaller[0], out[1, :, :5])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_choices_are_those_of_the_seed_on_a_gpu_too(dims):
+    contexts = texture(dims, 40, 8).cuda()
+    config = Degradation(noise=0.0, blur_share=0.5, half_share=0.5)
+    there = [Dice.of(k, contexts.device) for k in range(40)]
+    out = degrade_context(contexts, config, there)
+    assert_close(out.cpu(), degrade_context(contexts.cpu(), config, dice(40)), rtol=0, atol=1e-5)
 
 
 def test_blur_lowers_the_gradient_and_keeps_the_mean(dims):

@@ -4,7 +4,7 @@ import torch
 from torch.testing import assert_close
 
 from msgan.networks.high import PaperGenerator, SeamlessGenerator
-from msgan.patches import Cut, crop_padded, grid
+from msgan.patches import Cut, Tiling, crop_padded
 from msgan.types import Box
 
 
@@ -44,21 +44,44 @@ def test_cuts_that_do_not_fit_are_refused():
         Cut.of(generator("paper", 2), Box((0, 0), (20, 22)))
     for shape, tile in (((8, 9), 4), ((8, 8), 3)):
         with pytest.raises(ValueError, match="must be even"):
-            grid(generator("seamless", 2), shape, tile)
+            Tiling(generator("seamless", 2), shape, (tile, tile))
+    with pytest.raises(ValueError, match="not a multiple of the kept side 20"):
+        Tiling(generator("paper", 2), (60, 60), (40, 30))
 
 
+@pytest.mark.parametrize("shift", [0, 6])
 @pytest.mark.parametrize("family", ["paper", "seamless"])
-def test_cores_cover_the_image_once(dims, family):
+def test_cores_cover_the_image_once(dims, family, shift):
     shape = (46, 40, 22)[:dims]
     made = generator(family, dims)
+    tile = (40, 20, 40)[:dims] if family == "paper" else (16, 24, 8)[:dims]
+    tiling = Tiling(made, shape, tile, shift)
     count = np.zeros(shape, int)
-    for cut in grid(made, shape, 16):
-        assert cut.detail.size == (32,) * dims or family == "seamless"
-        count[cut.core.clipped(shape).slices] += 1
-        if family == "seamless":
-            assert cut.core.clipped(shape) == cut.core
-            assert max(cut.core.size) <= 16
+    assert len(tiling) == len(list(tiling))
+    for block in tiling:
+        assert max(block.core.size) <= max(tile)
+        cores = np.zeros(shape, int)
+        for cut in block.cuts:
+            assert cut.detail.size == (32,) * dims or family == "seamless"
+            assert cut.core.clipped(shape).voxels
+            cores[cut.core.clipped(shape).slices] += 1
+            for part, hull in ((cut.sketch, block.sketch), (cut.context, block.context)):
+                assert part.inside(hull).clipped(hull.size) == part.inside(hull)
+        own = np.zeros(shape, int)
+        own[block.core.slices] = 1
+        assert (cores == own).all()
+        count += own
     assert (count == 1).all()
+    with pytest.raises(IndexError):
+        tiling[len(tiling)]
+
+
+def test_a_block_of_published_patches_reads_what_they_share_once():
+    tiling = Tiling(generator("paper", 3), (80, 80, 80), (40, 40, 40))
+    block = tiling[len(tiling) - 1]
+    assert len(block.cuts) == 8
+    assert block.sketch.size == (52,) * 3
+    assert block.context.size == (42,) * 3
 
 
 def test_cropping_out_of_the_image_fills(dims):
@@ -76,8 +99,9 @@ def test_stitching_the_crops_gives_the_image(dims, family):
     shape = (46, 40, 22)[:dims]
     image = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 1, *shape)))
     out = torch.full_like(image, torch.nan)
-    for cut in grid(generator(family, dims), shape, 12):
-        detail = crop_padded(image, cut.detail, 0.0)
-        inside = cut.core.clipped(shape)
-        out[(..., *inside.slices)] = detail[(..., *inside.inside(cut.detail).slices)]
+    for block in Tiling(generator(family, dims), shape, (20,) * dims):
+        for cut in block.cuts:
+            detail = crop_padded(image, cut.detail, 0.0)
+            inside = cut.core.clipped(shape)
+            out[(..., *inside.slices)] = detail[(..., *inside.inside(cut.detail).slices)]
     assert_close(out, image, rtol=0, atol=0)

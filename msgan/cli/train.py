@@ -146,12 +146,13 @@ def train(
             cohort, target, chosen, out, scales=scales, device=device, cache=cache, report=report
         )
     after = _finished(run)
-    wanted = range(run.scales + 1) if scales is None else scales
+    wanted = run.used if scales is None else scales
     if set(wanted) <= set(before):
         console.say(f"{out}: everything asked for was finished before")
-    missing = [i for i in range(run.scales + 1) if i not in after]
+    missing = [i for i in run.used if i not in after]
     text = f"scales {', '.join(map(str, missing))} are still to be trained" if missing else "ready"
-    console.say(f"{out}: cascade of scales 0 to {run.scales} for {target}: {text}")
+    which = f"scales {run.first} to {run.scales}" if len(run.used) > 1 else f"scale {run.first}"
+    console.say(f"{out}: cascade of {which} for {target}: {text}")
 
 
 def configuration(preset: str, file: Path | None, dims: Any) -> CascadeConfig:

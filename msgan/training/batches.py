@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
@@ -13,12 +14,15 @@ from torch import Tensor
 
 from msgan import seeds, sketch
 from msgan.config import CascadeConfig
-from msgan.degrade import degrade_context, degrade_sketch
-from msgan.patches import Cut, HighGenerator, crop_padded
-from msgan.training.cache import CachedSubject
-from msgan.types import Box
+from msgan.degrade import Dice, degrade_context, degrade_sketch
+from msgan.patches import Cut, HighGenerator
+from msgan.training.cache import CachedSubject, announce
+from msgan.types import Box, Shape, trailing
 
 BACKGROUND = -1.0
+
+DEPTH = 2
+"""Batches drawn ahead: one may come from a disk while another waits."""
 
 
 @dataclass(frozen=True)
@@ -32,28 +36,46 @@ class Batch:
     context: Tensor | None
     detail: Tensor
 
-    def to(self, device: torch.device) -> Batch:
-        """The batch on another device."""
-        context = None if self.context is None else self.context.to(device, non_blocking=True)
-        return Batch(
-            self.sketch.to(device, non_blocking=True),
-            context,
-            self.detail.to(device, non_blocking=True),
-        )
+
+@dataclass(frozen=True)
+class Sample:
+    """What was drawn for one sample of a batch.
+
+    Attributes:
+        subject: Whose image, by its place in the list.
+        variant: Which of the subject's sketches.
+        sketch: Box cut out of the sketch.
+        context: Box cut out of the image at s_(i-1); None at s0.
+        detail: Box cut out of the image.
+        mirrored: Axes that are flipped.
+        seed: Of what its degradation is drawn from.
+    """
+
+    subject: int
+    variant: int
+    sketch: Box
+    context: Box | None
+    detail: Box
+    mirrored: tuple[int, ...]
+    seed: int
 
 
 class Patches:
     """Draws the batches of one scale.
 
     Every random number of a sample comes from (seed, scale, step, sample), so a resumed training
-    sees what an unbroken one sees and N processes see what one process sees.
+    sees what an unbroken one sees and N processes see what one process sees. What is decided is
+    decided on the CPU; cutting, flipping and degrading is done where the subjects and ``device``
+    are, without ever waiting for a GPU. Places, variants and flips are the same on every device;
+    noise, and which patches are blurred or halved, are not (see :class:`msgan.degrade.Dice`).
 
     Args:
-        subjects: Cached subjects, on the device that cuts.
+        subjects: Cached subjects, as memory maps or on ``device``.
         config: The cascade's.
         scale: i of s_i.
         generator: Geometry of a patch; None at s0.
         degraded: False for patches as they are.
+        device: Where batches are made.
     """
 
     def __init__(
@@ -63,12 +85,14 @@ class Patches:
         scale: int,
         generator: HighGenerator | None,
         degraded: bool = True,
+        device: torch.device | None = None,
     ) -> None:
         self.subjects = tuple(subjects)
         self.config = config
         self.scale = scale
         self.generator = generator
         self.degraded = degraded
+        self.device = device or torch.device("cpu")
 
     def draw(self, purpose: str, step: int, samples: Sequence[int]) -> Batch:
         """Samples ``samples`` of the batch of one step.
@@ -76,58 +100,76 @@ class Patches:
         At s0 a sample is a whole image, so samples of one batch must come from images of one
         shape; where shapes differ they are padded with background to the largest.
         """
-        drawn = [self._sample(purpose, step, k) for k in samples]
-        return Batch(
-            _stack([b.sketch for b in drawn], 0.0),
-            None if self.generator is None else torch.cat([_context(b) for b in drawn]),
-            _stack([b.detail for b in drawn], BACKGROUND),
+        drawn = [self.decide(purpose, step, k) for k in samples]
+        own = [self.subjects[s.subject] for s in drawn]
+        fine, i = max(self.scale, 1), self.scale
+        sketches = [
+            (x.sketches[fine][s.variant], s.sketch) for x, s in zip(own, drawn, strict=True)
+        ]
+        details = [(x.images[i], s.detail) for x, s in zip(own, drawn, strict=True)]
+        contexts = [
+            (x.images[i - 1], s.context) for x, s in zip(own, drawn, strict=True) if s.context
+        ]
+        for image, box in (*sketches, *contexts, *details):
+            announce(image, box)
+        batch = Batch(
+            self._cut(sketches, 0.0, drawn, directed=True),
+            self._cut(contexts, BACKGROUND, drawn) if contexts else None,
+            self._cut(details, BACKGROUND, drawn),
         )
+        if not self.degraded:
+            return self._blinded(batch)
+        dice = [Dice.of(s.seed, self.device) for s in drawn]
+        how = self.config.degradation
+        noisy = degrade_sketch(batch.sketch, how, dice, [s.sketch.size for s in drawn])
+        if batch.context is None:
+            return Batch(noisy, None, batch.detail)
+        around = degrade_context(batch.context, how, dice)
+        return self._blinded(Batch(noisy, around, batch.detail))
 
-    def _sample(self, purpose: str, step: int, index: int) -> Batch:
+    def _blinded(self, batch: Batch) -> Batch:
+        """The batch as the networks see it; also what is noise alone would tell them something."""
+        seen, around = batch.sketch, batch.context
+        if around is None:
+            return batch
+        if "sketch" in self.config.blind:
+            seen = torch.zeros_like(seen)
+        if "context" in self.config.blind:
+            around = torch.full_like(around, BACKGROUND)
+        return Batch(seen, around, batch.detail)
+
+    def decide(self, purpose: str, step: int, index: int) -> Sample:
+        """What one sample of the batch of one step is; nothing is cut yet."""
         names = (self.scale, purpose, step, index)
         rng = seeds.numpy_rng(self.config.seed, *names)
-        noise = torch.Generator().manual_seed(seeds.derive(self.config.seed, *names, "noise"))
-        subject = self.subjects[rng.integers(len(self.subjects))]
-        variants = subject.sketches[max(self.scale, 1)]
-        recoloured = len(variants) > 1 and rng.random() < self.config.contrast.share
-        drawn = variants[rng.integers(1, len(variants))] if recoloured else variants[0]
-        image = subject.images[self.scale]
+        chosen = int(rng.integers(len(self.subjects)))
+        subject = self.subjects[chosen]
+        variants = len(subject.sketches[max(self.scale, 1)])
+        recoloured = variants > 1 and rng.random() < self.config.contrast.share
+        variant = int(rng.integers(1, variants)) if recoloured else 0
         if self.generator is None:
-            batch = self._whole(drawn, image, rng)
+            detail, context = self._crop(subject.images[0].shape[1:], rng), None
+            fine = detail.scaled(2)
         else:
-            cut = self._cut(image, rng)
-            batch = Batch(
-                crop_padded(drawn, cut.sketch, 0.0)[None].float(),
-                crop_padded(subject.images[self.scale - 1], cut.context, BACKGROUND)[None],
-                crop_padded(image, cut.detail, BACKGROUND)[None],
-            )
-        for axis in self.config.training.mirror:
-            if rng.random() < 0.5:
-                batch = self._mirrored(batch, axis)
-        if self.degraded:
-            batch = replace(
-                batch, sketch=degrade_sketch(batch.sketch, self.config.degradation, noise)
-            )
-            if batch.context is not None:
-                batch = replace(
-                    batch, context=degrade_context(batch.context, self.config.degradation, noise)
-                )
-        return batch
+            cut = self._foreground(subject, rng)
+            fine, context, detail = cut.sketch, cut.context, cut.detail
+        mirrored = tuple(a for a in self.config.training.mirror if rng.random() < 0.5)
+        noise = seeds.derive(self.config.seed, *names, "noise")
+        return Sample(chosen, variant, fine, context, detail, mirrored, noise)
 
-    def _whole(self, drawn: Tensor, image: Tensor, rng: np.random.Generator) -> Batch:
-        box = Box.whole(image.shape[1:])
+    def _crop(self, shape: Shape, rng: np.random.Generator) -> Box:
+        """At s0: the whole image, or a part of it of side ``low_patch``."""
         side = self.config.training.low_patch
-        if side is not None:
-            size = tuple(min(side, n) for n in box.size)
-            spare = [n - s for n, s in zip(box.size, size, strict=True)]
-            box = Box(tuple(int(rng.integers(k + 1)) for k in spare), size)
-        inside = (slice(None), *box.slices)
-        fine = (slice(None), *box.scaled(2).slices)
-        return Batch(drawn[fine][None].float(), None, image[inside][None])
+        if side is None:
+            return Box.whole(shape)
+        size = tuple(min(side, n) for n in shape)
+        spare = [n - s for n, s in zip(shape, size, strict=True)]
+        return Box(tuple(int(rng.integers(k + 1)) for k in spare), size)
 
-    def _cut(self, image: Tensor, rng: np.random.Generator) -> Cut:
+    def _foreground(self, subject: CachedSubject, rng: np.random.Generator) -> Cut:
         """A patch whose centre is foreground; the last try is kept even if it is not."""
         assert self.generator is not None
+        image = subject.on_host(self.scale)
         shape = image.shape[1:]
         for _ in range(50):
             centre = tuple(int(rng.integers(n)) for n in shape)
@@ -138,52 +180,89 @@ class Patches:
         detail = Box(start, (side,) * len(shape))
         return Cut.of(self.generator, detail.grown(-self.generator.rim))
 
-    def _mirrored(self, batch: Batch, axis: int) -> Batch:
-        def flip(x: Tensor) -> Tensor:
-            return x.flip(2 + axis)
-
-        return Batch(
-            sketch.mirror(batch.sketch, axis, self.config.sketch),
-            None if batch.context is None else flip(batch.context),
-            flip(batch.detail),
+    def _cut(
+        self,
+        parts: Sequence[tuple[Tensor, Box]],
+        fill: float,
+        drawn: Sequence[Sample],
+        directed: bool = False,
+    ) -> Tensor:
+        """Boxes of images (C, *shape) as one float batch, mirrored; ``fill`` lies outside."""
+        first = parts[0][0]
+        size = tuple(max(sides) for sides in zip(*(box.size for _, box in parts), strict=True))
+        # Through page-locked memory a copy to a GPU returns at once. PyTorch keeps the memory for
+        # the next batch, and does not give it away before the copy is done.
+        pinned = first.device.type == "cpu" and self.device.type == "cuda"
+        out = torch.empty(
+            (len(parts), first.shape[0], *size),
+            dtype=first.dtype,
+            device=first.device,
+            pin_memory=pinned,
         )
+        for target, (image, box) in zip(out, parts, strict=True):
+            inside = box.clipped(image.shape[1:])
+            if inside.size != size:
+                target.fill_(fill)
+            if inside.voxels:
+                target[trailing(inside.inside(box).slices)] = image[trailing(inside.slices)]
+        out = out.to(self.device, non_blocking=pinned)
+        for target, sample, (_, box) in zip(out, drawn, parts, strict=True):
+            self._mirror(target[trailing(slice(n) for n in box.size)], sample.mirrored, directed)
+        return out.float()
+
+    def _mirror(self, patch: Tensor, axes: Sequence[int], directed: bool) -> None:
+        """Flip (C, *spatial) in place; channels that look in a direction change places."""
+        if not axes:
+            return
+        flipped = patch.flip([1 + axis for axis in axes])
+        order = list(range(len(patch)))
+        for axis in axes if directed else ():
+            numbers = torch.tensor(order).view(1, -1, *[1] * (patch.ndim - 1))
+            order = sketch.mirror(numbers, axis, self.config.sketch).flatten().tolist()
+        for channel, source in enumerate(order):
+            patch[channel].copy_(flipped[source])
 
 
 class Prefetch:
-    """Draws the next batch while the current one is trained on; counts the seconds waited."""
+    """Draws batches ahead while others are trained on; counts the seconds waited.
+
+    Args:
+        patches: Draws.
+        purpose: Of the batches.
+        samples: Of each batch.
+        depth: Batches drawn ahead.
+        stop: Step before which drawing ends; None draws on.
+    """
 
     def __init__(
-        self, patches: Patches, purpose: str, samples: Sequence[int], device: torch.device
+        self,
+        patches: Patches,
+        purpose: str,
+        samples: Sequence[int],
+        depth: int = DEPTH,
+        stop: int | None = None,
     ) -> None:
-        self._draw = lambda step: patches.draw(purpose, step, samples).to(device)
+        self._draw = lambda step: patches.draw(purpose, step, samples)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="msgan-patches")
-        self._next: tuple[int, Future[Batch]] | None = None
+        self._ahead: deque[tuple[int, Future[Batch]]] = deque()
+        self._depth = depth
+        self._stop = stop
         self.waited = 0.0
 
     def get(self, step: int) -> Batch:
-        """The batch of ``step``; the next one is begun."""
-        if self._next is None or self._next[0] != step:
-            self._next = (step, self._pool.submit(self._draw, step))
-        future = self._next[1]
+        """The batch of ``step``; those after it are begun."""
+        if not self._ahead or self._ahead[0][0] != step:
+            for _, other in self._ahead:
+                other.cancel()
+            self._ahead.clear()
+        for later in range(step + len(self._ahead), step + self._depth + 1):
+            if later == step or self._stop is None or later < self._stop:
+                self._ahead.append((later, self._pool.submit(self._draw, later)))
         start = perf_counter()
-        batch = future.result()
+        batch = self._ahead.popleft()[1].result()
         self.waited += perf_counter() - start
-        self._next = (step + 1, self._pool.submit(self._draw, step + 1))
         return batch
 
     def close(self) -> None:
         """Stop drawing."""
         self._pool.shutdown(cancel_futures=True)
-
-
-def _context(batch: Batch) -> Tensor:
-    assert batch.context is not None
-    return batch.context
-
-
-def _stack(images: Sequence[Tensor], fill: float) -> Tensor:
-    """Join along the batch, padded at the far end to the largest shape."""
-    if len({x.shape for x in images}) == 1:
-        return torch.cat(list(images))
-    size = tuple(max(x.shape[2 + a] for x in images) for a in range(images[0].ndim - 2))
-    return torch.cat([crop_padded(x, Box.whole(size), fill) for x in images])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
+import mmap
 import os
 import shutil
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
 from pathlib import Path
 from uuid import uuid4
 
@@ -32,13 +37,20 @@ SKETCH_DTYPE = "float16"
 class CachedSubject:
     """Memory maps of one subject: images (1, *s_i) of s0..sn, sketches (C, *s_i) of s1..sn.
 
-    ``sketches[i]`` lists variants of scale i: first the image's own sketch, then those of the
-    image recoloured at random. ``sketches[0]`` is empty: s0 is made from the sketch at s1.
+    ``sketches[i]`` lists variants of scale i: first the image's own sketch (in a paired cascade
+    that of the source's image), then those of the image recoloured at random. ``sketches[0]`` is
+    empty: s0 is made from the sketch at s1. ``host`` keeps the memory maps of images that were
+    moved to a device.
     """
 
     name: str
     images: tuple[Tensor, ...]
     sketches: tuple[tuple[Tensor, ...], ...]
+    host: tuple[Tensor, ...] = ()
+
+    def on_host(self, scale: int) -> Tensor:
+        """The image of s_i where the CPU can look at a voxel without waiting for a GPU."""
+        return (self.host or self.images)[scale]
 
     @property
     def bytes(self) -> int:
@@ -47,24 +59,29 @@ class CachedSubject:
         return sum(t.numel() * t.element_size() for t in tensors)
 
     def to(self, device: torch.device) -> CachedSubject:
-        """The same on another device."""
+        """The same on another device; the images stay on the host as well, as they are."""
         return CachedSubject(
             self.name,
-            tuple(t.to(device) for t in self.images),
-            tuple(tuple(t.to(device) for t in variants) for variants in self.sketches),
+            tuple(_moved(t, device) for t in self.images),
+            tuple(tuple(_moved(t, device) for t in variants) for variants in self.sketches),
+            self.host or self.images,
         )
 
 
 def key(config: CascadeConfig, data: str) -> str:
     """What the cached bytes depend on: the data's hash and the configuration's parts used."""
-    parts = {"dims", "seed", "preparation", "sketch", "contrast", "labels"}
+    parts = {"dims", "seed", "preparation", "sketch", "contrast", "labels", "paired"}
     used = config.model_dump(include=parts)
     text = json.dumps([VERSION, data, used], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def cached(
-    subject: Prepared, config: CascadeConfig, data: str, folder: str | os.PathLike[str]
+    subject: Prepared,
+    config: CascadeConfig,
+    data: str,
+    folder: str | os.PathLike[str],
+    source: Prepared | None = None,
 ) -> CachedSubject:
     """Open the cache of a subject below ``folder``; compute what is not there yet.
 
@@ -76,6 +93,7 @@ def cached(
         config: Decides scales, sketches and variants.
         data: Hash of the subject's files.
         folder: Where caches are kept; subjects of other configurations may lie beside.
+        source: Image on the same grid that sketches are taken from; None: the subject itself.
     """
     own = key(config, data)
     target = Path(folder) / f"{subject.name}-{own}"
@@ -84,7 +102,7 @@ def cached(
         partial = target.with_name(f".partial-{target.name}-{uuid4().hex[:8]}")
         partial.mkdir(parents=True)
         try:
-            _compute(subject, config, partial)
+            _compute(subject, config, partial, source)
             try:
                 partial.rename(target)
             except OSError:
@@ -113,13 +131,59 @@ def _variants(config: CascadeConfig) -> int:
 
 def _load(path: Path) -> Tensor:
     # Copy-on-write: torch wants a writable array, the file stays as it is.
-    return torch.from_numpy(np.load(path, mmap_mode="c"))
+    tensor = torch.from_numpy(np.load(path, mmap_mode="c"))
+    if advise := _madvise():
+        # Patches lie anywhere: what the system would read around them is mostly for nothing.
+        _tell(advise, tensor.data_ptr(), tensor.numel() * tensor.element_size(), mmap.MADV_RANDOM)
+    return tensor
 
 
-def _compute(subject: Prepared, config: CascadeConfig, folder: Path) -> None:
+def _moved(image: Tensor, device: torch.device) -> Tensor:
+    announce(image, Box.whole(image.shape[1:]))
+    return image.to(device)
+
+
+def announce(image: Tensor, box: Box) -> None:
+    """Have the system begin to read a box of a memory map (C, *shape), and return at once.
+
+    Without it, reading stops at every slice for the disk to answer: a patch of 64^3 with its
+    sketch has hundreds. Where voxels are in memory already nothing is read.
+    """
+    advise = _madvise()
+    inside = box.clipped(image.shape[1:])
+    if advise is None or image.device.type != "cpu" or not inside.voxels:
+        return
+    *outer, row, _ = (n * image.element_size() for n in image.stride())
+    slices = (range(a, b) for a, b in zip(inside.start[:-2], inside.stop[:-2], strict=True))
+    first = image.data_ptr() + inside.start[-2] * row
+    for place in product(range(image.shape[0]), *slices):
+        start = first + sum(i * n for i, n in zip(place, outer, strict=True))
+        _tell(advise, start, inside.size[-2] * row, mmap.MADV_WILLNEED)
+
+
+@cache
+def _madvise() -> Callable[..., int] | None:
+    """The system's call; :mod:`mmap` has it for maps it made, and these are NumPy's."""
+    if sys.platform != "linux":
+        return None
+    found = ctypes.CDLL(None).madvise
+    found.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return found
+
+
+def _tell(advise: Callable[..., int], start: int, size: int, what: int) -> None:
+    page = start // mmap.PAGESIZE * mmap.PAGESIZE
+    advise(page, start + size - page, what)  # advice only: where it fails reading is slower
+
+
+def _compute(
+    subject: Prepared, config: CascadeConfig, folder: Path, source: Prepared | None
+) -> None:
     scales = subject.grid.scales
     shapes = pyramid.shapes(subject.grid.shape, scales)
-    images = pyramid.build(subject.read, shapes[-1], scales, folder)
+    images = shown = pyramid.build(subject.read, shapes[-1], scales, folder)
+    if source is not None:
+        shown = pyramid.build(source.read, shapes[-1], scales, folder / "source")
     labels: Sequence[Reader | None] = [None] * (scales + 1)
     if config.labels and subject.has_labels:
         read = subject.read_labels
@@ -131,14 +195,16 @@ def _compute(subject: Prepared, config: CascadeConfig, folder: Path) -> None:
         if i == 0:
             continue
         for variant in range(1 + _variants(config)):
-            seen = image if variant == 0 else _recoloured(image, config, subject.name, i, variant)
+            seen = (
+                shown[i] if variant == 0 else _recoloured(image, config, subject.name, i, variant)
+            )
             drawn = sketch.sketch_reader(
                 seen, shape, config.sketch, labels[i], values=config.labels or (1,)
             )
             count = sketch.channels(config.sketch, config.dims)
             path = folder / f"sketch_s{i}_{variant}.npy"
             _write(path, (count, *shape), shape, SKETCH_DTYPE, drawn)
-    for path in (*folder.glob("*.zarr"), folder / "labels"):
+    for path in (*folder.glob("*.zarr"), folder / "labels", folder / "source"):
         shutil.rmtree(path, ignore_errors=True)
 
 

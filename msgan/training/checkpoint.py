@@ -28,13 +28,13 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> dict[str, A
     Raises:
         InputError: The file is missing, damaged, or of another network.
     """
-    tensors, about = _load(path)
+    tensors, about, _ = _load(path)
     _into(module, tensors, path)
     return about
 
 
 def save(step: Step, path: str | os.PathLike[str], about: dict[str, Any]) -> None:
-    """Write weights and optimisers of one scale.
+    """Write weights, optimisers and, in ``16-mixed``, the gradients' scale of one scale s_i.
 
     No random state is kept: every random number is derived from (seed, scale, step).
     """
@@ -44,16 +44,16 @@ def save(step: Step, path: str | os.PathLike[str], about: dict[str, Any]) -> Non
     for name, optimiser in step.optimisers.items():
         for index, state in optimiser.state_dict()["state"].items():
             tensors |= _named(f"optimiser/{name}/{index}/", state)
-    _save(tensors, path, about)
+    _save(tensors, path, about, step.precision.state_dict())
 
 
 def load(step: Step, path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Bring weights and optimisers back; returns what the header tells.
+    """Bring back what :func:`save` has written; returns what the header tells.
 
     Raises:
         InputError: The file is missing, damaged, or of another configuration.
     """
-    tensors, about = _load(path)
+    tensors, about, precision = _load(path)
     for name, module in step.modules().items():
         own = {
             k.removeprefix(f"{name}/"): t for k, t in tensors.items() if k.startswith(f"{name}/")
@@ -67,6 +67,8 @@ def load(step: Step, path: str | os.PathLike[str]) -> dict[str, Any]:
             state.setdefault(int(index), {})[field] = tensors[key]
         groups = optimiser.state_dict()["param_groups"]
         optimiser.load_state_dict({"state": state, "param_groups": groups})
+    if precision:  # files of other precisions and of older versions have none
+        step.precision.load_state_dict(precision)
     return about
 
 
@@ -74,22 +76,33 @@ def _named(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}{k}": v.detach().cpu().contiguous() for k, v in state.items()}
 
 
-def _save(tensors: dict[str, Tensor], path: str | os.PathLike[str], about: dict[str, Any]) -> None:
+def _save(
+    tensors: dict[str, Tensor],
+    path: str | os.PathLike[str],
+    about: dict[str, Any],
+    precision: dict[str, Any] | None = None,
+) -> None:
     # A clone each: safetensors refuses tensors that share memory.
     plain = {name: tensor.clone() for name, tensor in tensors.items()}
     with atomic(path) as temporary:
-        save_file(plain, temporary, {"about": json.dumps(about)})
+        header = {"about": json.dumps(about)}
+        if precision:  # a few numbers: JSON keeps every bit of them
+            header["precision"] = json.dumps(precision)
+        save_file(plain, temporary, header)
 
 
-def _load(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _load(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint")
     try:
         with safe_open(str(path), framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("about", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a safetensors file: {error}") from None
+    return tensors, json.loads(header.get("about", "{}")), json.loads(header.get("precision", "{}"))
 
 
 def _into(module: nn.Module, tensors: dict[str, Tensor], path: str | os.PathLike[str]) -> None:

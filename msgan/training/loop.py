@@ -86,12 +86,13 @@ def train_scale(
     if (folder / CHECKPOINT).is_file():
         about = checkpoint.load(step, folder / CHECKPOINT)
     log = _Log(folder, about["step"], scale) if fabric.is_global_zero else None
-    held = Patches(validation, config, scale, geometry)
+    held = Patches(validation, config, scale, geometry, device=fabric.device)
     judge = [
-        held.draw("validation", 0, [k]).to(fabric.device)
+        held.draw("validation", 0, [k])
         for k in range(VALIDATION_PATCHES if scale else len(validation))
     ]
-    batches = Prefetch(Patches(train, config, scale, geometry), "train", samples, fabric.device)
+    drawn = Patches(train, config, scale, geometry, device=fabric.device)
+    batches = Prefetch(drawn, "train", samples, stop=total)
     start, waited = perf_counter() - about["seconds"], about["waited"]
     try:
         while about["step"] < total and about["stale"] < settings.patience:
@@ -99,6 +100,8 @@ def train_scale(
             torch.manual_seed(seeds.derive(config.seed, "dropout", scale, now, fabric.global_rank))
             values = step.update(batches.get(now), now, learning_rate(settings, now, total))
             about["step"] = now + 1
+            about["seconds"] = perf_counter() - start
+            about["waited"] = waited + batches.waited
             last = about["step"] == total
             if about["step"] % settings.validate_every == 0 or last:
                 _validate(step, judge, about, folder, fabric)
@@ -149,7 +152,9 @@ def _validate(
     for batch in judge:
         inputs = (batch.sketch,) if batch.context is None else (batch.sketch, batch.context)
         total += float(losses.l1(step.average(*inputs), batch.detail))
-    score = total / len(judge)
+    # Of all processes the same: GPUs differ in the last bit, and all must stop at one step.
+    mine = torch.tensor(total / len(judge), dtype=torch.float64, device=fabric.device)
+    score = float(_mean(fabric, mine))
     about["validation_l1"] = score
     if score < about["best"]:
         about |= {"best": score, "best_step": about["step"], "stale": 0}

@@ -57,6 +57,16 @@ class Run:
         return self.config.preparation.scales
 
     @property
+    def used(self) -> range:
+        """The scales a translation goes through; without context none is needed below the last."""
+        return range(self.scales if "context" in self.config.blind else 0, self.scales + 1)
+
+    @property
+    def first(self) -> int:
+        """The lowest scale a translation goes through."""
+        return self.used[0]
+
+    @property
     def key(self) -> str:
         """Hash of configuration, data and code version: two runs of one key are the same."""
         content = [self.config.model_dump(mode="json"), self.target, dict(self.data)]

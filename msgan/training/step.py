@@ -18,6 +18,7 @@ from msgan.training.batches import Batch
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from lightning_fabric.plugins import Precision
 
 
 def build_generator(config: CascadeConfig, scale: int) -> nn.Module:
@@ -96,6 +97,11 @@ class Step:
         if self.discriminator is not None:
             found["discriminator"] = self.discriminator
         return found
+
+    @property
+    def precision(self) -> Precision:
+        """How numbers are rounded; ``16-mixed`` has a state, the scale of its gradients."""
+        return self.fabric.strategy.precision
 
     def update(self, batch: Batch, step: int, rate: float) -> dict[str, Tensor]:
         """Train on one batch.
