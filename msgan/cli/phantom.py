@@ -11,6 +11,15 @@ from msgan.cli import console
 
 app = typer.Typer(help="Make cohorts of synthetic subjects.", rich_markup_mode=None)
 
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; made if absent.")]
+Subjects = Annotated[int, typer.Option(metavar="N", min=1, help="Number of subjects.")]
+Seed = Annotated[
+    int, typer.Option(metavar="N", min=0, help="Names the cohort: the same seed, the same bytes.")
+]
+TestShare = Annotated[
+    float, typer.Option(metavar="SHARE", min=0, max=1, help="Share of the subjects to test on.")
+]
+
 
 @app.callback()
 def _group() -> None:
@@ -19,18 +28,15 @@ def _group() -> None:
 
 @app.command()
 def brain(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; made if absent.")],
-    subjects: Annotated[int, typer.Option(metavar="N", min=1, help="Number of subjects.")] = 4,
+    out: Out,
+    subjects: Subjects = 4,
     size: Annotated[
         int,
         typer.Option(
             metavar="N", min=16, max=256, help="Voxels along the longest axis; 192 is 1 mm."
         ),
     ] = 64,
-    seed: Annotated[
-        int,
-        typer.Option(metavar="N", min=0, help="Names the cohort: the same seed, the same bytes."),
-    ] = 0,
+    seed: Seed = 0,
     healthy: Annotated[
         bool, typer.Option("--healthy", help="Volunteers without tumours, from another scanner.")
     ] = False,
@@ -48,3 +54,56 @@ def brain(
     console.check_writable(out / "manifest.csv")
     manifest = write_cohort(out, subjects=subjects, size=size, seed=seed, healthy=healthy)
     console.say(f"{manifest}: {subjects} {'healthy subjects' if healthy else 'patients'}")
+
+
+@app.command()
+def thorax(
+    out: Out,
+    subjects: Subjects = 4,
+    size: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=16, max=512, help="Voxels along the longest axis; 512 is 0.69 mm."
+        ),
+    ] = 64,
+    seed: Seed = 0,
+    test_share: TestShare = 0.25,
+) -> None:
+    """Write chest CTs in HU of three kernels and at low dose, with lungs and manifest.csv.
+
+    \b
+    Example:
+        msgan phantom thorax chests --subjects 4 --size 64 --seed 0
+    """
+    from msgan.phantoms.thorax import write_thorax_cohort
+
+    console.check_writable(out / "manifest.csv")
+    manifest = write_thorax_cohort(
+        out, subjects=subjects, size=size, seed=seed, test_share=test_share
+    )
+    console.say(f"{manifest}: {subjects} subjects")
+
+
+@app.command()
+def xray(
+    out: Out,
+    subjects: Subjects = 8,
+    size: Annotated[
+        int, typer.Option(metavar="N", min=16, max=2048, help="Pixels along each axis.")
+    ] = 256,
+    seed: Seed = 0,
+    test_share: TestShare = 0.25,
+) -> None:
+    """Write chest X-rays as PNG of 16 bit, with manifest.csv.
+
+    \b
+    Example:
+        msgan phantom xray xrays --subjects 8 --size 256 --seed 0
+    """
+    from msgan.phantoms.xray import write_xray_cohort
+
+    console.check_writable(out / "manifest.csv")
+    manifest = write_xray_cohort(
+        out, subjects=subjects, size=size, seed=seed, test_share=test_share
+    )
+    console.say(f"{manifest}: {subjects} subjects")
