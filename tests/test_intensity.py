@@ -34,7 +34,7 @@ def test_inverse_is_linear_beyond_the_range():
 
 @pytest.mark.parametrize("high", [50, 99, 99.5, 100])
 def test_percentile_is_that_of_the_foreground(dims, high, monkeypatch):
-    monkeypatch.setattr("msgan.data.geometry.BLOCK_VOXELS", 7**dims)
+    monkeypatch.setattr("msgan.data.foreground.BLOCK_VOXELS", 7**dims)
     rng = np.random.default_rng(dims)
     image = rng.gamma(3, 100, (60, 50) if dims == 2 else (17, 13, 15)).astype(np.float32)
     image[:10] = 0
@@ -74,7 +74,7 @@ def test_not_finite_voxels_do_not_count():
 
 
 def test_reads_blocks_of_bounded_size(dims, monkeypatch):
-    monkeypatch.setattr("msgan.data.geometry.BLOCK_VOXELS", 4**dims)
+    monkeypatch.setattr("msgan.data.foreground.BLOCK_VOXELS", 4**dims)
     image = np.random.default_rng(0).uniform(size=(11,) * dims)
     read = []
 

@@ -60,10 +60,11 @@ def test_columns_may_stand_in_any_order_and_optional_ones_be_absent(tmp_path):
         (HEADER + "a,image,t1,a.nii,L\n", r"m\.csv:2: 5 cells, the header names 6 columns"),
         (
             HEADER + "a,image,t1,a.nii,L,C\n\nb,picture,t1,a.nii,L,C\n",
-            r"m\.csv:4: column 'role', value 'picture': Input should be 'image', 'labels' or",
+            r"m\.csv:4: column 'role', value 'picture': Input should be 'image', 'labels', 'mask'",
         ),
         (HEADER + "a,image,T1,a.nii,L,C\n", r"m\.csv:2: column 'modality', value 'T1'"),
-        (HEADER + "a,image,,a.nii,L,C\n", r"m\.csv:2: an image needs a modality"),
+        (HEADER + "a,image,,a.nii,L,C\n", r"m\.csv:2: image without a name: expected one"),
+        (HEADER + "a,region,,a.nii,L,C\n", r"m\.csv:2: region without a name: expected one"),
         (HEADER + "a,image,t1,a.nii,,C\n", r"m\.csv:2: column 'licence', value ''"),
         (HEADER + "a,image,t1,../a.nii,L,C\n", r"m\.csv:2: path '\.\./a\.nii' must stay below"),
         (HEADER + "a,image,t1,/a.nii,L,C\n", r"m\.csv:2: path '/a\.nii' must stay below"),

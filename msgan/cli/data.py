@@ -57,3 +57,37 @@ def check(
         console.say(line)
     if not report.ok:
         raise typer.Exit(2)
+
+
+@app.command()
+def sort(
+    source: Annotated[
+        Path, typer.Argument(metavar="DOWNLOAD", help="Folder with DICOM files, however nested.")
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Gets a folder PATIENT/NAME a series.")
+    ],
+    by: Annotated[
+        str, typer.Option(metavar="kernel|description", help="What names a series.")
+    ] = "kernel",
+) -> None:
+    """Give each DICOM series its own folder, named by patient and kernel or description.
+
+    In the example: copd/PATIENT/B20f, copd/PATIENT/B80f and so on. Files are linked where the
+    file system can, else copied; the download stays as it is.
+
+    \b
+    Example:
+        msgan data sort download copd
+    """
+    from msgan.data.series import sort_series
+
+    with console.Bars("reading headers") as bars:
+        made = sort_series(
+            source,
+            out,
+            by,
+            progress=lambda done, total, path: bars.update("sort", done, total, "series"),
+        )
+    for folder in made:
+        console.say(f"{folder}: {sum(1 for _ in folder.iterdir())} files")

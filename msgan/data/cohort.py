@@ -78,6 +78,8 @@ class Cohort:
             if row.role == "image":
                 units = {**old.units, row.modality: row.unit} if row.unit else old.units
                 new = replace(old, images={**old.images, row.modality: path}, units=units)
+            elif row.role == "region":
+                new = replace(old, regions={**old.regions, row.modality: path})
             elif getattr(old, row.role) is not None:
                 raise InputError(f"{manifest.name}: {row.subject} has several files of {row.role}")
             elif row.role == "labels":
@@ -108,6 +110,19 @@ class Cohort:
         order = sorted(self.subjects, key=lambda s: hashlib.sha256(s.name.encode()).digest())
         fold = {subject.name: i % folds for i, subject in enumerate(order)}
         return Cohort(tuple(replace(s, fold=fold[s.name]) for s in self.subjects))
+
+    def held_out(self, test: int) -> Cohort:
+        """The same subjects, ``test`` of them to test and the others to train on.
+
+        Who is tested is decided by the names' hashes, so it does not depend on the order.
+        """
+        if not 0 <= test <= len(self):
+            raise InputError(f"{test} of {len(self)} subjects held out: expected 0 to {len(self)}")
+        order = sorted(self.names, key=lambda name: hashlib.sha256(name.encode()).digest())
+        chosen = set(order[:test])
+        return Cohort(
+            tuple(replace(s, split="test" if s.name in chosen else "train") for s in self.subjects)
+        )
 
     def folds(self, folds: int) -> list[tuple[Cohort, Cohort]]:
         """(train, test) of each fold of a cross-validation.

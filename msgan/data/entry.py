@@ -21,8 +21,10 @@ class Entry(BaseModel):
 
     Attributes:
         subject: Name, or a pattern of names.
-        role: ``image``, ``labels`` (integers, 0 is background) or ``mask`` (foreground).
-        modality: ``t1``, ``b20f``, ...; always given for an image.
+        role: ``image``, ``labels`` (pathology drawn on the sketch; integers, 0 is background),
+            ``mask`` (foreground; what is outside is background) or ``region`` (where something is
+            measured, as the lungs; no method sees it).
+        modality: ``t1``, ``b20f``, ...; always given for an image, and as its name for a region.
         path: Below the root, with forward slashes; ``{subject}`` stands for the name and ``*``
             and ``?`` for what varies without meaning. A DICOM series is a folder.
         sha256: Of the file (of a folder: see :func:`msgan.paths.sha256`), or None.
@@ -37,7 +39,7 @@ class Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
     subject: str = Field(pattern=r"^[^/\\{}]+$")
-    role: Literal["image", "labels", "mask"]
+    role: Literal["image", "labels", "mask", "region"]
     modality: str = Field("", pattern=r"^[a-z0-9_-]*$")
     path: str = Field(min_length=1)
     sha256: Annotated[
@@ -57,8 +59,8 @@ class Entry(BaseModel):
             raise ValueError(f"path '{self.path}' must stay below the root, with forward slashes")
         if re.search(r"[{}]", self.path.replace("{subject}", "")):
             raise ValueError(f"path '{self.path}' may contain {{subject}} and no other braces")
-        if self.role == "image" and not self.modality:
-            raise ValueError("an image needs a modality")
+        if self.role in ("image", "region") and not self.modality:
+            raise ValueError(f"{self.role} without a name: expected one in the column modality")
         if self.is_pattern and "{subject}" not in self.path:
             raise ValueError(f"subject pattern '{self.subject}' needs {{subject}} in the path")
         if self.is_pattern and self.sha256:

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from msgan.data.geometry import blocks
-from msgan.types import Array, InputError, Reader
+from msgan.data.foreground import Foreground, Scan, scanning
+from msgan.types import Array, Box, InputError, Reader
 
 BINS = 1 << 16
 """Bins of the histogram percentiles are read from."""
+
+COUNTED = 1 << 18
+"""Voxels that are sorted into bins at once."""
 
 
 @dataclass(frozen=True)
@@ -85,22 +88,49 @@ class IntensityMap:
         Raises:
             InputError: There is no foreground, or it has a single value and no range.
         """
+        seen, scan = Foreground(shape, threshold), scanning(read, shape)
+        scan(seen.add)
+        return cls.of_foreground(seen, scan, high, low, unit)
+
+    @classmethod
+    def of_foreground(
+        cls,
+        seen: Foreground,
+        scan: Scan,
+        high: float = 99.5,
+        low: float | None = 0.0,
+        unit: str = "",
+    ) -> IntensityMap:
+        """:meth:`percentile` of an image whose foreground is known: one more scan is enough.
+
+        Args:
+            seen: Has seen the whole image.
+            scan: Shows the same image again.
+            high: See :meth:`percentile`, and the others.
+            low: Of the foreground.
+            unit: Of the source.
+
+        Raises:
+            InputError: There is no foreground, or it has a single value and no range.
+        """
         if not 0 < high <= 100:
             raise InputError(f"percentile {high:g} is not above 0 and at most 100")
-        least, most = np.inf, -np.inf
-        for block in blocks(shape):
-            values = _foreground(read(block), threshold)
-            if values.size:
-                least, most = min(least, float(values.min())), max(most, float(values.max()))
+        least, most = seen.least, seen.most
         if least > most:
-            raise InputError(f"no voxel is above the foreground threshold {threshold:g}")
+            raise InputError(f"no voxel is above the foreground threshold {seen.threshold:g}")
         start = least if low is None else float(low)
         if least == most:
             return cls(start, most, unit)
         counts = np.zeros(BINS, dtype=np.int64)
-        for block in blocks(shape):
-            values = _foreground(read(block), threshold)
-            counts += np.histogram(values, bins=BINS, range=(least, most))[0]
+
+        def count(_: Box, part: Array) -> None:
+            values = seen.values(part)
+            for first in range(0, values.size, COUNTED):
+                # float64: a range of float32 values can overflow float32
+                some = values[first : first + COUNTED].astype(np.float64)
+                counts[:] += np.histogram(some, bins=BINS, range=(least, most))[0]
+
+        scan(count)
         return cls(start, _percentile(counts, least, most, high), unit)
 
     def to_unit(self, values: Array) -> Array:
@@ -110,13 +140,20 @@ class IntensityMap:
         brain: they become background. NaN, which some tools write there, does as well.
         """
         x = np.asarray(values, dtype=np.float32)
-        scaled = (x - np.float32(self.low)) * np.float32(2 / (self.high - self.low)) - 1
-        return np.where(np.isnan(scaled), np.float32(-1), scaled).clip(-1, 1)
+        # In place: an image passes through here by pieces, and temporaries are of their size.
+        y = np.subtract(x, np.float32(self.low), out=np.empty_like(x))
+        y *= np.float32(2 / (self.high - self.low))
+        y -= 1
+        np.copyto(y, np.float32(-1), where=np.isnan(y))
+        return y.clip(-1, 1, out=y)
 
     def from_unit(self, values: Array) -> Array:
         """Values of [-1, 1] in the source's unit (float32), the linear inverse."""
         y = np.asarray(values, dtype=np.float32)
-        return (y + 1) * np.float32((self.high - self.low) / 2) + np.float32(self.low)
+        x = np.add(y, 1, out=np.empty_like(y))
+        x *= np.float32((self.high - self.low) / 2)
+        x += np.float32(self.low)
+        return x
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; :meth:`from_dict` restores the same map."""
@@ -126,12 +163,6 @@ class IntensityMap:
     def from_dict(cls, data: Mapping[str, Any]) -> IntensityMap:
         """Restore what :meth:`to_dict` wrote."""
         return cls(float(data["low"]), float(data["high"]), str(data["unit"]))
-
-
-def _foreground(part: Array, threshold: float) -> Array:
-    """The finite values above ``threshold``, as float64 (a range of float32 can overflow it)."""
-    part = np.asarray(part)
-    return part[(part > threshold) & np.isfinite(part)].astype(np.float64)
 
 
 def _percentile(counts: Array, least: float, most: float, percent: float) -> float:

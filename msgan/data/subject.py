@@ -22,6 +22,8 @@ class Subject:
         split: ``train``, ``val``, ``test`` or empty.
         fold: The cross-validation fold that tests on the subject; None: by the name.
         units: Unit of an image's values by modality, where the file does not tell (NIfTI).
+        regions: Masks by name, on the images' grid, that results are measured in; neither
+            foreground nor drawn on a sketch, so no method sees them.
     """
 
     name: str
@@ -31,10 +33,12 @@ class Subject:
     split: str = ""
     fold: int | None = None
     units: Mapping[str, str] = field(default_factory=dict)
+    regions: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "images", MappingProxyType(dict(self.images)))
         object.__setattr__(self, "units", MappingProxyType(dict(self.units)))
+        object.__setattr__(self, "regions", MappingProxyType(dict(self.regions)))
 
     def image(self, modality: str | None = None) -> tuple[str, Path]:
         """Modality and path of an image; None takes the only one there is.

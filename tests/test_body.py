@@ -1,0 +1,56 @@
+"""The body is what the skin encloses, lungs included."""
+
+import numpy as np
+import pytest
+
+from msgan.data.body import body_mask
+from msgan.data.grid import Grid
+from msgan.types import Array, Box
+
+
+def chest(dims: int) -> tuple[Array, Array]:
+    """A ring of tissue around a lung, a table below it; and where the body is."""
+    shape = (40, 36, 5)[:dims]
+    x, y = np.meshgrid(np.arange(40) - 20, np.arange(36) - 16, indexing="ij")
+    radius = np.hypot(x, y)
+    image = np.full((40, 36), -1000.0)
+    image[radius < 13] = 40
+    image[radius < 9] = -870
+    image[18:24, 33:35] = 0  # a table
+    body = radius < 13
+    if dims == 3:
+        image, body = (np.repeat(v[..., None], shape[2], axis=2) for v in (image, body))
+    return image.astype(np.float32), body
+
+
+def unit(image: Array) -> Grid:
+    return Grid.from_spacing(image.shape, (1.0,) * image.ndim)
+
+
+def test_lungs_belong_to_the_body_and_the_table_does_not(dims: int) -> None:
+    image, body = chest(dims)
+    inside = body_mask(lambda box: image[box.slices], unit(image), -300.0)
+    np.testing.assert_array_equal(inside(Box.whole(image.shape)), body)
+
+
+def test_any_box_gives_the_same(dims: int) -> None:
+    image, body = chest(dims)
+    inside = body_mask(lambda box: image[box.slices], unit(image), -300.0)
+    for box in Box.whole(image.shape).tiles((17, 11, 2)[:dims]):
+        np.testing.assert_array_equal(inside(box), body[box.slices])
+
+
+@pytest.mark.parametrize("axes", [(2, 0, 1), (0, 2, 1)])
+def test_slices_are_axial_whatever_the_order_of_axes(axes: tuple[int, int, int]) -> None:
+    """The lung opens to the air at the ends of the scan, so only axial slices enclose it."""
+    image, body = chest(3)
+    affine = np.eye(4)[:, [*axes, 3]]
+    turned = image.transpose(axes)
+    inside = body_mask(lambda box: turned[box.slices], Grid(turned.shape, affine), -300.0)
+    np.testing.assert_array_equal(inside(Box.whole(turned.shape)), body.transpose(axes))
+
+
+def test_nobody_is_there() -> None:
+    air = np.full((8, 8, 3), -1000.0)
+    inside = body_mask(lambda box: air[box.slices], unit(air), -300.0)
+    assert not inside(Box.whole(air.shape)).any()
