@@ -2,6 +2,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import typer
 import yaml
 from PIL import Image
+from pydicom.data import get_testdata_file
 from typer.testing import CliRunner
 
 import msgan
@@ -24,7 +26,18 @@ from msgan.cli.train import configuration
 from msgan.config import CascadeConfig
 from msgan.types import InputError
 
-COMMANDS = ("phantom brain", "data check", "sketch", "train", "translate", "evaluate")
+COMMANDS = (
+    "phantom brain",
+    "phantom thorax",
+    "phantom xray",
+    "data check",
+    "data sort",
+    "sketch",
+    "train",
+    "plan",
+    "translate",
+    "evaluate",
+)
 
 TINY = {
     "preparation": {"scales": 1},
@@ -114,17 +127,21 @@ def test_every_command_and_option_is_explained():
 
 def test_commands_are_listed_in_the_order_they_are_used():
     listed = re.findall(r"^  ([a-z]+)  ", msgan_cli("--help").stdout, re.MULTILINE)
-    assert listed == ["phantom", "data", "sketch", "train", "translate", "evaluate"]
+    assert listed == ["phantom", "data", "sketch", "train", "plan", "translate", "evaluate"]
 
 
 def test_examples_of_the_help_run_in_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny = CascadeConfig.model_validate(TINY)
     monkeypatch.setitem(presets.PRESETS, "smoke", lambda dims, seed: tiny)
+    slice_of_ct = get_testdata_file("CT_small.dcm", download=False)
+    (tmp_path / "download").mkdir()
+    shutil.copy(str(slice_of_ct), tmp_path / "download")
     lines = [line for command in COMMANDS for line in examples(command)]
-    assert len(lines) == 8
+    assert len(lines) == 13
     for line in lines:
         small = line.replace("--subjects 4 --size 64", "--subjects 1 --size 24")
+        small = small.replace("--subjects 8 --size 256", "--subjects 1 --size 24")
         msgan_cli(*shlex.split(small)[1:])
     made = ("t1_sketch.nii.gz", "t2.nii.gz", "translated/patient000_t1.nii.gz", "scores.json")
     assert [name for name in made if not (tmp_path / name).is_file()] == []
@@ -147,10 +164,13 @@ sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)
 
 
 def test_defaults_that_are_told_are_those_of_the_library():
-    from msgan.translate import MEMORY
+    from msgan.translate.plan import GPU_SHARE, MEMORY
 
-    (default,) = re.findall(r"512MiB\.\s+\[default: (\w+)", msgan_cli("translate", "--help").stdout)
-    assert console.memory_bytes(default) == MEMORY
+    for command in ("plan", "translate"):
+        text = " ".join(msgan_cli(command, "--help").stdout.split())
+        ((cpu, cuda),) = re.findall(r"512MiB\. \[default: \((\w+); with a GPU (\w+)\)", text)
+        assert {k: console.memory_bytes(v) for k, v in (("cpu", cpu), ("cuda", cuda))} == MEMORY
+        assert f"({GPU_SHARE:.0%} of what is free)".replace("%", " %") in text
 
 
 # --- from phantoms to scores -------------------------------------------------------------------
@@ -173,6 +193,17 @@ def test_phantoms_are_those_asked_for(tmp_path, monkeypatch, study):
         {"subjects": 3, "size": 32, "seed": 9, "healthy": True},
     ]
     assert len(list((study / "ph").rglob("*_t1.nii.gz"))) == 2
+
+
+@pytest.mark.parametrize(("kind", "size", "files"), [("thorax", 16, 12), ("xray", 32, 2)])
+def test_phantoms_of_a_chest_are_written(tmp_path, kind, size, files):
+    out = tmp_path / "ph"
+    done = msgan_cli("phantom", kind, out, "--subjects", 2, "--size", size, "--test-share", 0.5)
+    assert done.stdout == f"{out / 'manifest.csv'}: 2 subjects\n"
+    checked = msgan_cli("data", "check", out / "manifest.csv")
+    assert checked.stdout.endswith(f"2 subjects, {files} files below {out}: ok\n")
+    rows = (out / "manifest.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert sum(",test," in row for row in rows) == files // 2
 
 
 def test_check_finds_what_is_wrong(study, tmp_path, t1):
@@ -249,6 +280,22 @@ def test_scales_can_be_trained_one_by_one(study, tmp_path):
     ).read_bytes()[-1000:]
 
 
+def test_without_context_there_is_one_scale_to_train_and_plan(study, tmp_path, t1):
+    (tmp_path / "blind.yaml").write_text(yaml.safe_dump(TINY | {"blind": ["context"]}))
+    run = tmp_path / "run"
+    words = ("train", study / "ph/manifest.csv", "--config", tmp_path / "blind.yaml", "--out", run)
+    done = msgan_cli(*words, "--target", "t2", "--device", "cpu")
+    assert done.stdout == f"{run}: cascade of scale 1 for t2: ready\n"
+    assert not (run / "s0").exists()
+    again = msgan_cli("train", study / "ph/manifest.csv", "--out", run, "--resume")
+    assert "everything asked for was finished before" in again.stdout
+    lines = msgan_cli("plan", run, t1, "--device", "cpu").stdout.splitlines()
+    assert [line.split()[0] for line in lines[: lines.index("")]] == ["scale", "s1"]
+    done = msgan_cli("translate", run, t1, tmp_path / "o.nii", "--device", "cpu")
+    assert "not finished" not in done.stderr
+    assert nib.load(tmp_path / "o.nii").shape == nib.load(t1).shape
+
+
 def test_an_interrupted_training_goes_on_where_it_stopped(study, tmp_path, monkeypatch):
     from msgan.training.step import Step
 
@@ -281,7 +328,11 @@ def test_a_signal_ends_the_program_with_advice(tmp_path, number):
     pipe = tmp_path / "m.csv"
     os.mkfifo(pipe)
     words = [sys.executable, "-m", "msgan.cli", "data", "check", pipe]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as run:
+
+    def listen() -> None:  # a shell lets what it starts in the background ignore SIGINT
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, preexec_fn=listen) as run:
         try:
             with pipe.open("w"):  # returns when the program has begun to read, and waits for more
                 run.send_signal(number)
@@ -294,11 +345,12 @@ def test_a_signal_ends_the_program_with_advice(tmp_path, number):
 
 def test_translation_returns_to_the_grid_of_the_image(study, tmp_path, t1):
     done = msgan_cli("translate", study / "run", t1, tmp_path / "new/whole.nii.gz")
-    assert re.fullmatch(r"s1: 1/1 tiles, [\d.]+ s\n", done.stderr)
+    stages = [line.split(",")[0] for line in done.stderr.splitlines()]
+    assert stages == ["reading: 1/1 parts", "s0: 1/1 tiles", "s1: 1/1 tiles"]
     assert done.stdout.startswith(f"{tmp_path / 'new/whole.nii.gz'} (")
     words = ("translate", study / "run", t1, tmp_path / "tiles.nii", "--tile", 8)
-    done = msgan_cli(*words, "--memory", "64MiB", "--keep", tmp_path / "kept")
-    counted = re.match(r"s1: (\d+)/\1 tiles", done.stderr)
+    done = msgan_cli(*words, "--memory", "4GiB", "--keep", tmp_path / "kept")
+    counted = re.search(r"s1: (\d+)/\1 tiles", done.stderr)
     assert counted is not None
     assert int(counted[1]) > 8
     assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == ["y0.nii", "y1.nii"]

@@ -349,3 +349,38 @@ def test_real_brain_has_no_seams_until_they_are_made(shared_data):
     isolated = metrics.seam_score(t2 + seams, 20, mask=mask, reference=t2)
     assert isolated.ratio > 100
     assert isolated.p_value < 0.01
+
+
+def test_several_masks_in_one_pass_are_as_each_alone(dims):
+    rng = np.random.default_rng(3)
+    shape = (30, 28, 26)[:dims]
+    fake, real = rng.random((2, *shape))
+    left = np.zeros(shape, bool)
+    left[: shape[0] // 2] = True
+    masks = {"left": left, "some": rng.random(shape) > 0.7}
+    options = {"data_range": 1.0, "black": 0.2}
+    together = metrics.regional_scores_of(
+        lambda box: fake[box.slices],
+        lambda box: real[box.slices],
+        shape,
+        {name: (lambda box, m=m: m[box.slices]) for name, m in masks.items()} | {"all": None},
+        block=(9,) * dims,
+        **options,
+    )
+    for name, mask in masks.items():
+        alone = metrics.scores(fake, real, mask=mask, mask_name=name, **options)
+        numbers, words = ({}, {}), ({}, {})
+        for k, found in enumerate((together[name], alone)):
+            for key, value in found.as_row().items():
+                (words if isinstance(value, str) else numbers)[k][key] = value
+        assert words[0] == words[1]
+        assert numbers[0] == pytest.approx(numbers[1], rel=1e-9)
+    assert together["all"].voxels == real.size
+    with pytest.raises(InputError, match=r"^none: empty mask"):
+        metrics.regional_scores_of(
+            lambda box: fake[box.slices],
+            lambda box: real[box.slices],
+            shape,
+            {"some": None, "none": lambda box: np.zeros(box.size)},
+            **options,
+        )

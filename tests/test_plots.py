@@ -346,3 +346,90 @@ def test_constant_and_nan_images_are_drawn():
     drawn(plots.slices({"x": flat}))
     flat[3, 3] = np.nan
     drawn(plots.compare(flat, flat, flat))
+
+
+def test_zooms_show_the_same_part_of_every_image(dims):
+    images = {f"image {k}": image(dims, k) for k in range(3)}
+    read = {
+        title: (lambda box, v=v: asked.append(box.size) or v[box.slices])
+        for title, v in images.items()
+    }
+    asked = []
+    affine = LPS if dims == 3 else None
+    options = {"affine": affine, "centre": (0.5, 0.4), "zoom": 0.5, "unit": "HU"}
+    figure = drawn(plots.zooms(read, SHAPE[dims], caption="Three.", **options))
+    shown = panels(figure)
+    assert len(shown) == 4
+    assert [ax.get_title() for ax in shown] == ["image 0", *images]
+    whole, *parts = shown
+    width, height = (np.ptp(whole.get_xlim()), np.ptp(whole.get_ylim()))
+    for part in parts:
+        assert np.ptp(part.get_xlim()) == pytest.approx(width / 2)
+        assert np.ptp(part.get_ylim()) == pytest.approx(height / 2)
+        assert np.mean(part.get_xlim()) == pytest.approx(0.5 * width)
+        assert np.mean(part.get_ylim()) == pytest.approx(0.4 * height)
+        # The picture below the part is the whole slice: the frame and the part are one place.
+        assert part.images[0].get_array().shape == whole.images[0].get_array().shape
+    assert len({ax.images[0].get_clim() for ax in shown}) == 1
+    assert "Three." in said(figure)
+    assert "intensity (HU)" in said(figure)
+    if dims == 3:  # a slice is read, never the volume
+        assert set(asked) == {(*SHAPE[3][:2], 1)}
+    assert_nothing_is_cut(figure)
+
+
+def test_zooms_are_of_the_slice_asked_for():
+    volume = image(3)
+    figure = plots.zooms({"a": lambda box: volume[box.slices]}, SHAPE[3], at=3, plane="coronal")
+    assert_array_equal(panels(figure)[0].images[0].get_array(), volume[:, 3, :].T)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"plane": "oblique"}, "plane 'oblique': expected one of axial"),
+        ({"at": 14}, "slice 14: outside an image of shape"),
+        ({"zoom": 1.0}, "zoom 1.0 around .*: expected a part within the image"),
+        ({"centre": (0.1, 0.5), "zoom": 0.5}, "expected a part within the image"),
+    ],
+)
+def test_zooms_of_nothing_are_refused(options, message):
+    volume = image(3)
+    with pytest.raises(InputError, match=message):
+        plots.zooms({"a": lambda box: volume[box.slices]}, SHAPE[3], **options)
+    with pytest.raises(InputError, match="no image"):
+        plots.zooms({}, SHAPE[3])
+
+
+def test_kernel_checks_have_units_and_say_how_far_apart():
+    from types import SimpleNamespace
+
+    distance = np.linspace(-5, 5, 21)
+    frequency = np.linspace(0.05, 0.7, 12)
+    checks = [
+        SimpleNamespace(
+            kernel=name,
+            distance=distance,
+            edge=np.where(distance < 0, 40.0, -850.0),
+            edge_projected=np.where(distance < 0.5, 40.0, -850.0),
+            frequency=frequency,
+            nps=frequency * k,
+            nps_projected=frequency * k + 1,
+            edge_difference=0.01 * k,
+            nps_difference=0.02 * k,
+        )
+        for k, name in ((3, "soft"), (7, "sharp"))
+    ]
+    figure = drawn(plots.kernel_check(checks, caption="Two kernels."))
+    words = said(figure)
+    for unit in ("(mm)", "(HU)", "(1/mm)", "(HU² mm²)", "soft", "sharp", "Two kernels."):
+        assert unit in words
+    assert "at most 7 % of the step" in plots.caption_of(figure)
+    assert "at most 14 % of the variance" in plots.caption_of(figure)
+    left, right = figure.axes
+    assert len(left.lines) == len(right.lines) == 4
+    assert_array_equal(right.lines[0].get_ydata(), checks[0].nps)
+    assert_array_equal(left.lines[1].get_ydata(), checks[0].edge_projected)
+    assert_nothing_is_cut(figure)
+    with pytest.raises(InputError, match="no kernel"):
+        plots.kernel_check([])

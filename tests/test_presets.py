@@ -2,7 +2,7 @@ import pytest
 
 from msgan import sketch
 from msgan.config import CascadeConfig
-from msgan.presets import PRESETS, preset
+from msgan.presets import PRESETS, preset, thorax, xray
 from msgan.training.step import build_discriminator, build_generator
 from msgan.types import InputError
 
@@ -40,6 +40,36 @@ def test_the_published_preset_is_what_was_published(dims):
     assert config.contrast.share == 0
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_thorax_presets_are_in_hu_and_change_nothing_else(name, dims):
+    config, base = thorax(name, dims, seed=5), preset(name, dims, seed=5)
+    assert CascadeConfig.model_validate(config.model_dump()) == config
+    assert (config.dims, config.seed, config.network.family) == (dims, 5, base.network.family)
+    ct = config.preparation
+    assert (ct.intensity, ct.low, ct.scales) == (
+        "window",
+        -1024,
+        {"paper": 3, "small": 2}.get(name, 1),
+    )
+    assert -855 < ct.foreground < -100  # lungs and air are below, fat and tissue above
+    assert ct.high > 650  # the phantom's bone
+    assert (config.sketch.channels, config.contrast.share, config.labels) == (("edges",), 0, ())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_xray_presets_are_2d_and_draw_one_modality(name):
+    config, base = xray(name, seed=5), preset(name, 2, seed=5)
+    assert CascadeConfig.model_validate(config.model_dump()) == config
+    assert (config.dims, config.seed, config.network.family) == (2, 5, base.network.family)
+    assert config.sketch.channels == ("edges",)
+    assert config.contrast.share == 0  # no other modality is ever seen
+    assert set(config.training.mirror) <= {1}  # nobody stands on their head
+
+
 def test_an_unknown_preset_is_refused():
     with pytest.raises(InputError, match=r"preset 'huge' is none of .*smoke.*paper"):
         preset("huge")
+    with pytest.raises(InputError, match=r"preset 'huge' is none of .*smoke.*paper"):
+        thorax("huge")
+    with pytest.raises(InputError, match=r"preset 'huge' is none of .*smoke.*paper"):
+        xray("huge")

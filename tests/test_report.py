@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 import msgan
+from msgan import paths
 from msgan.report import page, results, results_folder, run_notebooks, runner, stamp, write_results
 from msgan.report.__main__ import main
 from msgan.types import InputError
@@ -100,7 +101,10 @@ def test_a_kill_leaves_whole_pages_and_the_next_run_repeats_it(
     scratch = tmp_path_factory.mktemp("scratch")  # the killed one cannot clear its own
     command = [sys.executable, "-m", "msgan.report", "run", "--only", "04*"]
     command += ["--folder", str(EXAMPLES), "--out", str(tmp_path)]
-    (tmp_path / ".partial-left.html").write_text("half")
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    left = paths.owned(paths.PARTIAL).replace(str(os.getpid()), str(gone.pid))
+    (tmp_path / f"{left}abcdefgh.html").write_text("half")
     environment = {**os.environ, "TMPDIR": str(scratch)}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment) as process:
         marker = tmp_path / "04_waits" / "pid"
@@ -369,3 +373,45 @@ def test_data_hash_sees_files_come_go_and_change(tmp_path: Path) -> None:
     hashes.append(stamp.data_hash(tmp_path))
     assert len(set(hashes)) == 4
     assert stamp.data_hash(tmp_path) == hashes[-1]
+
+
+# --- results of record -------------------------------------------------------------------------
+
+SCORED = """task,fold,method,subject,ssim,seconds
+a→b,0,cascade,x,0.5,1
+a→b,0,cascade,y,0.7,3
+a→b,0,source,x,0.2,
+a→b,0,source,y,0.4,
+"""
+
+TESTED = """task,method,reference,metric,n,difference,low,high,t_p_holm,wilcoxon_p_holm,note
+a→b,source,cascade,ssim,2,-0.3,-0.3,-0.3,,0.5,
+"""
+
+
+def test_tables_of_a_run_are_kept_with_what_made_them(out: Path, tmp_path: Path, capsys) -> None:
+    run = shutil.copytree(out, tmp_path / "run")
+    (run / "01_fine" / "scores.csv").write_text(SCORED, encoding="utf-8")
+    (run / "01_fine" / "tests.csv").write_text(TESTED, encoding="utf-8")
+    options = ["--out", str(run), "--reports", str(tmp_path / "kept")]
+    assert main(["record", "01_fine", *options]) == 0
+    folder = tmp_path / "kept" / "small" / "01_fine"
+    assert capsys.readouterr().out.strip() == str(folder / "card.json")
+    assert (folder / "scores.csv").read_text(encoding="utf-8") == SCORED
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    assert card["a→b"]["cascade"] == {"ssim": 0.6, "seconds": 2.0}
+    assert card["a→b"]["source"] == {"ssim": 0.3}  # a time that was not measured is not there
+    assert card["a→b, standard deviation"]["cascade"]["ssim"] == pytest.approx(0.02**0.5, rel=1e-5)
+    assert card["a→b, subjects"] == 2
+    tested = card["a→b, ssim, minus cascade"]["source"]
+    assert tested == {"n": 2, "difference": -0.3, "low": -0.3, "high": -0.3, "wilcoxon_p_holm": 0.5}
+    stamped = read(run, "01_fine")
+    assert (card["seconds"], card["git"]) == (round(stamped.seconds, 1), stamped.git)
+    assert card["figures"]["seed"] == 7
+
+
+@pytest.mark.parametrize("stem", ["02_fails", "09_absent"])
+def test_what_has_not_passed_is_not_kept(out: Path, tmp_path: Path, stem: str, capsys) -> None:
+    assert main(["record", stem, "--out", str(out), "--reports", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"error: {out}: {stem} has not passed there: run it first\n"
+    assert list(tmp_path.iterdir()) == []

@@ -94,8 +94,7 @@ def test_everything_that_decides_the_weights_is_there() -> None:
 
 
 def test_phantoms_are_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(cohorts.SIZES, "smoke", 16)
-    monkeypatch.setitem(cohorts.SUBJECTS, "smoke", 2)
+    monkeypatch.setitem(cohorts.BRAIN, "smoke", cohorts.Extent(2, 16))
     cohort = cohorts.brain_cohort("smoke", tmp_path, seed=3)
     assert len(cohort) == 2
     path = cohort.subjects[0].images["t2"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,33 +48,38 @@ def fit(
     2.1) and may be trained in any order, by one process or several (torchrun, SLURM).
 
     Args:
-        cohort: Subjects; those without a ``target`` image are left out.
+        cohort: Subjects; those without a ``target`` image are left out, and those without the
+            image that ``config.paired`` names.
         target: Modality whose appearance is learnt.
         config: The cascade; open choices (spacing, number of scales) are made from the cohort.
         out: Run folder; one that holds the same run is continued.
-        scales: Which to train; None for all.
+        scales: Which to train; None for all that a translation needs (:attr:`Run.used`).
         device: ``auto``, ``cpu`` or ``cuda``.
         cache: Folder of prepared subjects, shared between runs; None keeps it in ``out``.
         report: Called with every logged row.
 
     Raises:
-        InputError: No subject has the target, a file is at fault, a scale does not exist, or
-            ``out`` holds another run.
+        InputError: No subject has the images, a file is at fault, the images of a pair lie on
+            different grids, a scale does not exist, or ``out`` holds another run.
     """
     if config.network.family == "paper" and config.training.patch != 32:
         raise InputError(f"patch size {config.training.patch}: the paper family runs at 32 only")
-    usable = cohort.with_modality(target)
+    if config.paired == target:
+        raise InputError(f"paired {config.paired}: is the target itself")
+    usable = cohort.with_modality(*modalities(target, config))
     train = [s for s in usable if s.split in ("train", "")]
     held = [s for s in usable if s.split == "val"] or train
     if not train:
-        raise InputError(f"no training subject has a {target} image")
+        both = f"both a {config.paired} and a {target}" if config.paired else f"a {target}"
+        raise InputError(f"no training subject has {both} image")
     subjects = list(dict.fromkeys(s.name for s in (*train, *held)))
     with ExitStack() as stack:
         fabric = _fabric(device, config.training.precision)
         opened, config = _open(stack, [usable[name] for name in subjects], target, config)
+        sources = _sources(stack, usable, opened, config)
         data = {name: _hash(usable[name], target, config) for name in subjects}
         run = Run(Path(out), config, target, _range(opened.values()), data)
-        chosen = range(run.scales + 1) if scales is None else scales
+        chosen = run.used if scales is None else scales
         for scale in chosen:
             if not 0 <= scale <= run.scales:
                 raise InputError(f"scale {scale} does not exist: there are 0 to {run.scales}")
@@ -82,7 +87,9 @@ def fit(
             if fabric.is_global_zero:
                 run.create()
             folder = Path(cache) if cache is not None else run.folder / CACHE
-            ready = {n: cached(p, config, data[n], folder) for n, p in opened.items()}
+            ready = {
+                n: cached(p, config, data[n], folder, sources.get(n)) for n, p in opened.items()
+            }
     ready = _placed(ready, fabric)
     for scale in chosen:
         if run.finished(scale):
@@ -173,9 +180,28 @@ def _open(
     return {s.name: stack.enter_context(prepare(s, target, resolved)) for s in subjects}, config
 
 
+def modalities(target: str, config: CascadeConfig) -> tuple[str, ...]:
+    """The images a training subject needs."""
+    return (target,) if config.paired is None else (target, config.paired)
+
+
+def _sources(
+    stack: ExitStack, cohort: Cohort, targets: Mapping[str, Prepared], config: CascadeConfig
+) -> dict[str, Prepared]:
+    """The images that sketches are taken from, on the grids of the targets; none if unpaired."""
+    if config.paired is None:
+        return {}
+    prep = config.preparation
+    return {
+        name: stack.enter_context(prepare(cohort[name], config.paired, prep, grid=target.grid))
+        for name, target in targets.items()
+    }
+
+
 def _hash(subject: Subject, target: str, config: CascadeConfig) -> str:
     """SHA-256 over the files that are used of a subject."""
-    files = [subject.images[target], subject.mask, subject.labels if config.labels else None]
+    images = [subject.images[name] for name in modalities(target, config)]
+    files = [*images, subject.mask, subject.labels if config.labels else None]
     text = "".join(sha256(path) for path in files if path is not None)
     return hashlib.sha256(text.encode()).hexdigest()
 

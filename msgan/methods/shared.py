@@ -13,7 +13,7 @@ from typing import Any
 import msgan
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort
-from msgan.methods.cascade import fit
+from msgan.methods.cascade import fit, modalities
 from msgan.paths import sha256
 from msgan.training.run import Run
 
@@ -64,9 +64,10 @@ def fit_shared(
 def run_key(cohort: Cohort, target: str, config: CascadeConfig) -> str:
     """16 hexadecimal digits of configuration, target, contents of the training files and code."""
     files = []
-    for subject in cohort.with_modality(target):
+    needed = modalities(target, config)
+    for subject in cohort.with_modality(*needed):
         if subject.split != "test":
-            used = (subject.images[target], subject.mask, subject.labels)
+            used = (*(subject.images[name] for name in needed), subject.mask, subject.labels)
             files.append([subject.name, subject.split, *(sha256(p) if p else "" for p in used)])
     content = [config.model_dump(mode="json"), target, sorted(files), code_hash()]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from msgan.config import Preparation
+from msgan.data.body import body_mask
 from msgan.data.cohort import Subject, prepare
 from msgan.data.intensity import IntensityMap
-from msgan.data.volume import open_labels, open_volume
-from msgan.metrics import Scores, scores_of
-from msgan.types import Array, Box, InputError
+from msgan.data.volume import Volume, open_labels, open_volume
+from msgan.metrics import Scores, regional_scores_of
+from msgan.types import Array, Box, InputError, Reader
 
 if TYPE_CHECKING:
     import pandas as pd
+
+FOREGROUND, BODY, IMAGE = "foreground", "body", "image"
+"""Regions that need no file; others are those of the subject (:class:`Subject`)."""
+
+SCORES = ("ssim", "mae", "mse", "psnr", "voxels")
+"""Columns of a table."""
 
 
 class Method(Protocol):
@@ -28,6 +38,43 @@ class Method(Protocol):
     ) -> Any:
         """Write the translation of one image of ``subject`` on its own grid."""
         ...
+
+
+class Fixed:
+    """A method that is always called with the same options, such as the side of a tile."""
+
+    def __init__(self, method: Any, **options: Any) -> None:
+        self.method = method
+        self.options = options
+
+    def translate(
+        self, subject: Subject, out: str | os.PathLike[str], *, modality: str | None = None
+    ) -> Any:
+        """Translate as the method does with these options."""
+        return self.method.translate(subject, out, modality=modality, **self.options)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One translation that a measure looks at.
+
+    Attributes:
+        method: Name of its row.
+        path: Its file.
+        subject: Who; the real image is ``subject.images[target]``.
+        source: Modality that was translated.
+        target: Modality it was translated to.
+    """
+
+    method: str
+    path: Path
+    subject: Subject
+    source: str
+    target: str
+
+
+Measure = Callable[[Result], Mapping[str, float]]
+"""Further columns of a table, by name; the same names for every result of a subject."""
 
 
 def result_path(folder: str | os.PathLike[str], method: str, subject: str) -> Path:
@@ -43,6 +90,9 @@ def score_table(
     intensity: IntensityMap,
     preparation: Preparation,
     folder: str | os.PathLike[str],
+    *,
+    regions: Sequence[str] = (FOREGROUND,),
+    measures: Sequence[Measure] = (),
 ) -> pd.DataFrame:
     """Translate ``source`` images of subjects that have a real ``target`` image, and score them.
 
@@ -54,11 +104,15 @@ def score_table(
         intensity: The target's range that the methods write their results in.
         preparation: Decides foreground and range of the real image.
         folder: Where the translations go (:func:`result_path`).
+        regions: Where voxels count, see :func:`score_file`; those the subject has no file of are
+            left out, apart from the first.
+        measures: Give further columns.
 
     Returns:
         One line a method and subject: ``method``, ``subject``, ``ssim``, ``mae``, ``mse``,
-        ``psnr`` (dB) and ``voxels``, over the foreground of the real image, intensities in [0, 1]
-        as in the papers' tables.
+        ``psnr`` (dB) and ``voxels``, over the first region, intensities in [0, 1] as in the
+        papers' tables; the same of further regions as ``lung_ssim`` and so on; ``seconds`` of the
+        translation; and what ``measures`` give.
 
     Raises:
         InputError: There is no subject with both images, or a file is at fault.
@@ -69,13 +123,23 @@ def score_table(
     for subject in subjects:
         if source not in subject.images or target not in subject.images:
             continue
+        first, *others = regions
+        known = [first, *(r for r in others if r in (FOREGROUND, BODY, IMAGE, *subject.regions))]
         for name, method in methods.items():
             path = result_path(folder, name, subject.name)
+            start = perf_counter()
             method.translate(subject, path, modality=source)
-            score = score_file(path, subject, target, intensity, preparation)
-            row = score.as_row()
-            kept = {k: row[k] for k in ("ssim", "mae", "mse", "psnr", "voxels")}
-            lines.append({"method": name, "subject": subject.name, **kept})
+            seconds = perf_counter() - start
+            line: dict[str, Any] = {"method": name, "subject": subject.name}
+            scored = score_regions(path, subject, target, intensity, preparation, known)
+            for region, score in scored.items():
+                row = score.as_row()
+                prefix = "" if region == first else f"{region}_"
+                line |= {f"{prefix}{k}": row[k] for k in SCORES}
+            line["seconds"] = seconds
+            for measure in measures:
+                line |= measure(Result(name, path, subject, source, target))
+            lines.append(line)
     if not lines:
         raise InputError(f"no subject has both a {source} and a {target} image")
     return pd.DataFrame(lines)
@@ -87,46 +151,124 @@ def score_file(
     target: str,
     intensity: IntensityMap,
     preparation: Preparation,
+    region: str = FOREGROUND,
 ) -> Scores:
     """Score a translation against the real image, each shown in its own range.
 
     The intensities of MR have no unit: the real image is mapped by its own range, as for
     training, the translation by the range it was written in. Voxels count where the real image
-    is foreground: inside the subject's mask where there is one and above the threshold.
+    is foreground: inside the subject's mask where there is one and above the threshold. With a
+    ``crop`` of lungs, regions end at the real image's box around them: beyond it and its margin
+    nothing was computed.
     Differs: the papers count the background as well, which every method gets right.
 
-    See :func:`score_table` for the arguments.
+    Args:
+        region: Where voxels count: ``foreground``, ``body`` (of the real image, holes filled:
+            :func:`msgan.data.body.body_mask`), ``image`` (everywhere) or a region of the subject.
+
+    See :func:`score_table` for the other arguments.
 
     Raises:
-        InputError: The two images lie on different grids, or a file is at fault.
+        InputError: The two images lie on different grids, there is no such region, or a file is
+            at fault.
     """
+    return score_regions(path, subject, target, intensity, preparation, (region,))[region]
+
+
+def score_regions(
+    path: str | os.PathLike[str],
+    subject: Subject,
+    target: str,
+    intensity: IntensityMap,
+    preparation: Preparation,
+    regions: Sequence[str],
+) -> dict[str, Scores]:
+    """:func:`score_file` in several regions, comparing the images once."""
     own = preparation.model_copy(update={"spacing_mm": None})
-    with (
-        open_volume(path) as fake,
-        open_volume(subject.images[target]) as image,
-        prepare(subject, target, own) as real,
-    ):
+    with ExitStack() as stack:
+        fake = stack.enter_context(open_volume(path))
+        image = stack.enter_context(open_volume(subject.images[target]))
+        real = stack.enter_context(prepare(subject, target, own))
         if not fake.grid.same_as(image.grid):
             raise InputError(f"{path}: grid {fake.grid} is not the real image's, {image.grid}")
-        mask = open_labels(subject.mask, like=image.grid) if subject.mask is not None else None
+        mask = None
+        if subject.mask is not None:
+            mask = stack.enter_context(open_labels(subject.mask, like=image.grid))
+        crop = counted = None
+        if own.crop == "lungs":  # the source's box may be another by less than the margin
+            tight = own.model_copy(update={"margin": 0})
+            counted = stack.enter_context(prepare(subject, target, tight)).grid.in_crop
+            crop = real.grid.in_crop
+        found = {r: region_of(r, subject, image, mask, own, stack) for r in regions}
+        readers = {r: _both(read, counted) or read for r, read in found.items()}
 
-        def foreground(box: Box) -> Array:
-            inside = image.read(box) > preparation.foreground
-            return inside if mask is None else inside & (mask.read(box) != 0)
+        def shown(foreground: Reader | None) -> Reader:
+            """What is no foreground is background, as it is for a network."""
 
-        def shown(box: Box) -> Array:
-            return np.where(foreground(box), real.intensity.to_unit(image.read(box)), -1.0)
+            def read(box: Box) -> Array:
+                values = real.intensity.to_unit(image.read(box))
+                return values if foreground is None else np.where(foreground(box), values, -1.0)
 
-        try:
-            return scores_of(
-                lambda box: intensity.to_unit(fake.read(box)),
-                shown,
-                image.grid.shape,
-                data_range=2.0,
-                black=-1.0,
-                read_mask=foreground,
-                mask_name="foreground",
-            ).unit()
-        finally:
-            if mask is not None:
-                mask.close()
+            return read
+
+        scored: dict[str, Scores] = {}
+        inside = _both(crop, None if mask is None else (lambda box: mask.read(box) != 0))
+        # In other regions darkness is not background: lungs are below the threshold.
+        for group, seen in (
+            ([r for r in regions if r == FOREGROUND], _both(found.get(FOREGROUND), crop)),
+            ([r for r in regions if r != FOREGROUND], inside),
+        ):
+            if group:
+                scored |= regional_scores_of(
+                    lambda box: intensity.to_unit(fake.read(box)),
+                    shown(seen),
+                    image.grid.shape,
+                    {r: readers[r] for r in group},
+                    data_range=2.0,
+                    black=-1.0,
+                )
+        return {r: scored[r].unit() for r in regions}
+
+
+def region_of(
+    name: str,
+    subject: Subject,
+    image: Volume,
+    mask: Volume | None,
+    preparation: Preparation,
+    stack: ExitStack,
+) -> Reader:
+    """A reader, bool, of a region of an image; see :func:`score_file` for the names.
+
+    Args:
+        name: Of the region.
+        subject: Whose image it is.
+        image: In source units.
+        mask: The subject's, if there is one.
+        preparation: States the threshold of the foreground.
+        stack: Closes what has to be opened.
+
+    Raises:
+        InputError: The subject has no such region.
+    """
+    threshold = preparation.foreground
+    if name in subject.regions:
+        drawn = stack.enter_context(open_labels(subject.regions[name], like=image.grid))
+        return lambda box: drawn.read(box) != 0
+    if name == IMAGE:
+        return lambda box: np.ones(box.size, bool)
+    if name == BODY:
+        found = body_mask(image.read, image.grid, threshold)
+    elif name == FOREGROUND:
+        found = lambda box: image.read(box) > threshold  # noqa: E731
+    else:
+        has = ", ".join((FOREGROUND, BODY, IMAGE, *subject.regions))
+        raise InputError(f"{subject.name}: region {name!r} is none of {has}")
+    return found if mask is None else (lambda box: found(box) & (mask.read(box) != 0))
+
+
+def _both(one: Reader | None, other: Reader | None) -> Reader | None:
+    """Where both are; None is everywhere."""
+    if one is None or other is None:
+        return one or other
+    return lambda box: one(box) & other(box)

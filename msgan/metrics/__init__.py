@@ -1,18 +1,25 @@
-"""Numbers about images: similarity to the real image, and seams left by tiles."""
+"""Numbers about images: similarity to the real image, seams left by tiles, distance of domains."""
 
 from msgan.metrics.errors import mae, mse, nmse, psnr, psnr_from_mse
+from msgan.metrics.frechet import Estimate, Moments, Stream, frechet_distance, jackknife
 from msgan.metrics.seams import SeamScore, seam_score, seam_score_of
-from msgan.metrics.similarity import Scores, scores, scores_of, ssim
+from msgan.metrics.similarity import Scores, regional_scores_of, scores, scores_of, ssim
 from msgan.metrics.structure import ssim_map
 
 __all__ = [
+    "Estimate",
+    "Moments",
     "Scores",
     "SeamScore",
+    "Stream",
+    "frechet_distance",
+    "jackknife",
     "mae",
     "mse",
     "nmse",
     "psnr",
     "psnr_from_mse",
+    "regional_scores_of",
     "scores",
     "scores_of",
     "seam_score",

@@ -10,8 +10,9 @@ intensity is black: the papers' numbers are for intensities in [0, 1], ours are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -135,52 +136,126 @@ def scores_of(
 
     See :func:`scores` for the other arguments and the errors.
     """
+    name = None if read_mask is None else mask_name
+    return regional_scores_of(
+        read_fake,
+        read_real,
+        shape,
+        {name: read_mask},
+        data_range=data_range,
+        black=black,
+        window=window,
+        sigma=sigma,
+        block=block,
+    )[name]
+
+
+Name = TypeVar("Name", str, str | None)
+
+
+def regional_scores_of(
+    read_fake: Reader,
+    read_real: Reader,
+    shape: Sequence[int],
+    masks: Mapping[Name, Reader | None],
+    *,
+    data_range: float,
+    black: float = 0.0,
+    window: int = 11,
+    sigma: float = 1.5,
+    block: Sequence[int] | None = None,
+) -> dict[Name, Scores]:
+    """:func:`scores_of` in several masks at once: both images are read and compared once.
+
+    Args:
+        masks: Name to a reader of the mask; None for all voxels.
+
+    See :func:`scores_of` for the other arguments and the errors.
+    """
     shape = tuple(int(n) for n in shape)
     check_pair(shape, shape, None)
     check_window(shape, data_range, window, sigma)
     halo = window // 2
     inner = Box((halo,) * len(shape), tuple(n - 2 * halo for n in shape))
-    absolute = squared = energy = total = 0.0
-    voxels = ssim_voxels = 0
+    sums = {name: _Sums() for name in masks}
     for core in Box.whole(shape).tiles(block or (BLOCK[len(shape)],) * len(shape)):
+        keeps = {
+            name: np.ones(core.size, bool) if read is None else read(core).astype(bool)
+            for name, read in masks.items()
+        }
         fake = mirrored(read_fake, shape, core, halo)
         real = mirrored(read_real, shape, core, halo)
         centre = tuple(slice(halo, halo + n) for n in core.size)
         check_finite("fake", fake[centre])
         check_finite("real", real[centre])
-        keep = np.ones(core.size, bool) if read_mask is None else read_mask(core).astype(bool)
-        if not keep.any():
+        if not any(keep.any() for keep in keeps.values()):
             continue
         fake -= black
         real -= black
-        error = (fake[centre] - real[centre])[keep]
-        absolute += float(np.abs(error).sum())
-        squared += float(np.square(error).sum())
-        energy += float(np.square(real[centre][keep]).sum())
-        voxels += error.size
+        error = fake[centre] - real[centre]
         low = np.maximum(core.start, inner.start)
         high = np.maximum(np.minimum(core.stop, inner.stop), low)
         counted = Box(tuple(low), tuple(high - low)).inside(core).slices
-        if keep[counted].any():
-            values = similarity(fake, real, data_range, window, sigma)
-            total += float(values[counted][keep[counted]].sum())
-            ssim_voxels += int(keep[counted].sum())
-    if voxels == 0:
-        raise InputError(f"{mask_name}: empty mask: expected at least one voxel")
-    if ssim_voxels == 0:
-        raise InputError(f"{mask_name}: no voxel at least {halo} voxels from the image border")
-    return Scores(
-        ssim=total / ssim_voxels,
-        mae=absolute / voxels,
-        mse=squared / voxels,
-        psnr=psnr_from_mse(squared / voxels, data_range),
-        nmse=ratio(squared, energy),
-        voxels=voxels,
-        ssim_voxels=ssim_voxels,
-        data_range=float(data_range),
-        black=float(black),
-        mask=None if read_mask is None else mask_name,
-        dims=len(shape),
-        window=window,
-        sigma=float(sigma),
-    )
+        values = None
+        for name, keep in keeps.items():
+            own, within = sums[name], keep[counted]
+            own.add(error[keep], real[centre][keep])
+            if within.any():
+                if values is None:
+                    values = similarity(fake, real, data_range, window, sigma)[counted]
+                own.similarity += float(values[within].sum())
+                own.ssim_voxels += int(within.sum())
+    return {
+        name: own.scores(name, halo, data_range, black, len(shape), window, sigma)
+        for name, own in sums.items()
+    }
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What has been added up of one mask."""
+
+    absolute: float = 0.0
+    squared: float = 0.0
+    energy: float = 0.0
+    similarity: float = 0.0
+    voxels: int = 0
+    ssim_voxels: int = 0
+
+    def add(self, error: Array, real: Array) -> None:
+        self.absolute += float(np.abs(error).sum())
+        self.squared += float(np.square(error).sum())
+        self.energy += float(np.square(real).sum())
+        self.voxels += error.size
+
+    def scores(
+        self,
+        name: str | None,
+        halo: int,
+        data_range: float,
+        black: float,
+        dims: int,
+        window: int,
+        sigma: float,
+    ) -> Scores:
+        if self.voxels == 0:
+            raise InputError(f"{name}: empty mask: expected at least one voxel")
+        if self.ssim_voxels == 0:
+            raise InputError(
+                f"{name or 'mask'}: no voxel at least {halo} voxels from the image border"
+            )
+        return Scores(
+            ssim=self.similarity / self.ssim_voxels,
+            mae=self.absolute / self.voxels,
+            mse=self.squared / self.voxels,
+            psnr=psnr_from_mse(self.squared / self.voxels, data_range),
+            nmse=ratio(self.squared, self.energy),
+            voxels=self.voxels,
+            ssim_voxels=self.ssim_voxels,
+            data_range=float(data_range),
+            black=float(black),
+            mask=name,
+            dims=dims,
+            window=window,
+            sigma=float(sigma),
+        )

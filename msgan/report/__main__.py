@@ -1,4 +1,4 @@
-"""``python -m msgan.report run``: what ``run_all.sh`` calls."""
+"""``python -m msgan.report run``: what ``run_all.sh`` calls; ``record`` keeps its tables."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgan.report.record import record
 from msgan.report.runner import run_notebooks
 from msgan.types import InputError
 
@@ -26,10 +27,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_argument("--only", default="*", help="pattern for names without suffix, e.g. '03*'")
     run.add_argument("--seed", type=int, help="default: each notebook's own")
     run.add_argument("--device", help="default: each notebook's own")
+    keep = commands.add_parser("record", help="keep the tables of a run with the code")
+    keep.add_argument("notebooks", nargs="+", help="by name without suffix, e.g. 06_ct_kernels")
+    keep.add_argument("--preset", choices=PRESETS, default="small")
+    keep.add_argument("--out", type=Path, help="folder of the run; default: reports/runs/PRESET")
+    keep.add_argument("--reports", type=Path, default=Path("reports"), help="where to keep them")
     options = parser.parse_args(arguments)
 
     out = options.out or Path("reports", "runs", options.preset)
     try:
+        if options.command == "record":
+            print(*record(out, options.reports, options.preset, options.notebooks), sep="\n")
+            return 0
         runs = run_notebooks(
             options.folder,
             out,

@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from msgan.paths import write_text
+from msgan.paths import PARTIAL, sweep, write_text
 from msgan.report import stamp
 from msgan.report.execute import declared, execute, to_html
 from msgan.report.page import write_index
@@ -108,8 +108,11 @@ def _read(path: Path) -> Any:
 def _run(notebook: Any, folder: Path, out: Path, parameters: dict[str, object], run: Run) -> Run:
     import nbformat
 
+    from msgan.training.run import git_commit
+
     # Only the key figures: the folder may also hold stages that the notebook resumes.
     forget_results(out / run.stem)
+    commit = git_commit() or ""
     start = time.monotonic()
     executed, error, peak = execute(notebook, folder, out, parameters)
     seconds = time.monotonic() - start
@@ -117,7 +120,7 @@ def _run(notebook: Any, folder: Path, out: Path, parameters: dict[str, object], 
     write_text(out / f"{run.stem}.ipynb", nbformat.writes(executed))
     finished = datetime.now().astimezone().isoformat(timespec="seconds")
     status = "failed" if error else "passed"
-    return Run(run.stem, status, run.key, seconds, peak, error, finished)
+    return Run(run.stem, status, run.key, seconds, peak, error, finished, commit)
 
 
 def _line(run: Run) -> str:
@@ -136,6 +139,5 @@ def _alone(out: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise InputError(f"{out}: another run is writing here") from error
-        for left in out.glob(".partial-*"):  # of `msgan.paths.atomic`
-            left.unlink()
+        sweep(out, PARTIAL)
         yield

@@ -29,6 +29,7 @@ class Run:
         peak_bytes: Largest memory of the kernel and its children together.
         error: One line that says what failed; empty otherwise.
         finished: Local time of the end, ISO 8601.
+        git: The commit of the code, marked where files were changed; empty outside a checkout.
     """
 
     stem: str
@@ -38,6 +39,7 @@ class Run:
     peak_bytes: int = 0
     error: str = ""
     finished: str = ""
+    git: str = ""
 
     @property
     def failed(self) -> bool:
@@ -115,15 +117,19 @@ def forget(out: Path, stem: str) -> None:
     _stamp(out, stem).unlink(missing_ok=True)
 
 
-def recall(out: Path, stem: str, key: str) -> Run:
-    """The last run of ``stem``, seen from the inputs of today (``key``)."""
+def last(out: Path, stem: str) -> Run:
+    """The last run of ``stem``, whatever has changed since."""
     pages = [out / f"{stem}{suffix}" for suffix in (".ipynb", ".html")]
     try:
         run = Run(**json.loads(_stamp(out, stem).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return Run(stem, "not run")
-    if not all(page.is_file() for page in pages):
-        return Run(stem, "not run")
-    if run.key != key:
+    return run if all(page.is_file() for page in pages) else Run(stem, "not run")
+
+
+def recall(out: Path, stem: str, key: str) -> Run:
+    """The last run of ``stem``, seen from the inputs of today (``key``)."""
+    run = last(out, stem)
+    if run.key and run.key != key:
         return Run(**{**asdict(run), "status": "outdated"})
-    return run if run.failed else Run(**{**asdict(run), "status": "unchanged"})
+    return Run(**{**asdict(run), "status": "unchanged"}) if run.status == "passed" else run

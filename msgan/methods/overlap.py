@@ -1,0 +1,188 @@
+"""Whole patches that overlap, averaged where they do: how the patch GAN of the papers joins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from msgan.config import CascadeConfig
+from msgan.memory import tiles
+from msgan.networks.inference import TOGETHER
+from msgan.patches import crop_padded
+from msgan.pyramid import Store
+from msgan.sketch import DrawnSketch, SketchReader
+from msgan.sketch.reader import Loaded
+from msgan.translate.scale import BACKGROUND, SNAP, make
+from msgan.types import Array, Box, InputError, Reader, Shape
+
+PATCH = 32
+"""Side of a patch, all of which is used."""
+
+OVERLAP = 5
+"""Voxels that neighbouring patches share (extended paper, section 3.2.1)."""
+
+STRIDE = PATCH - OVERLAP
+
+
+@dataclass(frozen=True)
+class OverlapScale:
+    """Sums of overlapping patches, block by block; each patch is computed once.
+
+    A block is what ``tile / 27`` patches along each axis cover, so neighbouring blocks share 5
+    voxels, where their sums are to be added. The first patch begins with the image; the last
+    reaches beyond it where the sides do not fit, and sees there a sketch of 0.
+
+    Attributes:
+        generator: In the form that gives whole patches (:func:`msgan.networks.inference.prepare`).
+        sketch: Of s_n.
+        shape: Of s_n.
+        tile: Sides of a block but for the overlap, multiples of 27.
+        device: Where it computes.
+    """
+
+    generator: nn.Module
+    sketch: SketchReader | DrawnSketch
+    shape: Shape
+    tile: Shape
+    device: torch.device
+    _empty: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def _blocks(self) -> list[Box]:
+        """In patches: where in the grid of patches a block begins, and how many it has."""
+        counts = patches(self.shape)
+        return list(Box.whole(counts).tiles([n // STRIDE for n in self.tile]))
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def load(self, number: int) -> tuple[Box, Loaded]:
+        """Which patches block ``number`` has, and the sketch they need, in host memory."""
+        block = self._blocks[number]
+        return block, self.sketch.load(_covered(block))
+
+    @torch.inference_mode()
+    def compute(self, loaded: tuple[Box, Loaded]) -> tuple[Box, Array]:
+        """The block's part inside the image, and the sum of its patches there."""
+        block, seen = loaded
+        region, sketch = _covered(block), self.sketch.draw(seen)
+        total = torch.zeros(region.size, device=self.device)
+        waiting: list[Box] = []
+        for patch in self._patches(block):
+            if bool(crop_padded(sketch, patch.inside(region), 0.0).any()):
+                waiting.append(patch.inside(region))
+            else:
+                total[patch.inside(region).slices] += self._background(sketch.shape[1])
+            if len(waiting) == TOGETHER:
+                self._add(total, sketch, waiting)
+                waiting = []
+        if waiting:
+            self._add(total, sketch, waiting)
+        inside = region.clipped(self.shape)
+        return inside, total[inside.inside(region).slices].cpu().numpy()
+
+    def _patches(self, block: Box) -> Iterator[Box]:
+        for place in block.tiles((1,) * block.dims):
+            yield Box(tuple(k * STRIDE for k in place.start), (PATCH,) * block.dims)
+
+    def _add(self, total: Tensor, sketch: Tensor, places: Sequence[Box]) -> None:
+        made = self._call(torch.cat([crop_padded(sketch, box, 0.0) for box in places]))
+        for box, patch in zip(places, made, strict=True):
+            total[box.slices] += patch
+
+    def _call(self, sketch: Tensor) -> Tensor:
+        """(B, C, 32, ..) -> (B, 32, ..); the context is background."""
+        around = torch.full_like(sketch[:, :1], BACKGROUND)
+        made: Tensor = self.generator.core(sketch, around)  # type: ignore[operator]
+        return made[:, 0].float()
+
+    def _background(self, channels: int) -> Tensor:
+        """What the generator makes of nothing; computed once."""
+        if channels not in self._empty:
+            sides = (PATCH,) * len(self.shape)
+            nothing = torch.zeros((1, channels, *sides), device=self.device)
+            self._empty[channels] = self._call(nothing)[0]
+        return self._empty[channels]
+
+
+def averaged(scale: OverlapScale, path: Path) -> Reader:
+    """The image of all blocks, patches averaged where they overlap.
+
+    Sums go to a store, block after block, and are divided as they are read.
+
+    Args:
+        scale: Makes the blocks.
+        path: Of the store.
+
+    Returns:
+        A reader of the image in [-1, 1]; what is nearly background is background, as in a
+        cascade (:data:`msgan.translate.scale.SNAP`).
+    """
+    store = Store.create(path, scale.shape, chunk=scale.tile)
+    for _, box, values in make(scale, range(len(scale))):
+        store.write(box, store.read(box) + values)
+
+    def read(box: Box) -> Array:
+        image = store.read(box)
+        for axis, (start, size) in enumerate(zip(box.start, box.size, strict=True)):
+            count = _counts(start, size, scale.shape[axis])
+            image = image / count.reshape([-1 if a == axis else 1 for a in range(box.dims)])
+        image = np.clip(image, -1, 1)
+        return np.where(image < BACKGROUND + SNAP, np.float32(BACKGROUND), image)
+
+    return read
+
+
+def patches(shape: Sequence[int]) -> Shape:
+    """Patches along each axis of an image."""
+    return tuple(1 + max(0, -(-(n - PATCH) // STRIDE)) for n in shape)
+
+
+def tiles_tried(dims: int, tile: int | None) -> list[Shape]:
+    """Sides of blocks to try, largest first.
+
+    Raises:
+        InputError: ``tile`` is not a multiple of the stride.
+    """
+    if tile is not None and (tile < 1 or tile % STRIDE):
+        raise InputError(f"tile {tile}: expected a multiple of the stride {STRIDE}")
+    several = [tile // STRIDE] if tile is not None else list(tiles.CORES[dims])
+    return [(STRIDE * k,) * dims for k in several]
+
+
+def stored(shape: Shape, tile: Shape) -> int:
+    """Bytes of the store of sums; chunks at the border are whole."""
+    sides = [min(n, side) for n, side in zip(shape, tile, strict=True)]
+    return 4 * prod(-(-n // side) * side for n, side in zip(shape, sides, strict=True))
+
+
+def need(generator: nn.Module, config: CascadeConfig, tile: Shape) -> tiles.Need:
+    """What a block takes: the patches computed at once, its region's sketch and its sums."""
+    count = prod(n // STRIDE for n in tile)
+    few = min(count, TOGETHER)
+    batch = tiles.high_need(generator, config, (PATCH * few, *(PATCH,) * (len(tile) - 1)))
+    region = Box.whole([n + OVERLAP for n in tile])
+    # The sums on the device, in host memory, and as they are read from and written to the store.
+    rest = tiles.read_bytes(config, region) + 4 * 4 * region.voxels
+    return tiles.Need(batch.network, batch.flops * count / few, rest)
+
+
+def _covered(block: Box) -> Box:
+    """The region of s_n that patches cover, from their places in the grid of patches."""
+    size = tuple(n * STRIDE + OVERLAP for n in block.size)
+    return Box(tuple(k * STRIDE for k in block.start), size)
+
+
+def _counts(start: int, size: int, length: int) -> Array:
+    """How many patches along an axis of ``length`` cover each of ``size`` voxels."""
+    place = np.arange(start, start + size)
+    last = np.minimum(place // STRIDE, patches((length,))[0] - 1)
+    before = (last > 0) & (place - (last - 1) * STRIDE < PATCH)
+    return (1 + before).astype(np.float32)

@@ -1,0 +1,105 @@
+"""Results of record: what a run of a notebook measured, small enough to be kept with the code."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from msgan.paths import write_text
+from msgan.report.results import read_results
+from msgan.report.stamp import last
+from msgan.types import InputError
+
+CARD = "card.json"
+
+SCORES = "scores.csv"
+TESTS = "tests.csv"
+
+
+def record(out: Path, reports: Path, preset: str, stems: Sequence[str]) -> list[Path]:
+    """Keep the tables of notebooks that passed, each with a card that says how they were made.
+
+    The card holds the run's time and peak memory, machine, versions and commit, the key figures,
+    and for each task the means and standard deviations over subjects of every row.
+
+    Args:
+        out: Folder of the run, as ``reports/runs/small``.
+        reports: Where results of record are kept, one folder a preset and notebook.
+        preset: The run's.
+        stems: Notebooks, by file name without suffix.
+
+    Returns:
+        The cards.
+
+    Raises:
+        InputError: A notebook has not passed in this run, or left no key figures.
+    """
+    from msgan.training.run import versions
+
+    cards = []
+    for stem in stems:
+        run = last(out, stem)
+        figures = read_results(out / stem)
+        if run.status != "passed" or not figures:
+            raise InputError(f"{out}: {stem} has not passed there: run it first")
+        folder = reports / preset / stem
+        folder.mkdir(parents=True, exist_ok=True)
+        card: dict[str, Any] = {
+            "notebook": stem,
+            "preset": preset,
+            "finished": run.finished,
+            "seconds": round(run.seconds, 1),
+            "peak MiB": round(run.peak_bytes / 2**20),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+            "versions": versions(),
+            "git": run.git,
+            "figures": figures,
+        }
+        for table in sorted((out / stem).glob("*.csv")):
+            shutil.copyfile(table, folder / table.name)
+        if (out / stem / SCORES).is_file():
+            card |= _means(out / stem / SCORES)
+        if (out / stem / TESTS).is_file():
+            card |= _tests(out / stem / TESTS)
+        write_text(folder / CARD, json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+        cards.append(folder / CARD)
+    return cards
+
+
+def _means(path: Path) -> dict[str, Any]:
+    """Means and standard deviations over subjects: task to row to column."""
+    import pandas as pd
+
+    table = pd.read_csv(path)
+    made: dict[str, Any] = {}
+    for task, part in table.groupby("task", sort=False):
+        rows = part.drop(columns=["fold"], errors="ignore").groupby("method", sort=False)
+        made[f"{task}"] = _plain(rows.mean(numeric_only=True))
+        made[f"{task}, standard deviation"] = _plain(rows.std(numeric_only=True))
+        made[f"{task}, subjects"] = int(part["subject"].nunique())
+    return made
+
+
+def _tests(path: Path) -> dict[str, Any]:
+    """Every row against the reference: task and metric to row to column."""
+    import pandas as pd
+
+    table = pd.read_csv(path)
+    columns = ["n", "difference", "low", "high", "t_p_holm", "wilcoxon_p_holm"]
+    made: dict[str, Any] = {}
+    for (task, metric, other), part in table.groupby(["task", "metric", "reference"], sort=False):
+        made[f"{task}, {metric}, minus {other}"] = _plain(part.set_index("method")[columns])
+    return made
+
+
+def _plain(table: Any) -> dict[str, dict[str, float]]:
+    """Rows of a table as JSON can hold them: what is not a number is left out."""
+    return {
+        str(row): {str(k): float(f"{v:.6g}") for k, v in cells.dropna().items()}
+        for row, cells in table.iterrows()
+    }
