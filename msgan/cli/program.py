@@ -13,12 +13,12 @@ import typer
 from typer.core import TyperGroup
 
 import msgan
-from msgan.cli import console, data, evaluate, phantom, sketch, train, translate
+from msgan.cli import console, data, evaluate, phantom, plan, sketch, train, translate
 from msgan.types import InputError
 
 GO_ON = {
     "train": "run the same command with --resume to go on",
-    "translate": "images already written are complete; run the same command again",
+    "translate": "what is computed is kept for a week; run the same command again to go on",
 }
 """What to do after an interruption, by command."""
 
@@ -36,7 +36,7 @@ MSGAN_SCRATCH    folder for temporary files; default: the system's
 GRACE = 5.0
 """Seconds that other processes leave the first to say what is wrong."""
 
-ORDER = ("phantom", "data", "sketch", "train", "translate", "evaluate")
+ORDER = ("phantom", "data", "sketch", "train", "plan", "translate", "evaluate")
 """Commands as they are used one after the other."""
 
 
@@ -119,7 +119,7 @@ def _program(
 
 app.add_typer(phantom.app, name="phantom")
 app.add_typer(data.app, name="data")
-for module in (sketch, train, translate, evaluate):
+for module in (sketch, train, plan, translate, evaluate):
     app.command()(getattr(module, module.__name__.rpartition(".")[2]))
 
 
