@@ -88,6 +88,19 @@ XRAY: dict[str, dict[str, dict[str, Any]]] = {
 }
 """What X-rays change of a preset: left and right may be exchanged, head and feet may not."""
 
+TUMOUR_LABELS = (1, 2, 4)
+"""Labels of BraTS that are drawn over sketches: necrotic core, oedema, enhancing tumour."""
+
+BRAIN: dict[str, dict[str, dict[str, Any]]] = {
+    "smoke": {"preparation": {"scales": 1}, "training": {"steps": 60, "low_steps": 150}},
+    "small": {
+        "preparation": {"scales": 2},
+        "training": {"steps": 500, "low_steps": 1500, "patch": 32, "batch": 2, "low_patch": None},
+    },
+    "paper": {"preparation": {"scales": 2}, "training": {}},
+}
+"""What brains with tumours change of a preset; the published n is 2 (2020, section 2.2)."""
+
 CONTRAST_FREE = SketchConfig(channels=("edges", "self_similarity"), weight="local")
 """Edges whose weight does not depend on the modality, and how each voxel differs from its own
 neighbours: what is left of T1 is close to what is left of T2."""
@@ -187,6 +200,25 @@ def thorax(name: str, dims: int = 3, seed: int = 0) -> CascadeConfig:
         contrast=ContrastAugmentation(share=0.0),
         network=NetworkConfig(**{**base.network.model_dump(), **own["network"]}),
         training=TrainConfig(**{**base.training.model_dump(), **own["training"]}),
+    )
+
+
+def brain(name: str, seed: int = 0) -> CascadeConfig:
+    """The preset of that name for MR of brains with tumours (extended paper, section 3.2.2).
+
+    Tumour labels are drawn over the sketches, in training and in translation.
+
+    Raises:
+        InputError: There is no such preset.
+    """
+    base = preset(name, 3, seed)
+    own = BRAIN[name]
+    return base.model_copy(
+        update={
+            "labels": TUMOUR_LABELS,
+            "preparation": base.preparation.model_copy(update=own["preparation"]),
+            "training": base.training.model_copy(update=own["training"]),
+        }
     )
 
 

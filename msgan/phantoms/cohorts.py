@@ -29,6 +29,9 @@ class Extent:
 BRAIN = {"smoke": Extent(5, 48), "small": Extent(12, 96), "paper": Extent(40, 192)}
 """Brain phantoms by preset."""
 
+BRAIN_FOLDS = {"smoke": 2, "small": 2, "paper": 4}
+"""Folds of the cross-validation by preset (2020, 3.2.2: four)."""
+
 THORAX = {"smoke": Extent(5, 48), "small": Extent(12, 128), "paper": Extent(56, 512)}
 """Thorax phantoms by preset; the published cohort has 56 subjects of about 512^3 (2020, 3.2.1)."""
 
@@ -65,7 +68,12 @@ def brain_manifest(
 
     def write(out: Path, extent: Extent) -> Path:
         return write_cohort(
-            out, subjects=extent.subjects, size=extent.size, seed=seed, healthy=healthy
+            out,
+            subjects=extent.subjects,
+            size=extent.size,
+            seed=seed,
+            healthy=healthy,
+            folds=BRAIN_FOLDS[preset],
         )
 
     kind = "volunteers" if healthy else "patients"
