@@ -16,6 +16,7 @@ from msgan.phantoms.brain_signal import (
     TISSUES,
     VOLUNTEERS,
     PulseSequence,
+    _sliced,
     rician,
 )
 from msgan.phantoms.fields import block_mean, centres, field
@@ -203,8 +204,28 @@ def test_noise_is_rician() -> None:
 def test_noise_follows_the_snr(clean: BrainPhantom) -> None:
     noisy = brain(0, 1, size=64, protocol=replace(CLEAN, snr=20.0))
     white = (clean.tissue["white"] > 0.95) & (clean.mask > 0)
-    difference = noisy.images["t2"][white] - clean.images["t2"][white]
-    assert clean.images["t2"][white].mean() / difference.std() == pytest.approx(20, rel=0.1)
+    for modality, sequence in CLEAN.sequences.items():
+        seen, real = noisy.images[modality][white], clean.images[modality][white]
+        wanted = 20 / sequence.noise
+        assert real.mean() / (seen - real).std() == pytest.approx(wanted, rel=0.1), modality
+
+
+def test_slices_of_a_modality_are_as_thick_as_stated() -> None:
+    profile = np.zeros((3, 3, 96), np.float32)
+    profile[:, :, 48] = 1
+    seen = _sliced(profile, np.arange(96) * 0.5, 4.0)[1, 1]
+    assert seen.sum() == pytest.approx(1, abs=1e-3)
+    above = np.flatnonzero(seen >= seen.max() / 2)
+    assert (above[-1] - above[0]) * 0.5 == pytest.approx(4.0, abs=0.5)
+
+
+def test_no_curve_makes_one_modality_of_another(patient: BrainPhantom) -> None:
+    """What the best curve of T1 leaves of T2 is, as in real patients, a third or more of it."""
+    inside = patient.mask > 0
+    t1, t2 = (patient.images[m][inside] for m in ("t1", "t2"))
+    place = np.digitize(t1, np.quantile(t1, np.linspace(0, 1, 51)[1:-1]))
+    curve = np.bincount(place, t2) / np.bincount(place)
+    assert (t2 - curve[place]).std() > 0.3 * t2.std()
 
 
 def test_bias_stays_within_its_bound(clean: BrainPhantom) -> None:

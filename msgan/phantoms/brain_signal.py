@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from scipy import ndimage
 
 from msgan.phantoms.brain_anatomy import EXTENT_MM, ORIGIN_MM
 from msgan.phantoms.fields import field
@@ -40,6 +41,10 @@ TISSUES: dict[str, Tissue] = {
 }
 
 
+RELAXATION_MM = (9.0, 4.0)
+"""Lattices of the texture that one modality alone sees (:attr:`Protocol.relaxation`)."""
+
+
 TEXTURE = {
     "csf": 0.01,
     "grey": 0.02,
@@ -58,7 +63,8 @@ class PulseSequence:
 
     ``kind`` is ``se`` (spin echo), ``ir`` (inversion recovery, needs ``ti_ms``) or ``spgr``
     (spoiled gradient echo, needs ``flip_deg``). ``gain`` turns signal into the scanner's
-    arbitrary units.
+    arbitrary units, ``slice_mm`` is the thickness of its axial slices (0: that of a voxel),
+    ``noise`` its noise over that of the protocol.
     """
 
     kind: Literal["se", "ir", "spgr"]
@@ -67,6 +73,8 @@ class PulseSequence:
     ti_ms: float = 0.0
     flip_deg: float = 90.0
     gain: float = 1500.0
+    slice_mm: float = 0.0
+    noise: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kind not in ("se", "ir", "spgr"):
@@ -116,6 +124,8 @@ class Protocol:
         snr: white-matter signal over the noise's standard deviation in one voxel, at any size.
         bias: largest relative deviation of the coil sensitivity from 1.
         variation: largest relative deviation of the sequence times between subjects.
+        relaxation: relative standard deviation of each of the two scales of texture that a
+            modality does not share with the others.
     """
 
     name: str
@@ -125,6 +135,7 @@ class Protocol:
     snr: float = 55.0
     bias: float = 0.12
     variation: float = 0.04
+    relaxation: float = 0.05
 
     def __post_init__(self) -> None:
         if self.snr <= 0:
@@ -143,8 +154,10 @@ class Protocol:
 PATIENTS = Protocol(
     "patients",
     t1=PulseSequence("ir", tr_ms=2000, te_ms=4, ti_ms=920, gain=1600),
-    t2=PulseSequence("se", tr_ms=4500, te_ms=112, gain=1500),
-    flair=PulseSequence("ir", tr_ms=9000, te_ms=120, ti_ms=1705, gain=4500),
+    t2=PulseSequence("se", tr_ms=4500, te_ms=112, gain=1500, slice_mm=4, noise=2.0),
+    flair=PulseSequence(
+        "ir", tr_ms=9000, te_ms=120, ti_ms=1705, gain=4500, slice_mm=3, noise=1.8
+    ),
 )
 """Role of BraTS: inversion-prepared T1, spin-echo T2, FLAIR."""
 
@@ -173,6 +186,15 @@ def rician(signal: Array, sigma: float, rng: np.random.Generator) -> Array:
     return np.hypot(real, imaginary, out=real)
 
 
+def _sliced(signal: Array, positions: Array, thickness_mm: float) -> Array:
+    """``signal`` seen by axial slices: a Gaussian profile whose full width at half maximum is
+    the thickness. What lies outside the head is empty.
+    """
+    step = float(positions[1] - positions[0])
+    sigma = thickness_mm / step / (8 * np.log(2)) ** 0.5
+    return np.asarray(ndimage.gaussian_filter1d(signal, sigma, axis=2, mode="constant"))
+
+
 def acquire(
     rng: Callable[[str], np.random.Generator],
     protocol: Protocol,
@@ -180,7 +202,12 @@ def acquire(
     tissue: dict[str, Array],
     mask: Array,
 ) -> dict[str, Array]:
-    """Scan ``tissue``: signal equations, texture, coil sensitivity, noise, skull stripping.
+    """Scan ``tissue``: signal equations, texture, coil, slices, noise, skull stripping.
+
+    If modalities differed in their equations alone, one would nearly be a function of another,
+    and a curve would do what a network is for. So each has texture of its own (relaxation times
+    vary within a tissue where the density of protons does not), its own coil sensitivity, slice
+    thickness and noise.
 
     Differs: noise is set per output voxel, so a small phantom is as noisy as a large one, where a
     real scan averaged to larger voxels would be cleaner.
@@ -204,7 +231,11 @@ def acquire(
             signal += np.float32(sequence.signal(TISSUES[name])) * part
         coil = field(stream, axes, ORIGIN_MM, EXTENT_MM, 90.0, uniform=True)
         signal *= 1 + np.float32(protocol.bias) * coil
-        sigma = abs(sequence.signal(TISSUES["white"])) / protocol.snr
+        own = sum(noise(stream, lattice) for lattice in RELAXATION_MM)
+        signal *= 1 + np.float32(protocol.relaxation) * own
+        if sequence.slice_mm:
+            signal = _sliced(signal, axes[2], sequence.slice_mm)
+        sigma = sequence.noise * abs(sequence.signal(TISSUES["white"])) / protocol.snr
         image = rician(signal, sigma, stream)
         image[~mask] = 0
         images[modality] = image
