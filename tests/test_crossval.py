@@ -209,6 +209,19 @@ def test_lungs_are_no_background(tmp_path: Path, dims: int) -> None:
         score_file(path, subject, "soft", RANGE, CT, "liver")
 
 
+def test_a_lesion_is_where_the_labels_are(tmp_path: Path, dims: int) -> None:
+    image, lung = chest(dims, 0)
+    labels = save(tmp_path / "labels.nii", 4 * lung)
+    real = save(tmp_path / "real.nii", image)
+    wrong = save(tmp_path / "wrong.nii", image + 64 * lung)
+    subject = Subject("s", {"soft": real}, labels=labels)
+    scored = score_regions(wrong, subject, "soft", RANGE, CT, ("image", "lesion"))
+    assert scored["lesion"].voxels == lung.sum()
+    assert scored["lesion"].mae == pytest.approx(64 / 2048, rel=1e-4)
+    with pytest.raises(InputError, match="region 'lesion' is none of foreground, body, image$"):
+        score_file(wrong, replace(subject, labels=None), "soft", RANGE, CT, "lesion")
+
+
 def test_hu_and_emphysema_are_measured(tmp_path: Path, dims: int) -> None:
     subject = study(tmp_path, dims).subjects[0]
     image, lung = chest(dims, 0)

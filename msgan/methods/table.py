@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 FOREGROUND, BODY, IMAGE = "foreground", "body", "image"
 """Regions that need no file; others are those of the subject (:class:`Subject`)."""
 
+LESION = "lesion"
+"""Region of the subject's labels."""
+
 SCORES = ("ssim", "mae", "mse", "psnr", "voxels")
 """Columns of a table."""
 
@@ -124,7 +127,7 @@ def score_table(
         if source not in subject.images or target not in subject.images:
             continue
         first, *others = regions
-        known = [first, *(r for r in others if r in (FOREGROUND, BODY, IMAGE, *subject.regions))]
+        known = [first, *(r for r in others if r in _regions(subject))]
         for name, method in methods.items():
             path = result_path(folder, name, subject.name)
             start = perf_counter()
@@ -164,7 +167,8 @@ def score_file(
 
     Args:
         region: Where voxels count: ``foreground``, ``body`` (of the real image, holes filled:
-            :func:`msgan.data.body.body_mask`), ``image`` (everywhere) or a region of the subject.
+            :func:`msgan.data.body.body_mask`), ``image`` (everywhere), ``lesion`` (the subject's
+            labels) or a region of the subject.
 
     See :func:`score_table` for the other arguments.
 
@@ -255,6 +259,9 @@ def region_of(
     if name in subject.regions:
         drawn = stack.enter_context(open_labels(subject.regions[name], like=image.grid))
         return lambda box: drawn.read(box) != 0
+    if name == LESION and subject.labels is not None:
+        labels = stack.enter_context(open_labels(subject.labels, like=image.grid))
+        return lambda box: labels.read(box) != 0
     if name == IMAGE:
         return lambda box: np.ones(box.size, bool)
     if name == BODY:
@@ -262,9 +269,16 @@ def region_of(
     elif name == FOREGROUND:
         found = lambda box: image.read(box) > threshold  # noqa: E731
     else:
-        has = ", ".join((FOREGROUND, BODY, IMAGE, *subject.regions))
-        raise InputError(f"{subject.name}: region {name!r} is none of {has}")
+        raise InputError(
+            f"{subject.name}: region {name!r} is none of {', '.join(_regions(subject))}"
+        )
     return found if mask is None else (lambda box: found(box) & (mask.read(box) != 0))
+
+
+def _regions(subject: Subject) -> tuple[str, ...]:
+    """Names of the regions that results of a subject can be measured in."""
+    lesion = () if subject.labels is None else (LESION,)
+    return (FOREGROUND, BODY, IMAGE, *lesion, *subject.regions)
 
 
 def _both(one: Reader | None, other: Reader | None) -> Reader | None:
