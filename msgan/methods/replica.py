@@ -38,7 +38,8 @@ class Replica:
     (:class:`msgan.methods.replica_features.Surroundings`) it predicts the target there; each
     finer forest also sees what the coarser one said. Numbers are those of the method's public
     code: 60 trees, at least 5 samples in a leaf, 100000 voxels in all; a third of the features
-    is tried at each split, as is usual in regression. The extended paper states none.
+    is tried at each split, as is usual in regression. The extended paper states none. In training
+    a finer forest sees what the coarser one predicts of the training images, as in translation.
     Differs: the scales are means over blocks of 2^d voxels, as everywhere here, not a Gaussian
     pyramid: a coarse voxel is then the same in every tile. Intensities are ranges of the
     foreground (:class:`msgan.config.Preparation`), not peaks of white matter.

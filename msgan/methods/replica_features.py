@@ -49,8 +49,9 @@ class Surroundings:
     A voxel has 3^d intensities around it; the means of cubes on rings in the axial plane, counted
     from the direction towards the middle of the image; and, but for the coarsest scale, what the
     coarser forest made of this place, interpolated linearly.
-    Differs: REPLICA turns the rings towards the middle of a head in MNI space. Here it is the
-    middle of the working grid, which is cropped to the foreground, so nothing has to be aligned.
+    Differs: REPLICA turns the rings towards the middle of a whole image, of heads that lie alike
+    in it. Here it is the middle of the working grid, which is cropped to the foreground, so that
+    nothing has to be aligned.
 
     Each feature is a fixed order of single additions, multiplications, divisions and roots of
     the same voxels, so that it is equal to the bit whatever box it is computed in: a tree
