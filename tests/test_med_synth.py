@@ -1,0 +1,303 @@
+"""MedSynth: its losses, what its second model sees, and the row of a table."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_cascade import equal, stored, tiny
+from test_paired import changed, pairs, whole
+from torch.testing import assert_close
+
+from msgan import losses
+from msgan.config import CascadeConfig
+from msgan.data.cohort import Cohort, prepare
+from msgan.data.volume import open_volume
+from msgan.methods.cascade import fit
+from msgan.methods.med_synth import MedSynth, results, weights_hash
+from msgan.methods.paired import PairedRegression
+from msgan.methods.plain import Profile, Source
+from msgan.methods.refine import refine
+from msgan.phantoms.brain import write_cohort
+from msgan.sketch import images, sketch_reader, stacked
+from msgan.training.step import build_discriminator, build_generator
+from msgan.translate import translate
+from msgan.translate.scale import constant
+from msgan.types import Box, InputError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def trained(folder: Path, cohort: Cohort, config: CascadeConfig, **options) -> MedSynth:
+    return MedSynth.fit(cohort, "t2", config, folder, source="t1", device="cpu", **options)
+
+
+# --- losses ----------------------------------------------------------------------------------
+
+
+def test_images_with_equal_steps_have_no_gradient_difference(dims):
+    real = torch.rand(2, 1, *(7, 5, 6)[:dims])
+    assert losses.gradient_difference(real, real) == 0
+    assert losses.gradient_difference(real + 3, real) < 1e-12  # the level does not count
+    assert losses.gradient_difference(-real, real) == 0  # nor the direction of a step
+    assert losses.l2(real + 3, real) == pytest.approx(9, rel=1e-6)
+    flat = torch.zeros_like(real).requires_grad_()
+    noisy = (flat + 0.1 * torch.rand(real.shape)).detach().requires_grad_()
+    losses.gradient_difference(noisy, 5 * real).backward()
+    assert noisy.grad.abs().max() > 0
+
+
+def test_known_value_of_the_gradient_difference(dims):
+    # Steps of 2 along the first axis where the real ones are 0.5, and none along the others.
+    shape = (4, 3, 3)[:dims]
+    ramp = torch.arange(4.0).view(1, 1, 4, *[1] * (dims - 1)).expand(1, 1, *shape)
+    assert_close(losses.gradient_difference(2 * ramp, -0.5 * ramp), torch.tensor(2.25))
+    # Rotated, it is the same.
+    turned = ramp.transpose(2, -1)
+    assert_close(losses.gradient_difference(2 * turned, -0.5 * turned), torch.tensor(2.25))
+
+
+def test_each_loss_moves_the_weights_and_is_logged(dims, tmp_path):
+    cohort, seen = pairs(tmp_path, dims), {}
+    plain = MedSynth.configured(tiny(dims), "t1")
+    cases = {"both": {}, "l2": {"gradient_weight": 0.0}, "gradient": {"l2_weight": 0.0}}
+    for name, change in cases.items():
+        training = {**plain.training.model_dump(), **change, "gan_weight": 0.0}
+        seen[name] = []
+        config = changed(plain, training=training)
+        fit(cohort, "t2", config, tmp_path / name, device="cpu", report=seen[name].append)
+    (row,) = seen["both"]
+    assert row["loss"] == pytest.approx(row["l2"] + row["gradient_difference"], rel=1e-6)
+    assert "gradient_difference" not in seen["l2"][0]
+    assert "l2" not in seen["gradient"][0]
+    folders = [tmp_path / name for name in cases]
+    assert not any(equal(a, b, 2) for a, b in zip(folders, folders[1:] + folders[:1], strict=True))
+
+
+def test_the_discriminator_sees_the_image_alone(dims):
+    config = MedSynth.configured(tiny(dims), "t1")
+    judge = build_discriminator(config, 2)
+    image = torch.rand(1, 1, *[32] * dims)
+    assert judge(image[:, :0], image).shape[:2] == (1, 1)
+    conditional = build_discriminator(changed(config, network={"conditional": True}), 2)
+    with pytest.raises(RuntimeError):
+        conditional(image[:, :0], image)
+
+
+# --- what the second model sees --------------------------------------------------------------
+
+
+def test_the_previous_result_is_a_channel_of_its_own(dims):
+    config = MedSynth.configured(tiny(dims), "t1", previous="x").sketch
+    rng = np.random.default_rng(0)
+    source, made = (rng.uniform(-1, 1, (9, 7, 8)[:dims]).astype(np.float32) for _ in range(2))
+    read = stacked(lambda box: source[box.slices], lambda box: made[box.slices])
+    drawn = sketch_reader(read, source.shape, config)
+    box = Box.whole(source.shape)
+    assert images(config) == 2
+    np.testing.assert_allclose(drawn(box), (np.stack([source, made]) + 1) / 2, rtol=0, atol=1e-7)
+    assert not drawn(box.grown(2))[:, :2].any()  # background beyond the image
+    for tile in box.tiles((4,) * dims):
+        np.testing.assert_array_equal(drawn(tile), drawn(box)[(slice(None), *tile.slices)])
+
+
+def test_the_second_model_is_trained_on_what_the_first_makes(dims, tmp_path):
+    """Its cached channel is the first one's result on the training grid; another changes it."""
+    cohort, config = pairs(tmp_path, dims), tiny(dims, learning_rate=2e-2, steps=8)
+    method = trained(tmp_path / "runs", cohort, config)
+    first, second = method.runs
+    assert [run.finished(2) for run in method.runs] == [True, True]
+    assert [run.config.training.steps for run in method.runs] == [4, 4]  # of 8
+    assert second.config.previous == weights_hash(first)
+    prep = first.config.preparation
+    caches = sorted((tmp_path / "runs" / "cache").glob("s0-*/sketch_s2_0.npy"))
+    by_channels = {np.load(path).shape[0]: np.load(path) for path in caches}
+    assert sorted(by_channels) == [1, 2]
+    with prepare(cohort["s0"], "t2", prep) as target:
+        with prepare(cohort["s0"], "t1", prep, grid=target.grid) as source:
+            shape = target.grid.shape
+            made = results([first], source.read, shape, tmp_path / "m", CPU)(Box.whole(shape))
+    assert made.std() > 0.01
+    np.testing.assert_allclose(by_channels[2][1], (made + 1) / 2, rtol=0, atol=1e-3)
+    np.testing.assert_array_equal(by_channels[2][0], by_channels[1][0])
+    assert not [p for p in (tmp_path / "runs" / "cache").glob("*/*") if p.suffix != ".npy"]
+    # Other weights of the first are another run of the second.
+    assert MedSynth.configured(config, "t1", "a") != MedSynth.configured(config, "t1", "b")
+
+
+def test_another_result_of_the_first_changes_that_of_the_second(dims, tmp_path):
+    config = MedSynth.configured(tiny(dims), "t1", previous="x")
+    torch.manual_seed(0)
+    generator = build_generator(config, 2).requires_grad_(False).eval()
+    for parameter in generator.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    generator.last.bias.fill_(1.0)  # it adds to background
+    shape, rng = (20, 16, 12)[:dims], np.random.default_rng(0)
+    source, made = (rng.uniform(-1, 1, shape).astype(np.float32) for _ in range(2))
+    other = made.copy()
+    other[(0,) * dims] *= -1
+
+    def result(previous, name):
+        seen = stacked(lambda box: source[box.slices], lambda box: previous[box.slices])
+        drawn = sketch_reader(seen, shape, config.sketch)
+        read = refine(generator, drawn, constant(-1.0), shape, tmp_path / name, tile=8)
+        return read(Box.whole(shape))
+
+    change = np.abs(result(made, "a") - result(other, "b"))
+    reach = generator.halo
+    assert change.max() > 1e-3
+    assert change[tuple(slice(reach + 2, None) for _ in shape)].sum() == 0
+
+
+# --- the row of a table ----------------------------------------------------------------------
+
+
+def test_killed_and_asked_again_it_is_the_same(tmp_path):
+    """Whole runs are found again, a broken one ends bit-identical; the caller has one folder."""
+    cohort = pairs(tmp_path, 2)
+    config = tiny(steps=6, checkpoint_every=2, learning_rate=1e-2)
+    whole_run = trained(tmp_path / "a", cohort, config)
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "a").rglob("*") if p.is_file()}
+    again = trained(tmp_path / "a", cohort, config)
+    assert [r.folder for r in again.runs] == [r.folder for r in whole_run.runs]
+    assert stamps == {p: p.stat().st_mtime_ns for p in (tmp_path / "a").rglob("*") if p.is_file()}
+
+    class Killed(Exception):
+        pass
+
+    for at in (1, 2):  # the first model, then the second
+        left = [at]
+
+        def stop(row, left=left):
+            left[0] -= 1
+            if left[0] == 0:
+                raise Killed
+
+        long = changed(config, training={**config.training.model_dump(), "steps": 81})
+        with pytest.raises(Killed):
+            trained(tmp_path / "b", cohort, long, report=stop)
+    broken = trained(tmp_path / "b", cohort, long)
+    unbroken = trained(tmp_path / "c", cohort, long)
+    for one, other in zip(broken.runs, unbroken.runs, strict=True):
+        assert one.folder.name == other.folder.name
+        assert equal(one.folder, other.folder, 2)
+    other = changed(config, seed=1)
+    assert trained(tmp_path / "a", cohort, other).runs[0].folder not in stamps
+
+
+def test_grid_unit_and_tiles(dims, tmp_path):
+    cohort = pairs(tmp_path, dims)
+    method = trained(
+        tmp_path / "runs", cohort, tiny(dims, learning_rate=2e-2, steps=8), refinements=2
+    )
+    assert len(method.runs) == 3
+    for name, tile in (("large", None), ("small", 8)):
+        method.translate(cohort["s3"], tmp_path / f"{name}.nii", tile=tile)
+    source = cohort["s3"].images["t1"]
+    with open_volume(tmp_path / "large.nii") as made, open_volume(source) as given:
+        assert made.grid == given.grid
+    large, small = whole(tmp_path / "large.nii"), whole(tmp_path / "small.nii")
+    low, high = method.runs[0].intensity.low, method.runs[0].intensity.high
+    assert high > 50
+    assert large.std() > 0.05 * (high - low)
+    assert large.min() >= low
+    assert large.max() <= high
+    np.testing.assert_allclose(small, large, rtol=0, atol=1e-5 * (high - low))
+    method.translate(source, tmp_path / "file.nii")
+    np.testing.assert_array_equal(whole(tmp_path / "file.nii"), large)
+
+
+def test_patches_of_the_published_family_are_averaged(tmp_path):
+    cohort = pairs(tmp_path, 2, splits=("train", "test"))
+    network = {"family": "paper"}
+    method = trained(tmp_path / "runs", cohort, tiny(2, network, patch=32, steps=2))
+    method.translate(cohort["s1"], tmp_path / "a.nii")
+    method.translate(cohort["s1"], tmp_path / "b.nii", tile=27)
+    made = whole(tmp_path / "a.nii")
+    assert made.std() > 0
+    np.testing.assert_allclose(whole(tmp_path / "b.nii"), made, rtol=0, atol=1e-3)
+    with pytest.raises(InputError, match="tile 20: expected a multiple of the stride 27"):
+        method.translate(cohort["s1"], tmp_path / "c.nii", tile=20)
+
+
+def test_it_beats_the_source_on_someone_new(tmp_path):
+    """FLAIR to T2 of brain phantoms; the subject tested is not trained on."""
+    write_cohort(tmp_path / "data", subjects=4, size=24, seed=0)
+    cohort = Cohort.from_manifest(tmp_path / "data" / "manifest.csv", tmp_path / "data")
+    cohort = cohort.held_out(1)
+    config = tiny(
+        3,
+        network={"high_width": 8},
+        preparation={"scales": 1},
+        steps=240,
+        patch=16,
+        learning_rate=5e-3,
+        beta1=0.9,
+        decay="cosine",
+        ema=0.9,
+        validate_every=60,
+    )
+    method = MedSynth.fit(cohort, "t2", config, tmp_path / "r", source="flair", device="cpu")
+    (subject,) = cohort.split("test")
+    prep = method.runs[0].config.preparation
+    Source(Profile.of(cohort, "t2", prep), prep).translate(
+        subject, tmp_path / "source.nii", modality="flair"
+    )
+    method.translate(subject, tmp_path / "made.nii")
+    real = whole(subject.images["t2"])
+    error = {
+        name: np.abs(whole(tmp_path / f"{name}.nii") - real)[real > 0].mean()
+        for name in ("source", "made")
+    }
+    assert error["made"] < 0.6 * error["source"], error
+
+
+def test_what_makes_no_sense_is_refused(tmp_path):
+    cohort, config = pairs(tmp_path, 2), tiny()
+    method = trained(tmp_path / "runs", cohort, config)
+    first, second = method.runs
+    unpaired = fit(cohort, "t2", config, tmp_path / "u", device="cpu", scales=[])
+    fresh = fit(
+        cohort, "t2", MedSynth.configured(config, "t1"), tmp_path / "f", device="cpu", scales=[]
+    )
+    other = PairedRegression.fit(cohort, "t1", "t2", config, tmp_path / "p", device="cpu").run
+    cases = [
+        (lambda: MedSynth([]), "runs: expected at least one model"),
+        (lambda: MedSynth([unpaired]), "u: was not trained on pairs"),
+        (lambda: MedSynth([second]), f"sees results of {weights_hash(first)}, not of None"),
+        (lambda: MedSynth([other, second]), f"not of {weights_hash(other)}"),
+        (lambda: weights_hash(fresh), "f: scale 2 is not trained yet"),
+        (lambda: trained(tmp_path, cohort, config, refinements=-1), "refinements -1: expected 0"),
+        (
+            lambda: fit(cohort, "t2", second.config, tmp_path / "x", device="cpu"),
+            f"previous {weights_hash(first)}: needs the run of these weights",
+        ),
+        (lambda: translate(second, cohort["s3"], tmp_path / "o.nii", modality="t1"), "both runs"),
+        (lambda: method.translate(cohort["s3"], tmp_path / "o.nii", tile=7), "tile 7: expected"),
+        (lambda: method.translate(cohort["s3"], tmp_path / "o.xyz"), "unknown suffix"),
+        (
+            lambda: method.translate(stored(tmp_path / "v.nii", np.ones((8, 8, 8))), "o.nii"),
+            r"v\.nii: image of 3 axes, the run was trained on 2",
+        ),
+    ]
+    for call, message in cases:
+        with pytest.raises(InputError, match=message) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "o.nii").exists()
+    image = {"channels": ("image",)}
+    for change, message in (
+        ({"previous": "x"}, "previous x: results of a source image need paired"),
+        ({"previous": "x", "paired": "t1", "sketch": image}, "need each other"),
+        ({"paired": "t1", "sketch": {"channels": ("image", "previous")}}, "need each other"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            changed(config, **change)
