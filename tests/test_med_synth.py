@@ -121,10 +121,12 @@ def test_the_second_model_is_trained_on_what_the_first_makes(dims, tmp_path):
     caches = sorted((tmp_path / "runs" / "cache").glob("s0-*/sketch_s2_0.npy"))
     by_channels = {np.load(path).shape[0]: np.load(path) for path in caches}
     assert sorted(by_channels) == [1, 2]
-    with prepare(cohort["s0"], "t2", prep) as target:
-        with prepare(cohort["s0"], "t1", prep, grid=target.grid) as source:
-            shape = target.grid.shape
-            made = results([first], source.read, shape, tmp_path / "m", CPU)(Box.whole(shape))
+    with (
+        prepare(cohort["s0"], "t2", prep) as target,
+        prepare(cohort["s0"], "t1", prep, grid=target.grid) as source,
+    ):
+        shape = target.grid.shape
+        made = results([first], source.read, shape, tmp_path / "m", CPU)(Box.whole(shape))
     assert made.std() > 0.01
     np.testing.assert_allclose(by_channels[2][1], (made + 1) / 2, rtol=0, atol=1e-3)
     np.testing.assert_array_equal(by_channels[2][0], by_channels[1][0])

@@ -30,10 +30,10 @@ from msgan.translate.scale import BACKGROUND, constant
 from msgan.types import InputError, Reader, Shape
 
 ADVERSARIAL = 0.5
-"""Weight of the adversarial loss beside squares that are added up (Nie et al. 2018, eq. 7)."""
+"""Weight of the adversarial loss beside squares that are added up over a patch (Nie et al.)."""
 
 ADDED = 16
-"""Side of the patches over whose voxels the paper adds up; here losses are means."""
+"""Side of those patches; losses are means here, so the weight is shared among their voxels."""
 
 
 class MedSynth:
@@ -118,8 +118,8 @@ class MedSynth:
     ) -> MedSynth:
         """Train all models below ``root``; those that are there already are used or continued.
 
-        They share the steps of ``config``. What a model makes of the training subjects is computed once, tile by tile, and kept in
-        ``root``'s cache, from which the next is trained.
+        They share the steps of ``config``. What a model makes of the training subjects is computed
+        once, tile by tile, and kept in ``root``'s cache, from which the next is trained.
 
         Args:
             cohort: Subjects; those with both images, on one grid, are used.
