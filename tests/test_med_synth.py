@@ -18,6 +18,7 @@ from msgan.methods.med_synth import MedSynth, results, weights_hash
 from msgan.methods.paired import PairedRegression
 from msgan.methods.plain import Profile, Source
 from msgan.methods.refine import refine
+from msgan.methods.shared import run_key
 from msgan.phantoms.brain import write_cohort
 from msgan.sketch import images, sketch_reader, stacked
 from msgan.training.step import build_discriminator, build_generator
@@ -65,9 +66,9 @@ def test_known_value_of_the_gradient_difference(dims):
     assert_close(losses.gradient_difference(2 * turned, -0.5 * turned), torch.tensor(2.25))
 
 
-def test_each_loss_moves_the_weights_and_is_logged(dims, tmp_path):
-    cohort, seen = pairs(tmp_path, dims), {}
-    plain = MedSynth.configured(tiny(dims), "t1")
+def test_each_loss_moves_the_weights_and_is_logged(tmp_path):
+    cohort, seen = pairs(tmp_path, 2), {}
+    plain = MedSynth.configured(tiny(), "t1")
     cases = {"both": {}, "l2": {"gradient_weight": 0.0}, "gradient": {"l2_weight": 0.0}}
     for name, change in cases.items():
         training = {**plain.training.model_dump(), **change, "gan_weight": 0.0}
@@ -109,9 +110,9 @@ def test_the_previous_result_is_a_channel_of_its_own(dims):
         np.testing.assert_array_equal(drawn(tile), drawn(box)[(slice(None), *tile.slices)])
 
 
-def test_the_second_model_is_trained_on_what_the_first_makes(dims, tmp_path):
+def test_the_second_model_is_trained_on_what_the_first_makes(tmp_path):
     """Its cached channel is the first one's result on the training grid; another changes it."""
-    cohort, config = pairs(tmp_path, dims), tiny(dims, learning_rate=2e-2, steps=8)
+    cohort, config = pairs(tmp_path, 2), tiny(2, learning_rate=2e-2, steps=8)
     method = trained(tmp_path / "runs", cohort, config)
     first, second = method.runs
     assert [run.finished(2) for run in method.runs] == [True, True]
@@ -163,47 +164,50 @@ def test_another_result_of_the_first_changes_that_of_the_second(dims, tmp_path):
 
 
 def test_killed_and_asked_again_it_is_the_same(tmp_path):
-    """Whole runs are found again, a broken one ends bit-identical; the caller has one folder."""
+    """Whole runs are found again, a broken one ends bit-identical, in folders of one name."""
     cohort = pairs(tmp_path, 2)
-    config = tiny(steps=6, checkpoint_every=2, learning_rate=1e-2)
-    whole_run = trained(tmp_path / "a", cohort, config)
-    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "a").rglob("*") if p.is_file()}
+    config = tiny(steps=42, checkpoint_every=6, learning_rate=1e-2)
+
+    def stamps():
+        files = (p for p in (tmp_path / "a").rglob("*") if p.is_file())
+        return {p: p.stat().st_mtime_ns for p in files}
+
+    unbroken, before = trained(tmp_path / "a", cohort, config), stamps()
     again = trained(tmp_path / "a", cohort, config)
-    assert [r.folder for r in again.runs] == [r.folder for r in whole_run.runs]
-    assert stamps == {p: p.stat().st_mtime_ns for p in (tmp_path / "a").rglob("*") if p.is_file()}
+    assert [r.folder for r in again.runs] == [r.folder for r in unbroken.runs]
+    assert stamps() == before
 
     class Killed(Exception):
         pass
 
-    for at in (1, 2):  # the first model, then the second
-        left = [at]
+    # Of 21 steps each, rows come after 20 and 21: the first model dies, then the second.
+    for rows in (1, 3):
+        left = [rows]
 
         def stop(row, left=left):
             left[0] -= 1
             if left[0] == 0:
                 raise Killed
 
-        long = changed(config, training={**config.training.model_dump(), "steps": 81})
         with pytest.raises(Killed):
-            trained(tmp_path / "b", cohort, long, report=stop)
-    broken = trained(tmp_path / "b", cohort, long)
-    unbroken = trained(tmp_path / "c", cohort, long)
+            trained(tmp_path / "b", cohort, config, report=stop)
+    assert len(list((tmp_path / "b").glob("t2-*/s2/done.json"))) == 1
+    broken = trained(tmp_path / "b", cohort, config)
     for one, other in zip(broken.runs, unbroken.runs, strict=True):
         assert one.folder.name == other.folder.name
         assert equal(one.folder, other.folder, 2)
-    other = changed(config, seed=1)
-    assert trained(tmp_path / "a", cohort, other).runs[0].folder not in stamps
+    other = MedSynth.configured(changed(config, seed=1), "t1", models=2)
+    assert run_key(cohort, "t2", other) not in {r.folder.name[-16:] for r in unbroken.runs}
 
 
 def test_grid_unit_and_tiles(dims, tmp_path):
-    cohort = pairs(tmp_path, dims)
-    method = trained(
-        tmp_path / "runs", cohort, tiny(dims, learning_rate=2e-2, steps=8), refinements=2
-    )
-    assert len(method.runs) == 3
-    for name, tile in (("large", None), ("small", 8)):
-        method.translate(cohort["s3"], tmp_path / f"{name}.nii", tile=tile)
+    cohort, refinements = pairs(tmp_path, dims), 4 - dims  # three models in 2D, two in 3D
+    config = tiny(dims, learning_rate=2e-2, steps=12)
+    method = trained(tmp_path / "runs", cohort, config, refinements=refinements)
+    assert len(method.runs) == 1 + refinements
     source = cohort["s3"].images["t1"]
+    method.translate(source, tmp_path / "large.nii")
+    method.translate(cohort["s3"], tmp_path / "small.nii", tile=8)
     with open_volume(tmp_path / "large.nii") as made, open_volume(source) as given:
         assert made.grid == given.grid
     large, small = whole(tmp_path / "large.nii"), whole(tmp_path / "small.nii")
@@ -213,8 +217,6 @@ def test_grid_unit_and_tiles(dims, tmp_path):
     assert large.min() >= low
     assert large.max() <= high
     np.testing.assert_allclose(small, large, rtol=0, atol=1e-5 * (high - low))
-    method.translate(source, tmp_path / "file.nii")
-    np.testing.assert_array_equal(whole(tmp_path / "file.nii"), large)
 
 
 def test_patches_of_the_published_family_are_averaged(tmp_path):
@@ -232,20 +234,20 @@ def test_patches_of_the_published_family_are_averaged(tmp_path):
 
 def test_it_beats_the_source_on_someone_new(tmp_path):
     """FLAIR to T2 of brain phantoms; the subject tested is not trained on."""
-    write_cohort(tmp_path / "data", subjects=4, size=24, seed=0)
+    write_cohort(tmp_path / "data", subjects=3, size=24, seed=0)
     cohort = Cohort.from_manifest(tmp_path / "data" / "manifest.csv", tmp_path / "data")
     cohort = cohort.held_out(1)
     config = tiny(
         3,
         network={"high_width": 8},
         preparation={"scales": 1},
-        steps=240,
+        steps=100,
         patch=16,
         learning_rate=5e-3,
         beta1=0.9,
         decay="cosine",
         ema=0.9,
-        validate_every=60,
+        validate_every=50,
     )
     method = MedSynth.fit(cohort, "t2", config, tmp_path / "r", source="flair", device="cpu")
     (subject,) = cohort.split("test")
@@ -276,7 +278,7 @@ def test_what_makes_no_sense_is_refused(tmp_path):
         (lambda: MedSynth([unpaired]), "u: was not trained on pairs"),
         (lambda: MedSynth([second]), f"sees results of {weights_hash(first)}, not of None"),
         (lambda: MedSynth([other, second]), f"not of {weights_hash(other)}"),
-        (lambda: weights_hash(fresh), "f: scale 2 is not trained yet"),
+        (lambda: weights_hash(fresh), "f: scale 2 of 2 is not trained yet"),
         (lambda: trained(tmp_path, cohort, config, refinements=-1), "refinements -1: expected 0"),
         (
             lambda: fit(cohort, "t2", second.config, tmp_path / "x", device="cpu"),

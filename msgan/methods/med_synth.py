@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,9 +21,8 @@ from msgan.methods.overlap import OverlapScale
 from msgan.methods.refine import refine
 from msgan.methods.shared import fit_shared
 from msgan.networks import inference
-from msgan.paths import room, scratch_folder, sha256
+from msgan.paths import room, scratch_folder
 from msgan.sketch import sketch_reader, stacked
-from msgan.training.loop import WEIGHTS
 from msgan.training.run import Run
 from msgan.translate.image import check_output, pick_device
 from msgan.translate.plan import Limits, largest, require_axes, resident, scale_plan
@@ -191,10 +191,11 @@ def weights_hash(run: Run) -> str:
     Raises:
         InputError: It is not trained yet.
     """
-    path = run.folder_of(run.scales) / WEIGHTS
-    if not path.is_file():
-        raise InputError(f"{run.folder}: scale {run.scales} is not trained yet")
-    return sha256(path)[:16]
+    digest = hashlib.sha256()  # of the tensors: the file's header tells how long they took
+    for name, tensor in sorted(run.generator(run.scales).state_dict().items()):
+        digest.update(f"{name}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def results(
