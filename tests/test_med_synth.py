@@ -232,6 +232,7 @@ def test_patches_of_the_published_family_are_averaged(tmp_path):
         method.translate(cohort["s1"], tmp_path / "c.nii", tile=20)
 
 
+@pytest.mark.slow
 def test_it_beats_the_source_on_someone_new(tmp_path):
     """FLAIR to T2 in slices of brain phantoms; nothing of the one tested is trained on."""
     subjects = []
