@@ -213,7 +213,7 @@ def test_grid_unit_and_tiles(dims, tmp_path):
     large, small = whole(tmp_path / "large.nii"), whole(tmp_path / "small.nii")
     low, high = method.runs[0].intensity.low, method.runs[0].intensity.high
     assert high > 50
-    assert large.std() > 0.02 * (high - low)
+    assert large.std() > 0.01 * (high - low)  # a thousand times what tiles may differ by
     assert large.min() >= low
     assert large.max() <= high
     np.testing.assert_allclose(small, large, rtol=0, atol=1e-5 * (high - low))
