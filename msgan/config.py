@@ -43,6 +43,7 @@ class SketchConfig(Model):
     """Weighted Canny edges (extended paper, section 2.2) and, optionally, further channels.
 
     The channel ``image`` is the image itself and no sketch; it is for paired cascades only.
+    ``previous`` is what another run made of it (:attr:`CascadeConfig.previous`).
     """
 
     channels: tuple[str, ...] = ("edges",)
@@ -92,6 +93,7 @@ class NetworkConfig(Model):
     high_width: int = Field(64, ge=1, description="features of the HR generators")
     high_blocks: int = Field(6, ge=1)
     discriminator_width: int = Field(64, ge=1)
+    conditional: bool = Field(True, description="whether D sees sketch and context too")
 
 
 class TrainConfig(Model):
@@ -109,6 +111,8 @@ class TrainConfig(Model):
     gan: Literal["log", "least_squares"] = "least_squares"
     gan_weight: float = Field(1.0, ge=0)
     l1_weight: float = Field(10.0, ge=0)
+    l2_weight: float = Field(0.0, ge=0)
+    gradient_weight: float = Field(0.0, ge=0, description="of the gradient difference")
     discriminator_accuracy: float = Field(0.8, gt=0, le=1, description="D rests above this")
     ema: float = Field(0.999, ge=0, lt=1)
     mirror: tuple[int, ...] = Field((), description="axes flipped at random")
@@ -127,6 +131,8 @@ class CascadeConfig(Model):
 
     ``paired`` names the modality of the image that sketches are taken from in training, instead
     of the target's own; a subject then needs both images, on one grid.
+
+    ``previous`` states the weights whose results are the sketch's channel of that name.
     """
 
     dims: Literal[2, 3] = 3
@@ -141,6 +147,9 @@ class CascadeConfig(Model):
     )
     paired: str | None = Field(
         None, min_length=1, description="modality the sketch is taken from in training"
+    )
+    previous: str | None = Field(
+        None, min_length=1, description="hash of the weights that made the channel previous"
     )
     network: NetworkConfig = NetworkConfig()
     training: TrainConfig
@@ -158,6 +167,13 @@ class CascadeConfig(Model):
             raise ValueError(f"blind {self.blind}: expected none or one of sketch, context")
         if "image" in self.sketch.channels and self.paired is None:
             raise ValueError("sketch channel image shows the target itself: it needs paired")
+        if self.previous is not None and self.paired is None:
+            raise ValueError(f"previous {self.previous}: results of a source image need paired")
+        if ("previous" in self.sketch.channels) != (self.previous is not None):
+            raise ValueError(
+                f"sketch channels {self.sketch.channels} and previous {self.previous}: "
+                "the channel previous and the weights that make it need each other"
+            )
         if self.paired is not None and self.contrast.share:
             # Recolouring stands in for the source's contrast, which a pair has.
             raise ValueError(

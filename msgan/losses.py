@@ -1,4 +1,4 @@
-"""Objectives of one scale (extended paper, eq. 2, and the L1 distance added to it)."""
+"""Objectives of one scale (extended paper, eq. 2, and the distances added to it)."""
 
 from __future__ import annotations
 
@@ -39,6 +39,27 @@ def _judged(logits: Tensor, target: float, gan: Gan) -> Tensor:
 def l1(fake: Tensor, real: Tensor) -> Tensor:
     """Mean absolute difference; less blurred than L2 (extended paper, section 2.1)."""
     return F.l1_loss(fake, real)
+
+
+def l2(fake: Tensor, real: Tensor) -> Tensor:
+    """Mean squared difference, the voxel-wise distance of MedSynth (Nie et al. 2018)."""
+    return F.mse_loss(fake, real)
+
+
+def gradient_difference(fake: Tensor, real: Tensor) -> Tensor:
+    """How much flatter or steeper than the real image the generated one is (Nie et al. 2018).
+
+    Along each axis the mean over neighbours of (|real step| - |generated step|)^2, added up over
+    the axes. Only the size of a step counts, not its direction.
+
+    Args:
+        fake: (batch, channels, *spatial), at least two voxels along each axis.
+        real: Likewise.
+    """
+    total = fake.new_zeros(())
+    for axis in range(2, fake.ndim):
+        total = total + F.mse_loss(fake.diff(dim=axis).abs(), real.diff(dim=axis).abs())
+    return total
 
 
 @torch.no_grad()

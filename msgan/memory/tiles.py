@@ -121,7 +121,7 @@ def read_bytes(config: CascadeConfig, region: Box) -> int:
 
     The image counts twice: the next tile's is read while this one is computed.
     """
-    image = region.grown(sketch.halo(config.sketch)).voxels
+    image = sketch.images(config.sketch) * region.grown(sketch.halo(config.sketch)).voxels
     return 4 * (2 * image + sketch.channels(config.sketch, config.dims) * region.voxels)
 
 

@@ -16,7 +16,7 @@ from msgan.data.cohort import Cohort, Prepared, Subject, prepare, settled
 from msgan.data.intensity import IntensityMap
 from msgan.data.resample import nearly
 from msgan.paths import sha256
-from msgan.training.cache import CachedSubject, cached
+from msgan.training.cache import CachedSubject, Previous, cached
 from msgan.training.loop import train_scale
 from msgan.training.run import Run
 from msgan.translate import Translation, pick_device, translate
@@ -40,6 +40,7 @@ def fit(
     device: str = "auto",
     cache: str | os.PathLike[str] | None = None,
     report: Report | None = None,
+    previous: Previous | None = None,
 ) -> Run:
     """Train a cascade on the ``target`` images of a cohort, or go on where it stopped.
 
@@ -57,15 +58,19 @@ def fit(
         device: ``auto``, ``cpu`` or ``cuda``.
         cache: Folder of prepared subjects, shared between runs; None keeps it in ``out``.
         report: Called with every logged row.
+        previous: Makes the sketch's channel ``previous``, of the weights ``config.previous``.
 
     Raises:
         InputError: No subject has the images, a file is at fault, the images of a pair lie on
-            different grids, a scale does not exist, or ``out`` holds another run.
+            different grids, a scale does not exist, ``config.previous`` is stated and not made,
+            or ``out`` holds another run.
     """
     if config.network.family == "paper" and config.training.patch != 32:
         raise InputError(f"patch size {config.training.patch}: the paper family runs at 32 only")
     if config.paired == target:
         raise InputError(f"paired {config.paired}: is the target itself")
+    if (config.previous is None) != (previous is None):
+        raise InputError(f"previous {config.previous}: needs the run of these weights to make it")
     usable = cohort.with_modality(*modalities(target, config))
     train = [s for s in usable if s.split in ("train", "")]
     held = [s for s in usable if s.split == "val"] or train
@@ -88,7 +93,8 @@ def fit(
                 run.create()
             folder = Path(cache) if cache is not None else run.folder / CACHE
             ready = {
-                n: cached(p, config, data[n], folder, sources.get(n)) for n, p in opened.items()
+                n: cached(p, config, data[n], folder, sources.get(n), previous)
+                for n, p in opened.items()
             }
     ready = _placed(ready, fabric)
     for scale in chosen:

@@ -22,7 +22,7 @@ def refine(
     shape: Sequence[int],
     folder: str | os.PathLike[str],
     *,
-    tile: int,
+    tile: int | Sequence[int],
     shift: int = 0,
 ) -> Reader:
     """The image at s_i made tile by tile from a given image at s_(i-1).
@@ -33,7 +33,8 @@ def refine(
         context: The image at s_(i-1), in [-1, 1].
         shape: Of s_i, even sides.
         folder: The result is kept in a store below it.
-        tile: Side of a tile, even; of a family of fixed patch size a multiple of what it keeps.
+        tile: Side of a tile, or one for each axis, even; of a family of fixed patch size a
+            multiple of what it keeps.
         shift: The first tile begins this many voxels before the image, even. The image stays
             where it is, so a generator whose tiles join exactly gives the same for any shift.
 
@@ -44,14 +45,15 @@ def refine(
         InputError: ``shift`` is negative, odd (voxels of s_(i-1) would be cut in two) or not
             smaller than ``tile``.
     """
-    if shift < 0 or shift % 2 or shift >= tile:
-        raise InputError(f"shift {shift}: expected an even number of voxels, 0 to {tile - 1}")
+    full = tuple(shape)
+    side = (tile,) * len(full) if isinstance(tile, int) else tuple(tile)
+    if shift < 0 or shift % 2 or shift >= min(side):
+        raise InputError(f"shift {shift}: expected an even number of voxels, 0 to {min(side) - 1}")
     device = next(generator.parameters()).device
-    full, side = tuple(shape), (tile,) * len(shape)
     drawn = sketch if isinstance(sketch, SketchReader) else DrawnSketch(sketch, full, device)
     ready = inference.prepare(generator, device)
     scale = HighScale(ready, drawn, context, full, side, device, shift=shift)
-    path = os.path.join(folder, f"tile{tile}-shift{shift}.zarr")
+    path = os.path.join(folder, f"tile{'x'.join(map(str, side))}-shift{shift}.zarr")
     store = pyramid.Store.create(path, full, chunk=chunk(side))
     for _, box, values in make(scale, range(len(scale))):
         store.write(box, values)

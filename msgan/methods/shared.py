@@ -15,6 +15,7 @@ from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort
 from msgan.methods.cascade import fit, modalities
 from msgan.paths import sha256
+from msgan.training.cache import Previous
 from msgan.training.run import Run
 
 DECIDING = (
@@ -41,6 +42,7 @@ def fit_shared(
     scales: Sequence[int] | None = None,
     device: str = "auto",
     report: Callable[[dict[str, Any]], None] | None = None,
+    previous: Previous | None = None,
 ) -> Run:
     """:func:`msgan.methods.cascade.fit` into the folder of ``root`` that holds this very run.
 
@@ -57,7 +59,15 @@ def fit_shared(
     folder = Path(root) / f"{target}-{config.network.family}-{key}"
     cache = Path(root) / "cache"
     return fit(
-        cohort, target, config, folder, scales=scales, device=device, cache=cache, report=report
+        cohort,
+        target,
+        config,
+        folder,
+        scales=scales,
+        device=device,
+        cache=cache,
+        report=report,
+        previous=previous,
     )
 
 

@@ -1,7 +1,7 @@
 """Image -> sketch: gradient-weighted Canny edges, labels laid over, in 2D and 3D, tile-exact."""
 
-from msgan.sketch.reader import DrawnSketch, SketchReader, sketch_reader
-from msgan.sketch.region import CHANNELS, channels, halo, mirror, overlay, sketch
+from msgan.sketch.reader import DrawnSketch, SketchReader, sketch_reader, stacked
+from msgan.sketch.region import CHANNELS, channels, halo, images, mirror, overlay, sketch
 
 __all__ = [
     "CHANNELS",
@@ -9,8 +9,10 @@ __all__ = [
     "SketchReader",
     "channels",
     "halo",
+    "images",
     "mirror",
     "overlay",
     "sketch",
     "sketch_reader",
+    "stacked",
 ]

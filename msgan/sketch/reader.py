@@ -41,7 +41,8 @@ class SketchReader:
     on a GPU is wanted there.
 
     Attributes:
-        read: Reads the image, in [-1, 1]; outside ``shape`` it is background.
+        read: Reads the image, in [-1, 1]; outside ``shape`` it is background. Where a sketch is
+            drawn from two images (:func:`msgan.sketch.images`), both, as :func:`stacked` does.
         shape: Of the image.
         config: Channels and their parameters.
         read_labels: Reads the labels to draw over the sketch, if any.
@@ -83,7 +84,8 @@ class SketchReader:
         plain = np.asarray(part, dtype=np.float32, order="C")
         if not plain.flags.writeable:
             plain = plain.copy()
-        return torch.from_numpy(plain)[None, None].to(self.device)
+        lead = plain.ndim - len(self.shape)  # 1 where there are two images
+        return torch.from_numpy(plain)[(None,) * (2 - lead)].to(self.device)
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,11 @@ class DrawnSketch:
         part = torch.from_numpy(np.ascontiguousarray(loaded.image, dtype=np.float32))
         inside = loaded.box.clipped(self.shape)
         return padded(part[None].to(self.device), inside, loaded.box)
+
+
+def stacked(*read: Reader) -> Reader:
+    """Images on one grid as one reader, (images, *box)."""
+    return lambda box: np.stack([one(box) for one in read])
 
 
 def padded(drawn: Tensor, inside: Box, box: Box) -> Tensor:

@@ -23,6 +23,7 @@ class Channel:
     count: Callable[[int], int]
     halo: Callable[[SketchConfig], int]
     directed: bool = False  # two channels for each axis, one looking up and one down
+    image: int = 0  # drawn from the image itself, or from the one that comes after it
 
 
 CHANNELS: dict[str, Channel] = {
@@ -35,6 +36,7 @@ CHANNELS: dict[str, Channel] = {
     ),
     "ridges": Channel(descriptors.ridges, lambda dims: 1, descriptors.ridges_halo),
     "image": Channel(descriptors.itself, lambda dims: 1, descriptors.image_halo),
+    "previous": Channel(descriptors.itself, lambda dims: 1, descriptors.image_halo, image=1),
 }
 """Name -> how it is made, its channels in that many dimensions, voxels it needs around."""
 
@@ -60,6 +62,11 @@ def channels(config: SketchConfig, dims: int | None = None) -> int:
     return counts[3 if dims is None else dims]
 
 
+def images(config: SketchConfig) -> int:
+    """Images a sketch is drawn from: 2 with the channel ``previous``, else 1."""
+    return 1 + max(_channel(name).image for name in config.channels)
+
+
 # Worker threads are not in a caller's inference mode and could not write to its tensors.
 @torch.inference_mode(False)
 @torch.no_grad()
@@ -70,7 +77,8 @@ def sketch(image: Tensor, config: SketchConfig) -> Tensor:
     gives the values of the whole.
 
     Args:
-        image: (batch, 1, *spatial) in [-1, 1], with ``halo(config)`` voxels around the region.
+        image: (batch, ``images(config)``, *spatial) in [-1, 1], with ``halo(config)`` voxels
+            around the region.
         config: channels and their parameters.
 
     Returns:
@@ -79,20 +87,22 @@ def sketch(image: Tensor, config: SketchConfig) -> Tensor:
     Raises:
         InputError: ``image`` has the wrong axes or is not larger than twice the halo.
     """
-    if image.ndim not in (4, 5) or image.shape[1] != 1:
-        raise InputError(f"image to sketch has shape {tuple(image.shape)}: expected (batch, 1, *)")
+    if image.ndim not in (4, 5) or image.shape[1] != images(config):
+        raise InputError(
+            f"image to sketch has shape {tuple(image.shape)}: expected (batch, {images(config)}, *)"
+        )
     dims, margin = image.ndim - 2, halo(config)
     core = tuple(n - 2 * margin for n in image.shape[2:])
     if min(core) < 1:
         raise InputError(
             f"image to sketch has shape {tuple(image.shape)}: the halo alone takes {2 * margin}"
         )
-    plain = image[:, 0].to(torch.float32).contiguous()
-    out = plain.new_empty((plain.shape[0], channels(config, dims), *core))
+    plain = [part.to(torch.float32).contiguous() for part in image.unbind(1)]
+    out = plain[0].new_empty((image.shape[0], channels(config, dims), *core))
     first = 0
     for channel in map(_channel, config.channels):
         count = channel.count(dims)
-        own = filters.crop(plain, margin - channel.halo(config))
+        own = filters.crop(plain[channel.image], margin - channel.halo(config))
         channel.write(own, out[:, first : first + count], config)
         first += count
     return out

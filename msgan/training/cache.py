@@ -26,6 +26,10 @@ from msgan.data.cohort import Prepared
 from msgan.degrade import recolour
 from msgan.types import Array, Box, Reader, Shape, trailing
 
+Previous = Callable[[Prepared, Path], Reader]
+"""Makes the channel ``previous`` of an open source image: what it is on s_n in [-1, 1], kept
+below the folder."""
+
 VERSION = 1
 """Part of the key: raise it when what is cached changes."""
 
@@ -70,7 +74,7 @@ class CachedSubject:
 
 def key(config: CascadeConfig, data: str) -> str:
     """What the cached bytes depend on: the data's hash and the configuration's parts used."""
-    parts = {"dims", "seed", "preparation", "sketch", "contrast", "labels", "paired"}
+    parts = {"dims", "seed", "preparation", "sketch", "contrast", "labels", "paired", "previous"}
     used = config.model_dump(include=parts)
     text = json.dumps([VERSION, data, used], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -82,6 +86,7 @@ def cached(
     data: str,
     folder: str | os.PathLike[str],
     source: Prepared | None = None,
+    previous: Previous | None = None,
 ) -> CachedSubject:
     """Open the cache of a subject below ``folder``; compute what is not there yet.
 
@@ -94,6 +99,8 @@ def cached(
         data: Hash of the subject's files.
         folder: Where caches are kept; subjects of other configurations may lie beside.
         source: Image on the same grid that sketches are taken from; None: the subject itself.
+        previous: Makes the sketch's channel ``previous`` of ``source``; called only if nothing
+            is there yet.
     """
     own = key(config, data)
     target = Path(folder) / f"{subject.name}-{own}"
@@ -102,7 +109,7 @@ def cached(
         partial = target.with_name(f".partial-{target.name}-{uuid4().hex[:8]}")
         partial.mkdir(parents=True)
         try:
-            _compute(subject, config, partial, source)
+            _compute(subject, config, partial, source, previous)
             try:
                 partial.rename(target)
             except OSError:
@@ -177,13 +184,21 @@ def _tell(advise: Callable[..., int], start: int, size: int, what: int) -> None:
 
 
 def _compute(
-    subject: Prepared, config: CascadeConfig, folder: Path, source: Prepared | None
+    subject: Prepared,
+    config: CascadeConfig,
+    folder: Path,
+    source: Prepared | None,
+    previous: Previous | None,
 ) -> None:
     scales = subject.grid.scales
     shapes = pyramid.shapes(subject.grid.shape, scales)
     images = shown = pyramid.build(subject.read, shapes[-1], scales, folder)
     if source is not None:
         shown = pyramid.build(source.read, shapes[-1], scales, folder / "source")
+    if source is not None and previous is not None:
+        made = previous(source, folder / "previous")
+        below = pyramid.build(made, shapes[-1], scales, folder / "previous")
+        shown = [sketch.stacked(*pair) for pair in zip(shown, below, strict=True)]
     labels: Sequence[Reader | None] = [None] * (scales + 1)
     if config.labels and subject.has_labels:
         read = subject.read_labels
@@ -204,7 +219,8 @@ def _compute(
             count = sketch.channels(config.sketch, config.dims)
             path = folder / f"sketch_s{i}_{variant}.npy"
             _write(path, (count, *shape), shape, SKETCH_DTYPE, drawn)
-    for path in (*folder.glob("*.zarr"), folder / "labels", folder / "source"):
+    used = (folder / name for name in ("labels", "source", "previous"))
+    for path in (*folder.glob("*.zarr"), *used):
         shutil.rmtree(path, ignore_errors=True)
 
 

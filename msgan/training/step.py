@@ -1,4 +1,4 @@
-"""One training step of one scale: D, then G (extended paper, eq. 2 with L1)."""
+"""One training step of one scale: D, then G (extended paper, eq. 2 with a distance)."""
 
 from __future__ import annotations
 
@@ -32,8 +32,10 @@ def build_generator(config: CascadeConfig, scale: int) -> nn.Module:
 
 
 def build_discriminator(config: CascadeConfig, scale: int) -> nn.Module:
-    """The discriminator of s_i; its condition is what :func:`condition` makes."""
-    inputs = sketch.channels(config.sketch, config.dims) + 1 + (scale > 0)
+    """The discriminator of s_i; its condition is what :func:`condition` makes, or nothing."""
+    inputs = 1
+    if config.network.conditional:
+        inputs += sketch.channels(config.sketch, config.dims) + (scale > 0)
     published = config.network.family == "paper" or scale == 0
     width = config.network.discriminator_width
     return PatchDiscriminator(config.dims, inputs, width, instance_norm=published)
@@ -73,6 +75,7 @@ class Step:
     def __init__(self, config: CascadeConfig, scale: int, fabric: Fabric) -> None:
         self.config = config.training
         self.family = config.network.family
+        self.conditional = config.network.conditional
         self.scale = scale
         self.judged = JUDGED if scale else sys.maxsize  # s0 is judged as a whole
         self.fabric = fabric
@@ -122,11 +125,21 @@ class Step:
         logged: dict[str, Tensor] = {}
         distance = losses.l1(fake, batch.detail)
         loss = self.config.l1_weight * distance
+        for name, weight, measure in (
+            ("l2", self.config.l2_weight, losses.l2),
+            ("gradient_difference", self.config.gradient_weight, losses.gradient_difference),
+        ):
+            if weight:
+                further = measure(fake, batch.detail)
+                loss = loss + weight * further
+                logged[name] = further.detach()
         if self.discriminator is not None:
             side = self.judged
-            seen = layers.middle(condition(batch, self.family), side)
             shown = layers.middle(fake, side)
             real = layers.middle(batch.detail, side)
+            seen = real[:, :0]
+            if self.conditional:
+                seen = layers.middle(condition(batch, self.family), side)
             logged |= self._update_discriminator(seen, real, shown.detach())
             # The bare module: DDP would wait for gradients of D that nobody computes here.
             self.discriminator.requires_grad_(False)

@@ -159,9 +159,14 @@ def check(run: Run, device: torch.device, limits: Limits) -> None:
     """Refuse what can be refused before an image is opened.
 
     Raises:
-        InputError: The tile does not suit the run, a scale is not trained, or not even the
-            smallest tile fits.
+        InputError: The tile does not suit the run, a scale is not trained, not even the smallest
+            tile fits, or the run sees results of another one.
     """
+    if run.config.previous is not None:
+        raise InputError(
+            f"{run.folder}: sees results of the weights {run.config.previous}: "
+            "translate with both runs (msgan.methods.med_synth.MedSynth)"
+        )
     if limits.tile is not None and (limits.tile < 2 or limits.tile % 2):
         raise InputError(f"tile {limits.tile}: expected an even number of voxels, at least 2")
     for i in run.used:
