@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import ndimage
-from test_crossval import CT, save, study
+from test_crossval import CT, RANGE, save, study
 from test_metrics import SIDE, pair, reader
 
 from msgan import metrics
 from msgan.data.volume import open_volume
 from msgan.methods.gradients import Gradients
-from msgan.methods.table import Result
+from msgan.methods.seams import Seams
+from msgan.methods.table import Result, score_file
 from msgan.metrics import gradients
 from msgan.types import Box, InputError
 
@@ -137,6 +138,10 @@ def test_the_column_of_a_table(tmp_path: Path, dims: int) -> None:
     lowest = CT.model_copy(update={"foreground": -2000.0})
     of_mask = Gradients(lowest)(replace(result, subject=masked))
     assert of_mask == Gradients(CT, "lung")(result)
+    flat = save(tmp_path / "flat.nii", np.full(real.shape, -1000.0))
+    assert Gradients(CT, "lung")(replace(result, path=flat))["gradient"] == 0.0
+    assert score_file(flat, subject, "soft", RANGE, CT, "lung").mae > 0.01
+    assert Seams({"m": 8}, CT)(replace(result, path=flat))["seam"] == 1.0
     with pytest.raises(InputError, match="region 'heart' is none of foreground, body, image, lung"):
         Gradients(CT, "heart")(result)
     small = save(tmp_path / "small.nii", real[1:])

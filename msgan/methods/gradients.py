@@ -37,7 +37,7 @@ class Gradients:
         """
         subject, own = result.subject, self.preparation
         with ExitStack() as stack:
-            fake = stack.enter_context(open_volume(result.path))
+            fake = stack.enter_context(open_volume(result.path, check=False))
             real = stack.enter_context(open_volume(subject.images[result.target]))
             if not fake.grid.same_as(real.grid):
                 raise InputError(

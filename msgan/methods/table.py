@@ -186,7 +186,8 @@ def score_regions(
     """:func:`score_file` in several regions, comparing the images once."""
     own = preparation.model_copy(update={"spacing_mm": None})
     with ExitStack() as stack:
-        fake = stack.enter_context(open_volume(path))
+        # A result may be background and nothing else; what is not finite the scores refuse.
+        fake = stack.enter_context(open_volume(path, check=False))
         image = stack.enter_context(open_volume(subject.images[target]))
         real = stack.enter_context(prepare(subject, target, own))
         if not fake.grid.same_as(image.grid):
