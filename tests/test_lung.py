@@ -12,7 +12,8 @@ from msgan.data.grid import Grid
 from msgan.data.intensity import IntensityMap
 from msgan.data.lung import COARSE_MM, lung_mask
 from msgan.data.volume import open_volume, write_volume
-from msgan.methods.table import score_file
+from msgan.methods.gradients import Gradients
+from msgan.methods.table import Result, score_file
 from msgan.metrics import Scores
 from msgan.phantoms.thorax import ThoraxPhantom, thorax
 from msgan.types import Array, Box, InputError, Reader
@@ -271,6 +272,11 @@ def test_scores_count_where_lungs_were_looked_for(
         assert scores.ssim == pytest.approx(1, abs=1e-6)
     if region != "lung":
         assert scored(prep.model_copy(update={"crop": "foreground"})).mae > 0.001
+    if region == "body":  # beyond the box the result is flat
+        result = Result("copy", tmp_path / "out.nii", subject, "ct", "ct")
+        uncut = prep.model_copy(update={"crop": "foreground"})
+        inside, all_of_it = (Gradients(p, region)(result)["gradient"] for p in (prep, uncut))
+        assert all_of_it < inside - 0.02
 
 
 def test_an_image_without_lungs_is_named(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from msgan.methods.refine import refine
 from msgan.networks.high import FAMILIES
 from msgan.paths import sha256
 from msgan.phantoms import cohorts
+from msgan.translate import translate
 from msgan.types import Box, InputError
 
 
@@ -54,6 +55,62 @@ def test_who_asks_for_the_same_gets_the_same_run(tmp_path: Path) -> None:
     assert other.folder != run.folder
     assert [other.finished(i) for i in (0, 1)] == [False, True]
     assert len(list((root / "cache").iterdir())) == 1
+
+
+def test_a_lent_scale_is_the_one_that_training_gives(tmp_path: Path) -> None:
+    """What s1..sn are blind to is nothing to s0."""
+    cohort, root = study(tmp_path / "data"), tmp_path / "root"
+    cpu = {"device": "cpu"}
+    full = shared.fit_shared(cohort, "t2", config(), root, **cpu)
+    no_sketch = config().model_copy(update={"blind": ("sketch",)})
+    own = shared.fit_shared(cohort, "t2", no_sketch, tmp_path / "own", **cpu)
+    run = shared.fit_shared(cohort, "t2", no_sketch, root, scales=[1], **cpu)
+    assert not run.finished(0)
+    shared.lend(full, run, 0)
+    for giver, scale in ((own, 0), (own, 1), (full, 0)):
+        mine, theirs = (r.generator(scale).state_dict() for r in (run, giver))
+        assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+    before = run.folder_of(0).stat().st_mtime_ns
+    shared.lend(full, run, 0)
+    rows: list[dict] = []
+    shared.fit_shared(cohort, "t2", no_sketch, root, report=rows.append, **cpu)
+    assert (rows, run.folder_of(0).stat().st_mtime_ns) == ([], before)
+
+
+def test_the_last_scale_serves_whatever_lies_below(tmp_path: Path) -> None:
+    """By its resolution, not by its number; s0 of another resolution is another network."""
+    cohort, root = study(tmp_path / "data"), tmp_path / "root"
+    full = shared.fit_shared(cohort, "t2", config(), root, device="cpu")
+    more = config(low_patch=4).model_copy(update={"preparation": Preparation(scales=2, margin=1)})
+    run = shared.fit_shared(cohort, "t2", more, root, device="cpu", scales=[0, 1])
+    shared.lend(full, run, 1, to=2)
+    assert [run.finished(i) for i in range(3)] == [True] * 3
+    mine, theirs = run.generator(2).state_dict(), full.generator(1).state_dict()
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+    translate(run, cohort["b"], tmp_path / "out.nii", device="cpu")
+    assert (tmp_path / "out.nii").is_file()
+    other = more.model_copy(update={"seed": 1})
+    late = shared.fit_shared(cohort, "t2", other, root, device="cpu", scales=[])
+    for scale, to, why in ((1, 1, "resolution"), (0, 0, "resolution"), (1, 2, "seed")):
+        with pytest.raises(InputError, match=f"its {why} differs"):
+            shared.lend(full, late, scale, to)
+
+
+def test_a_scale_of_another_network_is_not_lent(tmp_path: Path) -> None:
+    cohort, root = study(tmp_path / "data"), tmp_path / "root"
+    full = shared.fit_shared(cohort, "t2", config(), root, device="cpu")
+    other = config().model_copy(update={"blind": ("sketch",)})
+    run = shared.fit_shared(cohort, "t2", other, root, device="cpu", scales=[])
+    with pytest.raises(InputError, match=r"scale 1 would be another than .*: its blind differs"):
+        shared.lend(full, run, 1)
+    with pytest.raises(InputError, match=r"scale 0 would be another .*: its generator differs"):
+        shared.lend(full, run, 1, to=0)
+    with pytest.raises(InputError, match="scale 0 of 1 is not trained yet"):
+        shared.lend(run, shared.fit_shared(cohort, "t2", config(), root / "b", scales=[]), 0)
+    bright = shared.fit_shared(study(tmp_path / "b", 2.0), "t2", other, root, scales=[])
+    with pytest.raises(InputError, match="its data differs"):
+        shared.lend(full, bright, 0)
+    assert not bright.folder_of(0).exists()
 
 
 def test_the_key_knows_what_decides_and_nothing_else(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class Seams:
         target = result.subject.images[result.target]
         with (
             prepare(result.subject, result.source, self.preparation) as ready,
-            open_volume(result.path) as made,
+            open_volume(result.path, check=False) as made,
             open_volume(target) as real,
         ):
             body = body_mask(real.read, real.grid, self.preparation.foreground)

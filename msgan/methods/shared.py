@@ -6,6 +6,7 @@ import ast
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import msgan
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort
 from msgan.methods.cascade import fit, modalities
-from msgan.paths import sha256
+from msgan.paths import atomic_folder, sha256
 from msgan.training.cache import Previous
 from msgan.training.run import Run
+from msgan.types import InputError
 
 DECIDING = (
     "config.py",
@@ -69,6 +71,53 @@ def fit_shared(
         report=report,
         previous=previous,
     )
+
+
+def lend(giver: Run, taker: Run, scale: int, to: int | None = None) -> None:
+    """Give a trained scale of one run to another that would train the same network.
+
+    Scales are trained independently of each other, so s0 is the same whatever s1..sn are ``blind``
+    to ("the LR GAN stays unchanged", 2020, section 3.2.2), and a generator that reaches a
+    resolution is of use whatever number of scales lies below. Under the same number i the weights
+    are those that training would give (on a CPU to the bit), under another those of other random
+    numbers. Where the scale is there already nothing is done.
+
+    Args:
+        giver: Has trained the scale, by the code of today.
+        taker: Gets a copy of its weights and curves.
+        scale: i of the giver's s_i.
+        to: i of the taker's s_i; None: the same.
+
+    Raises:
+        InputError: The scale is not trained, or the other run would train another network: of
+            another resolution, configuration or data.
+    """
+    to = scale if to is None else to
+    if taker.finished(to):
+        return
+    if not giver.finished(scale):
+        raise InputError(f"{giver.folder}: scale {scale} of {giver.scales} is not trained yet")
+    sides = [_deciding(giver, scale), _deciding(taker, to)]
+    if other := [name for name in sides[0] if sides[0][name] != sides[1].get(name)]:
+        raise InputError(
+            f"{taker.folder}: scale {to} would be another than scale {scale} of {giver.folder}: "
+            f"its {other[0]} differs"
+        )
+    with atomic_folder(taker.folder_of(to)) as copy:
+        shutil.copytree(giver.folder_of(scale), copy, dirs_exist_ok=True)
+
+
+def _deciding(run: Run, scale: int) -> dict[str, Any]:
+    """What decides s_i of a run, apart from the code."""
+    config = run.config.model_dump()
+    if scale == 0:
+        del config["blind"]
+    else:  # n decides how much is padded, and what begins with low is of s0
+        del config["preparation"]["scales"]
+        for part in ("network", "training"):
+            config[part] = {k: v for k, v in config[part].items() if not k.startswith("low_")}
+    resolution = {"generator": "HR" if scale else "LR", "resolution": run.scales - scale}
+    return {**resolution, **config, "target": run.target, "data": dict(run.data)}
 
 
 def run_key(cohort: Cohort, target: str, config: CascadeConfig) -> str:

@@ -190,7 +190,8 @@ def score_regions(
     """:func:`score_file` in several regions, comparing the images once."""
     own = preparation.model_copy(update={"spacing_mm": None})
     with ExitStack() as stack:
-        fake = stack.enter_context(open_volume(path))
+        # A result may be background and nothing else; what is not finite the scores refuse.
+        fake = stack.enter_context(open_volume(path, check=False))
         image = stack.enter_context(open_volume(subject.images[target]))
         real = stack.enter_context(prepare(subject, target, own))
         if not fake.grid.same_as(image.grid):
@@ -198,13 +199,10 @@ def score_regions(
         mask = None
         if subject.mask is not None:
             mask = stack.enter_context(open_labels(subject.mask, like=image.grid))
-        crop = counted = None
-        if own.crop == "lungs":  # the source's box may be another by less than the margin
-            tight = own.model_copy(update={"margin": 0})
-            counted = stack.enter_context(prepare(subject, target, tight)).grid.in_crop
-            crop = real.grid.in_crop
+        crop = real.grid.in_crop if own.crop == "lungs" else None
         found = {r: region_of(r, subject, image, mask, own, stack) for r in regions}
-        readers = {r: _both(read, counted) or read for r, read in found.items()}
+        counted = computed_in(subject, target, own, stack)
+        readers = {r: both(read, counted) or read for r, read in found.items()}
 
         def shown(foreground: Reader | None) -> Reader:
             """What is no foreground is background, as it is for a network."""
@@ -216,10 +214,10 @@ def score_regions(
             return read
 
         scored: dict[str, Scores] = {}
-        inside = _both(crop, None if mask is None else (lambda box: mask.read(box) != 0))
+        inside = both(crop, None if mask is None else (lambda box: mask.read(box) != 0))
         # In other regions darkness is not background: lungs are below the threshold.
         for group, seen in (
-            ([r for r in regions if r == FOREGROUND], _both(found.get(FOREGROUND), crop)),
+            ([r for r in regions if r == FOREGROUND], both(found.get(FOREGROUND), crop)),
             ([r for r in regions if r != FOREGROUND], inside),
         ):
             if group:
@@ -281,7 +279,21 @@ def _regions(subject: Subject) -> tuple[str, ...]:
     return (FOREGROUND, BODY, IMAGE, *lesion, *subject.regions)
 
 
-def _both(one: Reader | None, other: Reader | None) -> Reader | None:
+def computed_in(
+    subject: Subject, target: str, preparation: Preparation, stack: ExitStack
+) -> Reader | None:
+    """Where a translation has values to score: with a crop of lungs the real image's box of them.
+
+    The source's box may be another by less than the margin, which therefore does not count. None
+    is everywhere.
+    """
+    if preparation.crop != "lungs":
+        return None
+    tight = preparation.model_copy(update={"spacing_mm": None, "margin": 0})
+    return stack.enter_context(prepare(subject, target, tight)).grid.in_crop
+
+
+def both(one: Reader | None, other: Reader | None) -> Reader | None:
     """Where both are; None is everywhere."""
     if one is None or other is None:
         return one or other

@@ -2,6 +2,7 @@
 
 from msgan.metrics.errors import mae, mse, nmse, psnr, psnr_from_mse
 from msgan.metrics.frechet import Estimate, Moments, Stream, frechet_distance, jackknife
+from msgan.metrics.gradients import gradient_correlation, gradient_correlation_of
 from msgan.metrics.seams import SeamScore, seam_score, seam_score_of
 from msgan.metrics.similarity import Scores, regional_scores_of, scores, scores_of, ssim
 from msgan.metrics.structure import ssim_map
@@ -13,6 +14,8 @@ __all__ = [
     "SeamScore",
     "Stream",
     "frechet_distance",
+    "gradient_correlation",
+    "gradient_correlation_of",
     "jackknife",
     "mae",
     "mse",

@@ -34,6 +34,8 @@ class Job:
         tile: Sides of a tile.
         device: Where to compute.
         precision: Of the network.
+        blind: What the generators of s1..sn do not see: more than the folder says if it is
+            blacked out in this translation.
     """
 
     run: Path
@@ -44,6 +46,7 @@ class Job:
     tile: Shape
     device: str
     precision: Precision
+    blind: tuple[str, ...]
 
     @classmethod
     def of(
@@ -59,7 +62,8 @@ class Job:
     ) -> Job:
         """With folders in full: another process may stand elsewhere."""
         folders = run.folder.resolve(), work.folder.resolve(), stage.store.path.resolve()
-        return cls(*folders, scale, shape, tile, str(device), precision)
+        blind = run.config.blind
+        return cls(*folders, scale, shape, tile, str(device), precision, blind)
 
     def open(self) -> LowScale | HighScale:
         """Load the generator and find the stores."""
@@ -81,7 +85,7 @@ class Job:
         if self.scale == 0:
             return LowScale(generator, drawn, self.shape, self.tile, device, self.precision)
         below = work.finished(f"y{self.scale - 1}")
-        seen, context = blinded(run.config.blind, drawn, below.read if below else None)
+        seen, context = blinded(self.blind, drawn, below.read if below else None)
         return HighScale(generator, seen, context, self.shape, self.tile, device, self.precision)
 
     def compute(self, number: int) -> int:
