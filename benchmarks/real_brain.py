@@ -1,8 +1,9 @@
-"""T1 -> T2 on a real patient: trained on one other patient's T2, two CPU cores, forty minutes.
+"""T1 and FLAIR to T2 of a real patient: trained on one other patient's T2, on two CPU cores.
 
-Trains the three-scale brain cascade on the T2 image of patient 19 (and, if asked for, phantoms),
-translates the T1 image of patient 26 and compares with that patient's real T2, beside the
-untouched T1, the T1 matched to the training T2's histogram, and the inverted T1 so matched.
+Trains the three-scale brain cascade on the T2 image and the lesion mask of patient 19 (and, if
+asked for, phantoms), translates the T1 and the FLAIR image of patient 26, with that patient's
+mask laid over the sketch and without, and compares with the real T2, beside the untouched source,
+the source matched to the training T2's histogram, and the inverted source so matched.
 Data: open MS data (Lesjak et al., Neuroinformatics 2017, CC BY), see docs/data.md.
 
     python benchmarks/real_brain.py --data ../shared/data/brain_ms --out reports/runs/real_brain
@@ -18,7 +19,10 @@ import json
 import os
 import platform
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,31 +30,37 @@ import torch
 from msgan import metrics, plots, pyramid, sketch
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort, Subject, prepare
-from msgan.data.volume import open_volume
-from msgan.methods.cascade import fit
+from msgan.data.volume import open_labels, open_volume
+from msgan.methods.cascade import Cascade, fit
 from msgan.methods.plain import rows
 from msgan.methods.refine import refine
 from msgan.paths import write_text
 from msgan.phantoms.brain import write_cohort
 from msgan.presets import small
 from msgan.training.run import Run, git_commit, versions
-from msgan.translate import translate
 from msgan.types import Box
 
 TRAIN, TEST = "19", "26"
+
+SOURCES = ("t1", "flair")
 
 
 def files(folder: Path, patient: str) -> dict[str, Path]:
     """Paths of a patient's images by modality."""
     name = "mni_patient{}__{}_brain_N4_regtoMNI.nii.gz"
-    return {m: folder / name.format(patient, m.upper()) for m in ("t1", "t2")}
+    return {m: folder / name.format(patient, m.upper()) for m in ("t1", "t2", "flair")}
+
+
+def lesions(folder: Path, patient: str) -> Path:
+    """Path of the consensus mask of a patient's lesions; its one label is 1."""
+    return folder / f"mni_patient{patient}__GOLD_STANDARD_regtoMNI.nii.gz"
 
 
 def config() -> CascadeConfig:
     """The ``small`` preset with the steps that fit the time."""
     chosen = small(seed=0)
     training = chosen.training.model_copy(update=STEPS)
-    return chosen.model_copy(update={"training": training})
+    return chosen.model_copy(update={"training": training, "labels": (1,)})
 
 
 UNIT = "share of P99.5"
@@ -63,16 +73,18 @@ def unit(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
     return np.clip(image / np.percentile(image[brain], 99.5), 0, 1)
 
 
-def scored(fake: np.ndarray, real: np.ndarray, brain: np.ndarray) -> dict[str, dict[str, float]]:
-    """SSIM, MAE and PSNR over the whole volume and inside the brain; both images in [0, 1]."""
+def scored(
+    fake: np.ndarray, real: np.ndarray, regions: dict[str, np.ndarray | None]
+) -> dict[str, dict[str, float]]:
+    """SSIM, MAE and PSNR in each region (None: the whole volume); both images in [0, 1]."""
     found = {}
-    for name, mask in (("whole", None), ("brain", brain)):
+    for name, mask in regions.items():
         s = metrics.scores(fake, real, data_range=1.0, mask=mask, mask_name=name)
         found[name] = {"ssim": s.ssim, "mae": s.mae, "psnr": s.psnr}
     return found
 
 
-def by_scale(run: Run, kept: Path, patient: dict[str, Path]) -> dict[str, dict]:
+def by_scale(run: Run, kept: Path, patient: Subject) -> dict[str, dict]:
     """Scores of y0..yn against the real image averaged to the same grid, inside the brain.
 
     ``true context`` is what each HR generator makes of the same sketch when the scale below is
@@ -81,24 +93,33 @@ def by_scale(run: Run, kept: Path, patient: dict[str, Path]) -> dict[str, dict]:
     found: dict[str, dict] = {"scales": {}, "true context": {}}
     prep, n = run.config.preparation, run.scales
     with (
-        prepare(patient["t1"], "t1", prep) as own,
-        prepare(patient["t2"], "t2", prep, grid=own.grid) as real,
+        prepare(patient, "t1", prep) as own,
+        prepare(patient.images["t2"], "t2", prep, grid=own.grid) as real,
     ):
         shapes = pyramid.shapes(own.grid.shape, n)
         sources = pyramid.build(own.read, shapes[-1], n, kept / "source")
+        marks = pyramid.build(
+            lambda box: np.asarray(own.read_labels(box)),
+            shapes[-1],
+            n,
+            kept / "labels",
+            labels=True,
+        )
         levels = pyramid.build(real.read, shapes[-1], n, kept / "real")
         for i, shape in enumerate(shapes):
             truth = (levels[i](Box.whole(shape)) + 1) / 2
             brain = truth > 0
             with open_volume(kept / f"y{i}.nii") as made:
                 fake = (run.intensity.to_unit(made.whole()) + 1) / 2
-            found["scales"][f"s{i}"] = scored(fake, truth, brain)["brain"]
+            found["scales"][f"s{i}"] = scored(fake, truth, {"brain": brain})["brain"]
             if i == 0:
                 continue
-            drawn = sketch.sketch_reader(sources[i], shape, run.config.sketch)
+            drawn = sketch.sketch_reader(
+                sources[i], shape, run.config.sketch, marks[i], values=run.config.labels
+            )
             read = refine(run.generator(i), drawn, levels[i - 1], shape, kept / "refined", tile=64)
             fake = (read(Box.whole(shape)) + 1) / 2
-            found["true context"][f"s{i}"] = scored(fake, truth, brain)["brain"]
+            found["true context"][f"s{i}"] = scored(fake, truth, {"brain": brain})["brain"]
     return found
 
 
@@ -112,8 +133,14 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, default=Path("docs/images/real_brain.png"))
     options = parser.parse_args()
 
-    known = Subject("patient19", {"t2": files(options.data, TRAIN)["t2"]}, split="train")
-    unseen = Subject("patient26", files(options.data, TEST), split="test")
+    own = {"t2": files(options.data, TRAIN)["t2"]}
+    known = Subject("patient19", own, labels=lesions(options.data, TRAIN), split="train")
+    unseen = Subject(
+        "patient26",
+        files(options.data, TEST),
+        labels=lesions(options.data, TEST),
+        split="test",
+    )
     subjects = [known]
     if options.phantoms:
         folder = options.out.parent / f"phantoms-{options.phantoms}"
@@ -132,47 +159,53 @@ def main() -> None:
     ]
     kept = options.out / "scales"
     shutil.rmtree(kept, ignore_errors=True)
-    done = translate(run, unseen, options.out / "t2_from_t1.nii.gz", modality="t1", keep=kept)
-
-    with open_volume(unseen.images["t2"]) as image:
-        real = image.whole()
+    with open_volume(unseen.images["t2"]) as image, open_labels(unseen.labels) as drawn:
+        real, lesion, affine = image.whole(), drawn.whole() > 0, image.grid.affine
     brain = real > 0
-    results = {}
-    for name, row in rows(cohort, "t2", run.config.preparation).items():
-        row.translate(unseen, kept / f"{name}.nii", modality="t1")
-        with open_volume(kept / f"{name}.nii") as image:
-            results[name] = unit(image.whole(), brain)
-    with open_volume(done.path) as image:
-        results["cascade"] = unit(image.whole(), brain)
     truth = unit(real, brain)
-    table = {name: scored(image, truth, brain) for name, image in results.items()}
-    scales = by_scale(run, kept, dict(unseen.images))
+    regions = {"whole volume": None, "inside the brain": brain, "inside the lesions": lesion}
+    cascade = Cascade(run)
+    methods: dict[str, tuple[Any, Subject]] = {
+        name: (row, unseen) for name, row in rows(cohort, "t2", run.config.preparation).items()
+    }
+    methods["cascade"] = (cascade, unseen)
+    methods["cascade, no mask"] = (cascade, replace(unseen, labels=None))
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    results: dict[str, np.ndarray] = {}
+    seconds = 0.0
+    for source in SOURCES:
+        for name, (method, subject) in methods.items():
+            path = kept / source / f"{name}.nii"
+            start = perf_counter()
+            method.translate(subject, path, modality=source)
+            seconds = perf_counter() - start
+            with open_volume(path) as image:
+                results[f"{name} of {source}"] = unit(image.whole(), brain)
+            found = scored(results[f"{name} of {source}"], truth, regions)
+            for region, scores in found.items():
+                table.setdefault(f"{source}→t2, {region}", {})[name] = scores
+    cascade.translate(unseen, kept / "t2.nii", modality="t1", keep=kept)
+    scales = by_scale(run, kept, unseen)
     report = {
-        "task": "T1 -> T2, patient 26 of open MS data, 182x218x182 at 1 mm",
+        "task": "T1 and FLAIR -> T2, patient 26 of open MS data, 182x218x182 at 1 mm",
         "trained_on": [s.name for s in subjects],
-        "inside the brain": {name: found["brain"] for name, found in table.items()},
-        "whole volume": {name: found["whole"] for name, found in table.items()},
+        **table,
         "scales, inside the brain": scales["scales"],
         "scales with true context, inside the brain": scales["true context"],
-        "seconds": {"training": sum(trained), "scales": trained, "translation": done.seconds},
+        "seconds": {"training": sum(trained), "scales": trained, "translation": seconds},
+        "lesion voxels": int(lesion.sum()),
         "steps": STEPS,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),
         "versions": versions(),
         "git": git_commit(),
     }
-    write_text(options.json, json.dumps(report, indent=1) + "\n")
-    print(json.dumps(report, indent=1))
-    with open_volume(unseen.images["t2"], check=False) as image:
-        affine = image.grid.affine
-    shown = {
-        "T1 (source)": results["source"],
-        **{k: v for k, v in results.items() if k != "source"},
-    }
+    write_text(options.json, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    print(json.dumps(report, indent=1, ensure_ascii=False))
     title = "Patient 26 of open MS data (Lesjak et al. 2017, CC BY)"
     short = plots.compare(
-        results["source"],
-        results["cascade"],
+        results["source of t1"],
+        results["cascade of t1"],
         truth,
         affine=affine,
         window=(0, 1),
@@ -183,15 +216,27 @@ def main() -> None:
         "of another patient, the real T2, and the difference.",
     )
     plots.save(short, options.picture.with_name("cascade.png"))
+    at = [round(float(c.mean())) for c in largest(lesion).nonzero()]
     figure = plots.slices(
-        {**shown, "T2 (real)": truth},
+        {**results, "T2 (real)": truth},
+        at=at,
         affine=affine,
         unit=UNIT,
-        caption=f"{title}: the cascade, trained on "
-        "the T2 of patient 19 alone, finds the contrast of T2 (bright fluid, grey brighter "
-        "than white matter) from the sketch of the T1; it is softer than the real image.",
+        overlay={"T2 (real)": lesion.astype(np.uint8)},
+        overlay_name="lesion",
+        caption=f"{title}: the cascade, trained on the T2 of patient 19 alone, finds the contrast "
+        "of T2 (bright fluid, grey brighter than white matter) from the sketches of T1 and FLAIR; "
+        "planes through the largest lesion.",
     )
     plots.save(figure, options.picture)
+
+
+def largest(mask: np.ndarray) -> np.ndarray:
+    """The largest connected part of a mask."""
+    from skimage.measure import label
+
+    parts = label(mask)
+    return parts == np.bincount(parts.ravel())[1:].argmax() + 1
 
 
 if __name__ == "__main__":
