@@ -155,9 +155,7 @@ PATIENTS = Protocol(
     "patients",
     t1=PulseSequence("ir", tr_ms=2000, te_ms=4, ti_ms=920, gain=1600),
     t2=PulseSequence("se", tr_ms=4500, te_ms=112, gain=1500, slice_mm=4, noise=2.0),
-    flair=PulseSequence(
-        "ir", tr_ms=9000, te_ms=120, ti_ms=1705, gain=4500, slice_mm=3, noise=1.8
-    ),
+    flair=PulseSequence("ir", tr_ms=9000, te_ms=120, ti_ms=1705, gain=4500, slice_mm=3, noise=1.8),
 )
 """Role of BraTS: inversion-prepared T1, spin-echo T2, FLAIR."""
 
