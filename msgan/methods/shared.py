@@ -25,6 +25,7 @@ DECIDING = (
     "data",
     "degrade.py",
     "losses.py",
+    "methods/own_contexts.py",
     "networks",
     "patches.py",
     "pyramid.py",
