@@ -105,7 +105,9 @@ def test_moving_follows_anatomy_and_not_the_file(dims):
 
 def reach(labels: LabelMap) -> np.ndarray:
     """mm from the old centre of the ball of :func:`nested`."""
-    offset = places(labels.grid) - np.reshape((18.0, -10.0, 4.0)[: labels.grid.dims], (-1,) + (1,) * labels.grid.dims)
+    offset = places(labels.grid) - np.reshape(
+        (18.0, -10.0, 4.0)[: labels.grid.dims], (-1,) + (1,) * labels.grid.dims
+    )
     return np.sqrt((offset**2).sum(0))
 
 

@@ -68,7 +68,9 @@ def healthy_and_patients(
         healthy = Cohort.from_manifest(other, data_root)
     else:
         healthy = patients
-    well = Cohort(tuple(s for s in healthy.with_modality("t1") if s.labels is None or not data_root))
+    well = Cohort(
+        tuple(s for s in healthy.with_modality("t1") if s.labels is None or not data_root)
+    )
     ill = Cohort(tuple(s for s in patients.with_modality("t2") if s.labels is not None))
     for cohort, what in ((well, "healthy person with t1"), (ill, "patient with t2 and labels")):
         if not len(cohort):
@@ -272,7 +274,9 @@ def lesion_summary(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "n": groups["subject"].nunique(),
-            "subjects without invented lesions": groups["invented"].apply(lambda c: int((c == 0).sum())),
+            "subjects without invented lesions": groups["invented"].apply(
+                lambda c: int((c == 0).sum())
+            ),
             "invented lesions": groups["invented"].sum(),
             "asked (ml)": groups["asked_ml"].mean(),
             "found (ml)": groups["found_ml"].mean(),

@@ -241,7 +241,9 @@ class _Place:
     def cells(self, values: Array, grid: Grid) -> Array:
         """The nearest voxel of each cell's centre."""
         share = (np.arange(self.count) + 0.5) / self.count
-        index = [a + np.floor(share * n).astype(int) for a, n in zip(self.start, self.size)]
+        index = [
+            a + np.floor(share * n).astype(int) for a, n in zip(self.start, self.size, strict=True)
+        ]
         return np.asarray(_canonical(values, grid)[np.ix_(*index)])
 
     def voxels(self, cells: Array, grid: Grid) -> Array:
@@ -293,7 +295,9 @@ def _blocks(values: Array, sides: Sequence[int]) -> Array:
     """Means over blocks of ``sides`` voxels, 0 beyond the image; float32."""
     pads = [(0, -n % side) for n, side in zip(values.shape, sides, strict=True)]
     whole = np.pad(values.astype(np.float32), pads)
-    split = [n for total, side in zip(whole.shape, sides, strict=True) for n in (total // side, side)]
+    split = [
+        n for total, side in zip(whole.shape, sides, strict=True) for n in (total // side, side)
+    ]
     return np.asarray(whole.reshape(split).mean(axis=tuple(range(1, 2 * values.ndim, 2))))
 
 
