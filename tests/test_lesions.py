@@ -11,19 +11,11 @@ from msgan.data.cohort import Cohort, Subject
 from msgan.data.grid import Grid
 from msgan.data.volume import open_labels, open_volume, write_volume
 from msgan.methods.label_transforms import LabelMap
-from msgan.methods.lesion_study import (
-    NONE,
-    healthy_and_patients,
-    lesion_summary,
-    lesion_table,
-    measured,
-    reference_table,
-    variant_path,
-    variants,
-)
+from msgan.methods.lesion_maps import Search
+from msgan.methods.lesion_study import lesion_summary, lesion_table, measured, reference_table
+from msgan.methods.lesion_variants import NONE, healthy_and_patients, variant_path, variants
 from msgan.methods.lesions import (
     Healthy,
-    Search,
     brain_of,
     count,
     dice,
