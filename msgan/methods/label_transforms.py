@@ -167,8 +167,8 @@ def grown(
     voxel = abs(np.linalg.det(grid.affine[:-1, :-1]))
     size = (labels.values > 0).sum() * voxel
     radius = (size / np.pi) ** 0.5 if grid.dims == 2 else (0.75 * size / np.pi) ** (1 / 3)
-    extent = np.multiply(grid.shape, grid.spacing)
-    origin = np.zeros(grid.dims)
+    extent = [n * side for n, side in zip(grid.shape, grid.spacing, strict=True)]
+    origin = [0.0] * grid.dims
     axes = centres(origin, extent, grid.shape)
     rng = numpy_rng(seed, "labels", "grown")
     push = amplitude_mm * (1 + field(rng, axes, origin, extent, lattice_mm, uniform=True)) / 2

@@ -134,8 +134,8 @@ def variants(
     for name, labels in made.items():
         path = Path(folder) / subject.name / f"{_plain(name)}.nii.gz"
         labels.write(path)
-        donor = donors[1 if name == "tumour 2" else 0].name
-        out.append(Variant(name, replace(subject, labels=path), donor))
+        whose = donors[1 if name == "tumour 2" else 0].name
+        out.append(Variant(name, replace(subject, labels=path), whose))
     return out
 
 
