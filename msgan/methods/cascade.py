@@ -15,7 +15,6 @@ from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort, Prepared, Subject, prepare, settled
 from msgan.data.intensity import IntensityMap
 from msgan.data.resample import nearly
-from msgan.methods.own_contexts import with_contexts
 from msgan.paths import sha256
 from msgan.training.cache import CachedSubject, Previous, cached
 from msgan.training.loop import train_scale
@@ -47,8 +46,7 @@ def fit(
 
     Subjects of split ``test`` are left alone, those of ``val`` choose the best weights; without
     any, the training subjects do. Scales are independent of each other (extended paper, section
-    2.1) and may be trained in any order, by one process or several (torchrun, SLURM), unless
-    they are trained on what the scales below make (``own_share``): then from s0 upwards.
+    2.1) and may be trained in any order, by one process or several (torchrun, SLURM).
 
     Args:
         cohort: Subjects; those without a ``target`` image are left out, and those without the
@@ -102,18 +100,11 @@ def fit(
     for scale in chosen:
         if run.finished(scale):
             continue
-        seen = ready
-        if scale and config.degradation.own_share and "context" not in config.blind:
-            with fabric.rank_zero_first():
-                seen = {
-                    name: with_contexts(run, subject, scale, fabric.device)
-                    for name, subject in ready.items()
-                }
         about = train_scale(
             config,
             scale,
-            [seen[s.name] for s in train],
-            [seen[s.name] for s in held],
+            [ready[s.name] for s in train],
+            [ready[s.name] for s in held],
             run.folder_of(scale),
             fabric,
             report,

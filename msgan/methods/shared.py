@@ -25,7 +25,6 @@ DECIDING = (
     "data",
     "degrade.py",
     "losses.py",
-    "methods/own_contexts.py",
     "networks",
     "patches.py",
     "pyramid.py",

@@ -49,7 +49,6 @@ class Sample:
         detail: Box cut out of the image.
         mirrored: Axes that are flipped.
         seed: Of what its degradation is drawn from.
-        own: Whether the context is the one the cascade has made, instead of the real image.
     """
 
     subject: int
@@ -59,7 +58,6 @@ class Sample:
     detail: Box
     mirrored: tuple[int, ...]
     seed: int
-    own: bool = False
 
 
 class Patches:
@@ -110,9 +108,7 @@ class Patches:
         ]
         details = [(x.images[i], s.detail) for x, s in zip(own, drawn, strict=True)]
         contexts = [
-            (x.made[s.variant] if s.own else x.images[i - 1], s.context)
-            for x, s in zip(own, drawn, strict=True)
-            if s.context
+            (x.images[i - 1], s.context) for x, s in zip(own, drawn, strict=True) if s.context
         ]
         for image, box in (*sketches, *contexts, *details):
             announce(image, box)
@@ -159,8 +155,7 @@ class Patches:
             fine, context, detail = cut.sketch, cut.context, cut.detail
         mirrored = tuple(a for a in self.config.training.mirror if rng.random() < 0.5)
         noise = seeds.derive(self.config.seed, *names, "noise")
-        own = bool(subject.made) and rng.random() < self.config.degradation.own_share
-        return Sample(chosen, variant, fine, context, detail, mirrored, noise, own)
+        return Sample(chosen, variant, fine, context, detail, mirrored, noise)
 
     def _crop(self, shape: Shape, rng: np.random.Generator) -> Box:
         """At s0: the whole image, or a part of it of side ``low_patch``."""

@@ -43,15 +43,13 @@ class CachedSubject:
 
     ``sketches[i]`` lists variants of scale i: first the image's own sketch (in a paired cascade
     that of the source's image), then those of the image recoloured at random. ``sketches[0]`` is
-    empty: s0 is made from the sketch at s1. ``made`` is the image at one scale as a cascade drew
-    it from each of the sketches, where it was asked for. ``host`` keeps the memory maps of images
-    that were moved to a device.
+    empty: s0 is made from the sketch at s1. ``host`` keeps the memory maps of images that were
+    moved to a device.
     """
 
     name: str
     images: tuple[Tensor, ...]
     sketches: tuple[tuple[Tensor, ...], ...]
-    made: tuple[Tensor, ...] = ()
     host: tuple[Tensor, ...] = ()
 
     def on_host(self, scale: int) -> Tensor:
@@ -61,7 +59,7 @@ class CachedSubject:
     @property
     def bytes(self) -> int:
         """Size of everything."""
-        tensors = [*self.images, *self.made, *(t for v in self.sketches for t in v)]
+        tensors = [*self.images, *(t for variants in self.sketches for t in variants)]
         return sum(t.numel() * t.element_size() for t in tensors)
 
     def to(self, device: torch.device) -> CachedSubject:
@@ -70,7 +68,6 @@ class CachedSubject:
             self.name,
             tuple(_moved(t, device) for t in self.images),
             tuple(tuple(_moved(t, device) for t in variants) for variants in self.sketches),
-            tuple(_moved(t, device) for t in self.made),
             self.host or self.images,
         )
 
@@ -124,11 +121,11 @@ def cached(
     variants = 1 + _variants(config)
     return CachedSubject(
         subject.name,
-        tuple(load_map(target / f"image_s{i}.npy")[None] for i in range(n + 1)),
+        tuple(_load(target / f"image_s{i}.npy")[None] for i in range(n + 1)),
         (
             (),
             *[
-                tuple(load_map(target / f"sketch_s{i}_{v}.npy") for v in range(variants))
+                tuple(_load(target / f"sketch_s{i}_{v}.npy") for v in range(variants))
                 for i in range(1, n + 1)
             ],
         ),
@@ -139,8 +136,7 @@ def _variants(config: CascadeConfig) -> int:
     return config.contrast.variants if config.contrast.share else 0
 
 
-def load_map(path: Path) -> Tensor:
-    """A ``.npy`` file as a memory map that patches are cut from."""
+def _load(path: Path) -> Tensor:
     # Copy-on-write: torch wants a writable array, the file stays as it is.
     tensor = torch.from_numpy(np.load(path, mmap_mode="c"))
     if advise := _madvise():
