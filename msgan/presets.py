@@ -95,7 +95,7 @@ BRAIN: dict[str, dict[str, dict[str, Any]]] = {
     "smoke": {
         "preparation": {"scales": 1},
         "network": {},
-        "training": {"steps": 40, "low_steps": 100},
+        "training": {"steps": 30, "low_steps": 60},
     },
     "small": {
         "preparation": {"scales": 2},

@@ -433,3 +433,23 @@ def test_kernel_checks_have_units_and_say_how_far_apart():
     assert_nothing_is_cut(figure)
     with pytest.raises(InputError, match="no kernel"):
         plots.kernel_check([])
+
+
+def test_scales_are_magnified_where_asked(dims):
+    big = image(dims)
+    small = big[(slice(None, None, 2),) * dims]
+    at = (0.9, 0.25, 0.4)[:dims]
+    figure = drawn(plots.scales([small, big], zoom=0.5, at=at))
+    _, whole, _, near = panels(figure)
+    left, right, *up = whole.images[0].get_extent()
+    width, height = right - left, abs(up[1] - up[0])
+    # Across, up: axes 0 and 1 of a volume in the axial plane, 1 and 0 of a picture.
+    shares = (at[0], at[1]) if dims == 3 else (at[1], at[0])
+    middle = [min(max(share, 0.25), 0.75) for share in shares]
+    assert np.mean(near.get_xlim()) == pytest.approx(middle[0] * width)
+    assert np.mean(near.get_ylim()) == pytest.approx(middle[1] * height)
+    if dims == 3:
+        shown = whole.images[0].get_array()
+        assert_allclose(shown, big[:, :, int(0.4 * big.shape[2])].T)
+    with pytest.raises(InputError, match="expected a share of each of"):
+        plots.scales([big], at=(1.2,) * dims)

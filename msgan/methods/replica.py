@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 JOBS = min(4, os.cpu_count() or 1)
 """Trees that grow at once, batches that are predicted at once; no number depends on it."""
 
-SAMPLES = {"smoke": 2_000, "small": 10_000, "paper": 100_000}
+SAMPLES = {"smoke": 1_000, "small": 10_000, "paper": 100_000}
 """Voxels a forest is trained on, by preset: less than a minute on one core in ``small``."""
 
 

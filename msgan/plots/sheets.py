@@ -34,6 +34,7 @@ def scales(
     unit: str = "",
     plane: str = "axial",
     zoom: float = 0.25,
+    at: Sequence[float] | None = None,
     caption: str = "",
 ) -> Figure:
     """The scales s0..sn of one image at equal physical size, whole and magnified.
@@ -41,8 +42,10 @@ def scales(
     Args:
         images: s0 first; each (i, j, k) or (rows, columns).
         spacing: Of the **last** scale, mm along each axis.
-        plane: For volumes: axial, coronal or sagittal, through the middle.
+        plane: For volumes: axial, coronal or sagittal.
         zoom: Side of the magnified part as a share of the image.
+        at: Where the plane passes and what is magnified, as a share of the field of view along
+            each axis, 0 to 1; None: the middle.
 
     See :func:`slices` for the other arguments and the errors.
     """
@@ -51,13 +54,21 @@ def scales(
     if len({np.ndim(v) for v in images}) > 1:
         raise InputError("images: scales with different numbers of axes")
     last = np.asarray(images[-1])
+    place = tuple(at or (0.5,) * last.ndim)
+    if len(place) != last.ndim or not all(0 <= share <= 1 for share in place):
+        raise InputError(f"at {place}: expected a share of each of {last.ndim} axes, 0 to 1")
     whole = np.array(last.shape) * np.asarray(spacing or (1.0,) * last.ndim)
     low, high = window or usual_window([last])
     note = f"{caption} Upper row: each scale over the same field of view, title: its voxels. "
     note += "Lower row: the part in the frame, magnified; single voxels stay visible."
     with style():
         frames = [
-            Frame.of(v, [n // 2 for n in v.shape], (whole / v.shape).tolist(), None)
+            Frame.of(
+                v,
+                [min(int(n * share), n - 1) for n, share in zip(v.shape, place, strict=True)],
+                (whole / v.shape).tolist(),
+                None,
+            )
             for v in map(np.asarray, images)
         ]
         name = plane if last.ndim == 3 else ""
@@ -65,7 +76,10 @@ def scales(
             raise InputError(f"plane {plane!r}: expected one of {', '.join(PLANES)}")
         size = frames[-1].extent(name)
         figure, axes = panels(2, len(images), [size] * len(images), note, side=1.35)
-        corner = [s * (1 - zoom) / 2 for s in size]
+        middle = [place[axis] for axis in frames[-1].axes(name)[:2]]
+        corner = [
+            s * min(max(m - zoom / 2, 0.0), 1 - zoom) for s, m in zip(size, middle, strict=True)
+        ]
         for column, (frame, image) in enumerate(zip(frames, images, strict=True)):
             top, bottom = axes[0][column], axes[1][column]
             shown = np.asarray(image)
