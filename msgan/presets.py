@@ -88,8 +88,9 @@ XRAY: dict[str, dict[str, dict[str, Any]]] = {
 }
 """What X-rays change of a preset: left and right may be exchanged, head and feet may not."""
 
-TUMOUR_LABELS = (1, 2, 4)
-"""Labels of BraTS that are drawn over sketches: necrotic core, oedema, enhancing tumour."""
+TUMOUR_LABELS = (1, 2, 3, 4)
+"""Labels of BraTS that are drawn over sketches: necrosis, oedema, non-enhancing (2015 only) and
+enhancing tumour."""
 
 BRAIN: dict[str, dict[str, dict[str, Any]]] = {
     "smoke": {
