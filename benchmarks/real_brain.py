@@ -1,9 +1,10 @@
 """T1 and FLAIR to T2 of a real patient: trained on one other patient's T2, on two CPU cores.
 
 Trains the brain cascade (s0 at 2 mm, s1 at 1 mm) on the T2 image and the lesion mask of patient
-19 (and, if asked for, phantoms), translates the T1 and the FLAIR image of patient 26, with that patient's
-mask laid over the sketch and without, and compares with the real T2, beside the untouched source,
-the source matched to the training T2's histogram, and the inverted source so matched.
+19 (and, if asked for, phantoms), translates the T1 and the FLAIR image of patient 26, with that
+patient's mask laid over the sketch and without, and compares with the real T2, beside the
+untouched source, the source matched to the training T2's histogram, and the inverted source so
+matched.
 Data: open MS data (Lesjak et al., Neuroinformatics 2017, CC BY), see docs/data.md.
 
     python benchmarks/real_brain.py --data ../shared/data/brain_ms --out reports/runs/real_brain
