@@ -72,7 +72,7 @@ def config() -> CascadeConfig:
 
 UNIT = "share of P99.5"
 
-STEPS = {"low_steps": 3500, "steps": 1000, "validate_every": 250}
+STEPS = {"low_steps": 1500, "steps": 600, "validate_every": 250}
 
 
 def unit(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
