@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 from msgan.config import CascadeConfig, NetworkConfig, Preparation, SketchConfig, TrainConfig
@@ -256,8 +257,8 @@ def test_a_translation_draws_the_labels_it_is_given_and_nothing_below_them(tmp_p
     run.create()
     for scale in range(2):
         network = build_generator(config, scale)
-        for p in network.parameters():
-            p.data += 0.05
+        for p in network.parameters():  # the last layer is 0, and all alike would saturate
+            p.data += 0.1 * torch.randn_like(p)
         checkpoint.save_weights(network, run.folder_of(scale) / WEIGHTS, {"step": 1})
     run = Run.open(tmp_path / "run")
     centre, rim = (0.0, 0.0), 2 * halo(config.sketch) + 4  # voxels of s_1 on s_0
