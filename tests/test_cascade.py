@@ -28,12 +28,7 @@ HERE = Path(__file__).resolve().parent
 CLOCKS = ("seconds", "waited")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tiny(dims=2, network=None, preparation=None, **training) -> CascadeConfig:

@@ -17,7 +17,11 @@ distributed = pytest.importorskip("distributed")
 from msgan.translate.cluster import Cluster  # noqa: E402
 
 # The library closes its sockets and loops in its own time.
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.slow,
+    pytest.mark.usefixtures("one_thread"),  # as workers have: sums of more differ in a last bit
+]
 
 
 @pytest.fixture(scope="module")

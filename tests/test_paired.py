@@ -21,13 +21,7 @@ from msgan.training.cache import cached
 from msgan.training.run import Run
 from msgan.types import Box, InputError
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def changed(config: CascadeConfig, **values) -> CascadeConfig:

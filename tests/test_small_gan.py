@@ -24,13 +24,7 @@ from msgan.training.step import build_generator
 from msgan.translate.work import Work
 from msgan.types import Box, InputError
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def whole(path):

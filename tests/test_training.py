@@ -44,12 +44,7 @@ ALL = ("edges", "self_similarity", "ridges")
 QUIET = Degradation(noise=0, sketch_noise=0, blur_share=0, half_share=0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tiny(dims: int, **training) -> CascadeConfig:

@@ -35,13 +35,7 @@ from msgan.translate.scale import SNAP, HighScale, LowScale, make
 from msgan.translate.work import Work
 from msgan.types import Box, InputError
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def config_of(dims: int, family="seamless", scales=2, **changes) -> CascadeConfig:
