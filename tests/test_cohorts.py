@@ -38,6 +38,20 @@ def test_phantoms_are_written_once_and_found_again(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
+def test_other_code_draws_another_cohort(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = cohorts.brain_manifest("smoke", folder, seed=3)
+    (tmp_path / "brain.py").write_text("GREY = 1\n")
+    monkeypatch.setattr(cohorts, "__file__", str(tmp_path / "cohorts.py"))
+    second = cohorts.brain_manifest("smoke", folder, seed=3)
+    (tmp_path / "brain.py").write_text("GREY = 2\n")
+    third = cohorts.brain_manifest("smoke", folder, seed=3)
+    assert len({first.parent, second.parent, third.parent}) == 3
+    assert all(path.is_file() for path in (first, second, third))
+
+
+@pytest.mark.usefixtures("tiny")
 def test_the_whole_body_is_translated_in_hu(folder: Path) -> None:
     """A lung mask must not remove the body around the lungs."""
     subject = thorax_cohort("smoke", folder, seed=3).subjects[0]

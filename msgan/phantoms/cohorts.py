@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgan
 from msgan.data.cohort import Cohort
+from msgan.paths import sha256
 from msgan.phantoms.brain import write_cohort
 from msgan.phantoms.thorax import write_thorax_cohort
 from msgan.phantoms.xray import MODALITY as XRAY
@@ -181,8 +182,16 @@ def _manifest(
     if preset not in extents:
         raise InputError(f"preset {preset!r} is none of {', '.join(extents)}")
     extent = extents[preset]
-    name = f"{kind}-{extent.subjects}x{extent.size}-seed{seed}-{msgan.__version__}"
+    name = f"{kind}-{extent.subjects}x{extent.size}-seed{seed}-{_code(Path(__file__).parent)}"
     manifest = Path(folder) / name / MANIFEST  # written last: where it is, the cohort is complete
     if not manifest.is_file():
         write(manifest.parent, extent)
     return manifest
+
+
+def _code(folder: Path) -> str:
+    """8 hexadecimal digits of the source that draws phantoms: other code, another cohort."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.py")):
+        digest.update(f"{file.name}\0{sha256(file)}".encode())
+    return digest.hexdigest()[:8]
