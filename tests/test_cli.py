@@ -37,6 +37,9 @@ COMMANDS = (
     "plan",
     "translate",
     "evaluate",
+    "model export",
+    "model card",
+    "model list",
 )
 
 TINY = {

@@ -44,6 +44,7 @@ class About:
         data_licence: Terms under which they may be used.
         licence: Of the weights.
         notice: Text that must go with them, such as a copyright notice.
+        evaluation: How the scores were measured.
     """
 
     summary: str = ""
@@ -51,6 +52,7 @@ class About:
     data_licence: str = NOT_STATED
     licence: str = NOT_STATED
     notice: str = ""
+    evaluation: str = ""
 
 
 def export(
@@ -96,7 +98,7 @@ def export(
             done = json.dumps(_training(run, i), indent=1)
             write_text(folder / name.replace(WEIGHTS, "done.json"), done + "\n")
         run.config.save(folder / CONFIG)
-        card = describe(run, about, names=names) | {"scores": table is not None}
+        card = describe(run, about, names=names)
         card["model"]["precision"] = "float16" if half else "float32"
         card["model"]["files"] = seal(folder, [*parts, CONFIG])
         write_text(folder / CARD, json.dumps(card, indent=1, ensure_ascii=False) + "\n")
@@ -108,7 +110,7 @@ def export(
 
 def describe(run: Run, about: About, *, names: bool = False) -> dict[str, Any]:
     """The run's card as it is given away, with ``model``: what was stated, and the training."""
-    card = json.loads((run.folder / CARD).read_text(encoding="utf-8"))
+    card = _card(run)
     told = {k: card.get(k) for k in KEPT}
     # Sorted by hash: the order of the names must not show either.
     data = run.data if names else {f"subject {k}": h for k, h in enumerate(_hashes(run), 1)}
@@ -127,10 +129,15 @@ def card_of(run: Run) -> str:
         InputError: The training of a scale is not finished.
     """
     path = run.folder / README
-    if path.is_file():
+    if is_model(run) and path.is_file():  # perhaps edited since
         return path.read_text(encoding="utf-8")
     _finished(run)
     return model_card.text(run.folder.resolve().name, describe(run, About()), run.config)
+
+
+def is_model(run: Run) -> bool:
+    """Whether its folder was exported."""
+    return "model" in _card(run)
 
 
 def read_scores(path: Path) -> list[list[str]]:
@@ -153,10 +160,14 @@ def read_scores(path: Path) -> list[list[str]]:
     return rows
 
 
+def _card(run: Run) -> dict[str, Any]:
+    return dict(json.loads((run.folder / CARD).read_text(encoding="utf-8")))
+
+
 def _check(run: Run, out: Path) -> None:
     if out.exists() or out.is_symlink():
         raise InputError(f"{out}: exists already: choose another folder")
-    if (run.folder / README).is_file():
+    if is_model(run):
         raise InputError(f"{run.folder}: is a model already: copy the folder")
     if run.config.previous is not None:
         raise InputError(

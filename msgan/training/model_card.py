@@ -13,6 +13,14 @@ from msgan.config import CascadeConfig
 HUB_LICENCES = ("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0")
 """Identifiers that model hubs know; any other licence is stated by its name."""
 
+MEASURES = {
+    "ssim": "structural similarity, 1 is best",
+    "mae": "mean absolute error as a share of the intensity range, 0 is best",
+    "mse": "mean squared error, 0 is best",
+    "psnr": "peak signal-to-noise ratio in dB, more is better",
+}
+"""What columns of scores mean."""
+
 LIMITS = """
 - **For research. Not a medical device; not for diagnosis or treatment.** What it makes must not be
   read as if it had been acquired.
@@ -53,7 +61,7 @@ def text(
         scores: Rows of a table, the first with the columns' names; None: not evaluated.
     """
     model = card["model"]
-    evaluation = "Not stated." if scores is None else _table(scores)
+    evaluation = _evaluation(model, scores)
     sections = {
         "What it does": _purpose(card, config),
         "Intended use": _use(card, config),
@@ -66,7 +74,7 @@ def text(
         "Citation": CITATION.strip(),
     }
     body = "\n\n".join(f"## {title}\n\n{content}" for title, content in sections.items())
-    return f"---\n{_front(card, config)}---\n\n# {name}\n\n{model['summary']}\n\n{body}\n"
+    return f"---\n{_front(card, config)}---\n\n# {name}\n\n{_wrap(model['summary'])}\n\n{body}\n"
 
 
 def _front(card: Mapping[str, Any], config: CascadeConfig) -> str:
@@ -163,11 +171,12 @@ def _commands(card: Mapping[str, Any], config: CascadeConfig) -> str:
 def _data(card: Mapping[str, Any]) -> str:
     model, data = card["model"], card["data"]
     rows = "\n".join(f"- {name}: `{value}`" for name, value in data.items())
-    return (
-        f"- Data: {model['data']}\n- Licence of the data: {model['data_licence']}\n"
-        f"- Subjects: {len(data)} (training and validation)\n- Image of each: {card['target']}\n\n"
-        f"SHA-256 over the files used of each subject:\n\n{rows}"
-    )
+    facts = {
+        "Data": model["data"],
+        "Licence of the data": model["data_licence"],
+        "Subjects": f"{len(data)} (training and validation), the {card['target']} image of each",
+    }
+    return f"{_facts(facts)}\n\nSHA-256 over the files used of each subject:\n\n{rows}"
 
 
 def _training(card: Mapping[str, Any], config: CascadeConfig) -> str:
@@ -176,7 +185,7 @@ def _training(card: Mapping[str, Any], config: CascadeConfig) -> str:
     for scale, done in model["training"].items():
         count = model["parameters"][scale]
         seconds = f"{done['seconds']:.0f}" if "seconds" in done else "not known"
-        lines.append(f"| {scale} | {count} | {done.get('step', 'not known')} | {seconds} |")
+        lines.append(f"| {scale} | {count:,} | {done.get('step', 'not known')} | {seconds} |")
     precision = {"float16": "float16 (computed with as float32)"}
     stored = model.get("precision", "float32")
     facts = {
@@ -187,15 +196,22 @@ def _training(card: Mapping[str, Any], config: CascadeConfig) -> str:
         "Versions": ", ".join(f"{name} {v}" for name, v in made.items()),
         "Commit of msgan": card["git"] or "not known",
     }
-    return "\n".join(lines) + "\n\n" + "\n".join(f"- {k}: {v}" for k, v in facts.items())
+    return "\n".join(lines) + "\n\n" + _facts(facts)
+
+
+def _evaluation(model: Mapping[str, Any], scores: Sequence[Sequence[str]] | None) -> str:
+    how = [_wrap(model["evaluation"])] if model["evaluation"] else []
+    if scores is None:
+        return "\n\n".join(how) or "Not stated."
+    known = "; ".join(f"{name}: {what}" for name, what in MEASURES.items() if name in scores[0])
+    end = f"{known}. The same as CSV: `scores.csv`." if known else "As CSV: `scores.csv`."
+    return "\n\n".join([*how, _table(scores), _wrap(end)])
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
     head, *body = ([cell.replace("|", "\\|") for cell in row] for row in rows)
     lines = [head, ["---"] * len(head), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + (
-        "\n\nThe same as CSV: `scores.csv`."
-    )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _licence(model: Mapping[str, Any]) -> str:
@@ -211,5 +227,11 @@ def _spacing(config: CascadeConfig, factor: int) -> str:
     return f"{sides[0]} mm" if len(set(sides)) == 1 else f"{' x '.join(sides)} mm"
 
 
-def _wrap(paragraph: str) -> str:
-    return textwrap.fill(paragraph, 100, break_long_words=False, break_on_hyphens=False)
+def _facts(facts: Mapping[str, Any]) -> str:
+    return "\n".join(_wrap(f"- {name}: {fact}", "  ") for name, fact in facts.items())
+
+
+def _wrap(paragraph: str, indent: str = "") -> str:
+    return textwrap.fill(
+        paragraph, 100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
