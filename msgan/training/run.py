@@ -120,14 +120,13 @@ class Run:
         try:
             intensity = IntensityMap.from_dict(card["intensity"])
             run = cls(folder, config, str(card["target"]), intensity, dict(card["data"]))
-            if "model" in card:
-                needed = [f"s{i}/{WEIGHTS}" for i in run.used]
-                seal.check(folder, card["model"]["files"], needed)
-            return run
         except KeyError as error:
             raise InputError(f"{folder / CARD}: has no {error}") from None
         except (TypeError, ValueError) as error:
             raise InputError(f"{folder / CARD}: {error}") from None
+        if "model" in card:  # it was exported
+            seal.check(folder, card["model"], [f"s{i}/{WEIGHTS}" for i in run.used])
+        return run
 
     def _difference(self, card: Mapping[str, Any]) -> str:
         """The first thing in which the run that is there differs from this one."""
