@@ -197,6 +197,15 @@ def test_an_unfinished_scale_is_named(folder, tmp_path):
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.parametrize("name", ["done.json", WEIGHTS])
+def test_a_damaged_run_is_refused_and_leaves_nothing(folder, tmp_path, name):
+    shutil.copytree(folder / "run", tmp_path / "run")
+    (tmp_path / "run/s1" / name).write_text("[")
+    with pytest.raises(InputError, match=re.escape(name)):
+        export(Run.open(tmp_path / "run"), tmp_path / "m")
+    assert [f.name for f in tmp_path.iterdir()] == ["run"]
+
+
 def test_a_model_is_not_exported_again(model, run, tmp_path):
     assert is_model(Run.open(model))
     assert not is_model(run)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from msgan.paths import atomic_folder, room, write_text
 from msgan.training import checkpoint, model_card
@@ -79,8 +78,8 @@ def export(
 
     Raises:
         InputError: ``out`` exists, the training of a scale is not finished, the run is a model
-            already or needs another run, a weight is too large for float16, or the scores are no
-            table.
+            already or needs another run, its files are damaged, a weight is too large for float16,
+            or the scores are no table.
     """
     out = Path(out)
     about = about or About()
@@ -191,12 +190,16 @@ def _hashes(run: Run) -> list[str]:
 
 def _training(run: Run, scale: int) -> dict[str, Any]:
     """Steps and seconds of one scale, and the step its best weights are of."""
-    done = json.loads((run.folder_of(scale) / "done.json").read_text(encoding="utf-8"))
+    path = run.folder_of(scale) / "done.json"
+    try:
+        done = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: damaged: {error}") from None
     return {k: done[k] for k in ("step", "best", "best_step", "seconds") if k in done}
 
 
 def _parameters(run: Run, scale: int) -> int:
-    return sum(t.numel() for t in load_file(run.folder_of(scale) / WEIGHTS).values())
+    return sum(t.numel() for t in run.generator(scale).state_dict().values())
 
 
 def _write_half(run: Run, scale: int, path: Path) -> None:
