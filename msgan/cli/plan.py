@@ -26,13 +26,20 @@ GpuMemory = Annotated[
         show_default="80 % of what is free",
     ),
 ]
+Trained = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        help="Folder of a trained run or model, or a shipped model's name (msgan model list).",
+    ),
+]
 Device = Annotated[
     str, typer.Option(metavar="auto|cpu|cuda", help="auto: cuda where there is one.")
 ]
 
 
 def plan(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained run.")],
+    run: Trained,
     image: Annotated[Path, typer.Argument(metavar="IN", help="Image or DICOM series.")],
     labels: Annotated[
         Path | None,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from msgan.cli import console
-from msgan.cli.plan import Device, GpuMemory, Memory
+from msgan.cli.plan import Device, GpuMemory, Memory, Trained
 from msgan.types import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 
 def translate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained run.")],
+    run: Trained,
     image: Annotated[
         Path,
         typer.Argument(metavar="IN", help="Image, DICOM series, or folder with images."),

@@ -23,13 +23,13 @@ import msgan
 from msgan.config import CascadeConfig
 from msgan.data.intensity import IntensityMap
 from msgan.paths import write_text
-from msgan.training import checkpoint
+from msgan.training import checkpoint, seal
 from msgan.training.loop import CHECKPOINT, WEIGHTS
+from msgan.training.shipped import CARD, located
 from msgan.training.step import build_generator
 from msgan.types import InputError
 
 CONFIG = "config.yaml"
-CARD = "run.json"
 
 
 @dataclass(frozen=True)
@@ -107,23 +107,26 @@ class Run:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Run:
-        """Read a run folder.
+        """Read a run folder, a model's folder, or a shipped model by its name.
 
         Raises:
             InputError: It is not one, or its files are damaged.
         """
-        folder = Path(folder)
+        folder = located(folder)
         if not (folder / CARD).is_file():
             raise InputError(f"{folder}: not a run folder: it has no {CARD}")
         card = _card(folder / CARD)
         config = CascadeConfig.load(folder / CONFIG)
         try:
             intensity = IntensityMap.from_dict(card["intensity"])
-            return cls(folder, config, str(card["target"]), intensity, dict(card["data"]))
+            run = cls(folder, config, str(card["target"]), intensity, dict(card["data"]))
         except KeyError as error:
             raise InputError(f"{folder / CARD}: has no {error}") from None
         except (TypeError, ValueError) as error:
             raise InputError(f"{folder / CARD}: {error}") from None
+        if "model" in card:  # it was exported
+            seal.check(folder, card["model"], [f"s{i}/{WEIGHTS}" for i in run.used])
+        return run
 
     def _difference(self, card: Mapping[str, Any]) -> str:
         """The first thing in which the run that is there differs from this one."""

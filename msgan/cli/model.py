@@ -1,0 +1,161 @@
+"""``msgan model``: trained runs as folders that can be given away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from msgan.cli import console
+
+app = typer.Typer(help="Give trained runs away, and see what is shipped.", rich_markup_mode=None)
+
+STATED = {
+    "data": ("--data", "training data"),
+    "data_licence": ("--data-licence", "licence of the training data"),
+    "licence": ("--licence", "licence of the weights"),
+}
+"""What a card must say: option and words for it."""
+
+
+@app.callback()
+def _group() -> None:
+    """Give trained runs away, and see what is shipped."""
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained run.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder to make; its name is the model's.")
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Name and origin of the training data.",
+            show_default="the card says: not stated",
+        ),
+    ] = None,
+    data_licence: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Terms under which the training data may be used.",
+            show_default="the card says: not stated",
+        ),
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Licence of the weights, as Apache-2.0.",
+            show_default="the card says: not stated",
+        ),
+    ] = None,
+    summary: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT", help="What the model does, one sentence.", show_default="from the run"
+        ),
+    ] = "",
+    notice: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Text that must go with the weights, such as a copyright notice.",
+            show_default="none",
+        ),
+    ] = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="Table of scores to show in the card; its first row names the columns.",
+            show_default="the card says: not stated",
+        ),
+    ] = None,
+    evaluation: Annotated[
+        str,
+        typer.Option(metavar="TEXT", help="How the scores were measured.", show_default="not said"),
+    ] = "",
+    half: Annotated[
+        bool,
+        typer.Option("--half", help="Store weights as float16: half the size, nearly the same."),
+    ] = False,
+    names: Annotated[
+        bool,
+        typer.Option(
+            "--names", help="Keep the names of the training subjects; they may be personal data."
+        ),
+    ] = False,
+) -> None:
+    """Write a trained run as one folder that translates on another machine.
+
+    It holds weights (safetensors), configuration (YAML), hashes, and a card for people,
+    README.md. Caches, checkpoints, curves and names of subjects stay behind. translate and plan
+    take the folder in place of a run's.
+
+    \b
+    Example:
+        msgan model export runs/t2 t2-model --half --licence CC-BY-4.0 \\
+            --data "my phantoms" --data-licence Apache-2.0
+    """
+    from msgan.paths import size
+    from msgan.training.model import About
+    from msgan.training.model import export as write
+    from msgan.training.run import Run
+    from msgan.types import InputError
+
+    trained = Run.open(run)
+    given = {"data": data, "data_licence": data_licence, "licence": licence}
+    stated = {name: text.strip() for name, text in given.items() if text and text.strip()}
+    text = ""
+    if notice is not None:
+        try:
+            text = notice.read_text(encoding="utf-8").strip()
+        except UnicodeDecodeError:
+            raise InputError(f"{notice}: not a text in UTF-8") from None
+    about = About(summary=summary.strip(), notice=text, evaluation=evaluation.strip(), **stated)
+    write(trained, out, about, half=half, names=names, scores=scores)
+    for name, (option, words) in STATED.items():
+        if name not in stated:
+            console.note(f"note: the card says that the {words} is not stated: {option}")
+    taken = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    console.say(f"{out} ({size(taken)})")
+
+
+@app.command()
+def card(
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="Folder of a run or model, or a shipped model's name."),
+    ],
+) -> None:
+    """Show the card of a model, or the card a run would be exported with.
+
+    \b
+    Example:
+        msgan model card runs/t2
+    """
+    from msgan.training.model import card_of
+    from msgan.training.run import Run
+
+    console.say(card_of(Run.open(run)).rstrip("\n"))
+
+
+@app.command("list")
+def list_() -> None:
+    """List the models that are shipped; translate and plan take their names as RUN.
+
+    \b
+    Example:
+        msgan model list
+    """
+    from msgan.training.shipped import shipped, summary
+
+    for name, folder in shipped().items():
+        console.say(f"{name}: {summary(folder)}")
+    if not shipped():
+        console.note("note: no model is shipped with this installation")
