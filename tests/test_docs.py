@@ -198,3 +198,40 @@ def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch, capsys) -> 
     exec(compile(example.replace("size=64", "size=32"), "README.md", "exec"), {})
     assert capsys.readouterr().out.startswith("translated/patient000.nii.gz ")
     assert (tmp_path / "translated" / "patient000.nii.gz").is_file()
+
+
+# --- troubleshooting ---------------------------------------------------------------------------
+
+
+def messages(source: str) -> set[str]:
+    """Texts of a module, with ``...`` for what is filled in."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            parts = [v.value if isinstance(v, ast.Constant) else "..." for v in node.values]
+            found.add("".join(map(str, parts)))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)
+    return found
+
+
+def quoted(text: str) -> list[str]:
+    """Errors quoted in the first column of a table, without what is said before them."""
+    cells = re.findall(r"^\| [^|`]*`([^`|]+)` \|", text, re.M)
+    return [cell for cell in cells if " " in cell and not cell.startswith("msgan ")]
+
+
+def test_quoted_errors_are_those_of_the_program() -> None:
+    asked = quoted(read("docs/troubleshooting.md"))
+    known = set().union(*(messages(source) for source in modules().values()))
+    known.add("Error displaying widget")  # of JupyterLab
+    assert len(asked) > 8
+    assert [text for text in asked if not any(text in one for one in known)] == []
+
+
+def test_an_error_that_no_one_raises_is_found() -> None:
+    assert quoted("| `no such ...: thing` | x |\n| dark: `a b` | y |\n| `one` | z |") == [
+        "no such ...: thing",
+        "a b",
+    ]
+    assert "no such ...: thing" in messages('raise E(f"no such {name}: " "thing")')
