@@ -15,6 +15,10 @@ from msgan import presets
 from msgan.config import CascadeConfig
 
 
+def table(manifest: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(manifest.read_text(encoding="utf-8").splitlines()))
+
+
 def commands(output: str) -> list[list[str]]:
     """The commands that a call of init says are next."""
     lines = [line.strip() for line in output.splitlines()]
@@ -43,8 +47,8 @@ def test_the_next_commands_run_as_printed(phantoms, tmp_path, tiny):
     assert re.search(r"^all +3 +3 +3 +3 +3 +3$", done.stdout, re.M)
     assert "  t1 and t2: 3\n" in done.stdout
     assert re.search(r"^  manifest.csv: not an image$", done.stdout, re.M)
-    rows = list(csv.DictReader((tmp_path / "study/manifest.csv").open(encoding="utf-8")))
-    known = list(csv.DictReader((phantoms / "manifest.csv").open(encoding="utf-8")))
+    rows = table(tmp_path / "study/manifest.csv")
+    known = table(phantoms / "manifest.csv")
     what = ("subject", "role", "modality", "path")
     assert {tuple(r[k] for k in what) for r in rows} == {
         (r["subject"], r["role"], r["modality"], r["path"].replace("{subject}", r["subject"]))
@@ -64,7 +68,7 @@ def test_the_next_commands_run_as_printed(phantoms, tmp_path, tiny):
 def test_a_folder_inside_needs_no_root(phantoms):
     done = msgan_cli("init", phantoms.parent, "--from", phantoms)
     assert not any("--root" in words for words in commands(done.stdout))
-    rows = list(csv.DictReader((phantoms.parent / "manifest.csv").open(encoding="utf-8")))
+    rows = table(phantoms.parent / "manifest.csv")
     assert all((phantoms.parent / r["path"]).is_file() for r in rows)
     checked = msgan_cli("data", "check", phantoms.parent / "manifest.csv")
     assert checked.stdout.endswith(": ok\n")
