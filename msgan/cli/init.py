@@ -103,10 +103,23 @@ def _next(found: Proposal, out: Path, root: Path) -> tuple[list[str], str]:
         lines[1][-2:-2] = ["--config", out / CONFIG]
     if who in paired:
         hu = ["--black", "-1024", "--data-range", "2048"] if target.startswith("ct") else []
-        lines.append(["evaluate", result, root / images[who, target], *hu])
+        inside = [
+            row.path
+            for f, row in zip(found.found, found.manifest.rows, strict=True)
+            if (f.subject, f.role) == (who, "mask")
+            and found.grids[f.path] == _grid(found, who, target)
+        ]
+        mask = ["--mask", root / inside[0]] if inside else []
+        lines.append(["evaluate", result, root / images[who, target], *mask, *hu])
     lines += [["report", out / "runs"], ["explore", out]]
     known = _commands()
     return [shlex.join(["msgan", *map(str, w)]) for w in lines if w[0] in known], settings
+
+
+def _grid(found: Proposal, subject: str, modality: str) -> Any:
+    """Where an image of a subject lies."""
+    kind = (subject, "image", modality)
+    return next(found.grids[f.path] for f in found.found if (f.subject, f.role, f.modality) == kind)
 
 
 def _commands() -> set[str]:
