@@ -140,6 +140,13 @@ def test_kernels_are_trained_from_sharp_to_soft_in_hu(tmp_path):
     assert own["preparation"]["intensity"] == "window"
 
 
+def test_what_is_unknown_is_to_be_corrected_first(tmp_path):
+    volume(tmp_path / "in" / "p1" / "nameless.nii")
+    done = msgan_cli("init", tmp_path / "study", "--from", tmp_path / "in")
+    assert "write the modality into the manifest" in done.stdout
+    assert [words[0] for words in commands(done.stdout)] == ["data"]
+
+
 def test_images_on_different_grids_are_checked_unpaired(tmp_path):
     ixi(tmp_path / "in")
     done = msgan_cli("init", tmp_path / "study", "--from", tmp_path / "in")

@@ -214,6 +214,7 @@ def test_pairs_lie_on_one_grid(tmp_path: Path) -> None:
     assert found.pairs == {("pd", "t2"): ("IXI002-Guys-0828", "IXI012-HH-1211")}
     assert found.apart == ("IXI002-Guys-0828", "IXI012-HH-1211")
     assert "  pd and t2: 2" in summary(found)
+    assert "- pd, t1, t2: IXI002-Guys-0828, IXI012-HH-1211" in notes(found, "x", []).splitlines()
 
 
 def test_all_images_of_a_person_are_in_one_split(tmp_path: Path) -> None:

@@ -81,6 +81,8 @@ def init(
 
 def _next(found: Proposal, out: Path, root: Path) -> tuple[list[str], str]:
     """The commands that follow, and settings for a target that is no MR (else empty)."""
+    from msgan.data.scan.guess import UNKNOWN
+
     target, source = _task(found)
     images = {(f.subject, f.modality): row.path for f, row in _images(found)}
     split = found.split_of
@@ -112,6 +114,8 @@ def _next(found: Proposal, out: Path, root: Path) -> tuple[list[str], str]:
         mask = ["--mask", root / inside[0]] if inside else []
         lines.append(["evaluate", result, root / images[who, target], *mask, *hu])
     lines += [["report", out / "runs"], ["explore", out]]
+    if target == UNKNOWN:  # the manifest must be corrected first
+        lines = lines[:1]
     known = _commands()
     return [shlex.join(["msgan", *map(str, w)]) for w in lines if w[0] in known], settings
 

@@ -109,6 +109,7 @@ def notes(proposal: Proposal, folder: str, commands: Sequence[str]) -> str:
         "```\n" + "\n".join(commands) + "\n```",
         "## Subjects",
         "\n".join([head[0], "| --- " * len(rows[0]) + "|", *head[1:]]),
+        "Who has what:\n\n" + _listed(_having(proposal)),
         "Subjects with both on one grid:\n\n" + _listed(pair_lines(proposal)),
         "## To correct",
         _listed(
@@ -143,6 +144,17 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
+
+
+def _having(proposal: Proposal) -> list[str]:
+    """A line for each set of images, and the subjects that have it."""
+    has: dict[str, list[str]] = defaultdict(list)
+    for f in proposal.found:
+        has[f.subject].append(f.modality if f.role == "image" else f"{f.role} {f.modality}".strip())
+    alike: dict[str, list[str]] = defaultdict(list)
+    for subject, kinds in has.items():
+        alike[", ".join(kinds)].append(subject)
+    return [f"{kinds}: {', '.join(who)}" for kinds, who in alike.items()]
 
 
 def _guesses(proposal: Proposal) -> list[str]:
