@@ -30,6 +30,7 @@ COMMANDS = (
     "phantom brain",
     "phantom thorax",
     "phantom xray",
+    "init",
     "data check",
     "data sort",
     "sketch",
@@ -130,7 +131,7 @@ def test_every_command_and_option_is_explained():
 
 def test_commands_are_listed_in_the_order_they_are_used():
     listed = re.findall(r"^  ([a-z]+)  ", msgan_cli("--help").stdout, re.MULTILINE)
-    used = ["phantom", "data", "sketch", "train", "plan", "translate", "evaluate", "model"]
+    used = ["phantom", "init", "data", "sketch", "train", "plan", "translate", "evaluate", "model"]
     assert listed == used
 
 
@@ -142,7 +143,7 @@ def test_examples_of_the_help_run_in_order(tmp_path, monkeypatch):
     (tmp_path / "download").mkdir()
     shutil.copy(str(slice_of_ct), tmp_path / "download")
     lines = [line for command in COMMANDS for line in examples(command)]
-    assert len(lines) == 16
+    assert len(lines) == 17
     for line in lines:
         small = line.replace("--subjects 4 --size 64", "--subjects 1 --size 24")
         small = small.replace("--subjects 8 --size 256", "--subjects 1 --size 24")

@@ -115,7 +115,7 @@ def read_file(path: Path) -> Source:
     """
     if not is_dicom(path):
         raise InputError("not a DICOM file: the DICM mark at byte 128 is missing")
-    header = _header(path)
+    header = header_of(path)
     _accept(header, "")
     tag = "PixelSpacing" if header.get("PixelSpacing") else "ImagerPixelSpacing"
     spacing = _floats(header, tag) if header.get(tag) else [1.0, 1.0]
@@ -130,7 +130,7 @@ def headers_of(files: Iterable[Path]) -> list[tuple[Path, Any]]:
         InputError: A header cannot be read.
     """
     found = sorted(f for f in files if f.name != "DICOMDIR" and is_dicom(f))
-    return [(file, _header(file)) for file in found]
+    return [(file, header_of(file)) for file in found]
 
 
 def kernel_of(header: Any) -> str:
@@ -160,13 +160,18 @@ def _listed(headers: list[tuple[Path, Any]]) -> str:
     return ", ".join(sizes[:MOST_NAMED] + ["..."] * (len(sizes) > MOST_NAMED))
 
 
-def _header(file: Path) -> Any:
+def header_of(file: Path, tags: Iterable[str] = TAGS) -> Any:
+    """Those of ``tags`` that a DICOM file has; its pixels are not read.
+
+    Raises:
+        InputError: The header cannot be read.
+    """
     import pydicom
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about values the tags here do not use
-            return pydicom.dcmread(file, specific_tags=list(TAGS))
+            return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(tags))
     except (pydicom.errors.InvalidDicomError, ValueError, EOFError, KeyError) as error:
         raise InputError(f"unreadable DICOM header in {file.name}: {error}") from error
 

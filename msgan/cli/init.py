@@ -1,0 +1,180 @@
+"""``msgan init``: a manifest to correct, from a folder of images."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from msgan.cli import console
+from msgan.types import InputError
+
+if TYPE_CHECKING:
+    from msgan.data.scan import Proposal
+
+MANIFEST, NOTES, CONFIG = "manifest.csv", "notes.md", "config.yaml"
+
+
+def init(
+    out: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Gets manifest.csv and notes.md; made if absent.")
+    ],
+    source: Annotated[
+        Path,
+        typer.Option("--from", metavar="FOLDER", help="Folder with images; it is only read."),
+    ],
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace what an earlier call has written to DIR.")
+    ] = False,
+) -> None:
+    """Look through a folder of images and propose a manifest of it.
+
+    Guesses subjects, modalities, labels and masks from names and from headers of NIfTI, DICOM,
+    MetaImage, NRRD, MGH, OME-Zarr, PNG and TIFF, finds which images of a subject lie on one grid,
+    and divides the subjects into train, val and test. Correct DIR/manifest.csv where a guess is
+    wrong; DIR/notes.md says what was guessed from what, and names every file that was left out.
+    For CT and radiographs, DIR/config.yaml has the settings that differ from those for MR.
+
+    \b
+    Example:
+        msgan init study --from phantoms
+    """
+    from msgan.data.manifest import write_manifest
+    from msgan.data.scan import propose
+    from msgan.data.scan.notes import notes, summary
+    from msgan.paths import write_text
+
+    if not source.is_dir():
+        raise InputError(f"{source}: no such folder")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file, expected a folder")
+    inner, outer = source.resolve(), out.resolve()
+    if outer.is_relative_to(inner):
+        raise InputError(f"{out}: lies in {source}, which is left as it is: choose another folder")
+    for name in (MANIFEST, NOTES, CONFIG):
+        if (out / name).exists() and not force:
+            raise InputError(f"{out / name}: is there already: pass --force to replace it")
+    console.check_writable(out / MANIFEST)
+    below = inner.is_relative_to(outer)
+    prefix = inner.relative_to(outer).as_posix() if below else ""
+    with console.Bars(f"looking through {source}") as bars:
+        found = propose(
+            source, prefix, lambda done, total, path: bars.update("init", done, total, "images")
+        )
+    root = out if below else source
+    commands, settings = _next(found, out, root)
+    write_text(out / NOTES, notes(found, str(source), commands))
+    if settings:
+        write_text(out / CONFIG, settings)
+    elif force:
+        (out / CONFIG).unlink(missing_ok=True)
+    write_manifest(out / MANIFEST, found.manifest)
+    for line in summary(found):
+        console.say(line)
+    console.say(f"\n{out / MANIFEST}: {len(found.found)} files; correct what is wrong")
+    console.say(f"{out / NOTES}: what was guessed from what, what was left out, and what is next:")
+    for command in commands:
+        console.say(f"  {command}")
+
+
+def _next(found: Proposal, out: Path, root: Path) -> tuple[list[str], str]:
+    """The commands that follow, and settings for a target that is no MR (else empty)."""
+    from msgan.data.scan.guess import UNKNOWN
+
+    target, source = _task(found)
+    images = {(f.subject, f.modality): row.path for f, row in _images(found)}
+    split = found.split_of
+    pair = {frozenset(p): who for p, who in found.pairs.items()}
+    paired = pair.get(frozenset((source, target)), ()) if source != target else split
+    having = [subject for subject, modality in images if modality == source]
+    # Of split test, and with a real image to compare with, where there is one.
+    who = min(having, key=lambda s: (split[s] != "test", s not in paired, s))
+    settings = _settings(source, target)
+    below = ["--root", root] if root != out else []
+    manifest, run = out / MANIFEST, out / "runs" / target
+    flat = all(found.grids[f.path].dims == 2 for f, _ in _images(found) if f.modality == target)
+    result = out / f"{who}_as_{target}{'.png' if flat else '.nii.gz'}"
+    lines: list[list[Any]] = [
+        ["data", "check", manifest, *below, *(["--unpaired"] if found.apart else [])],
+        ["train", manifest, *below, "--target", target, "--preset", "smoke", "--out", run],
+        ["translate", run, root / images[who, source], result],
+    ]
+    if settings:
+        lines[1][-2:-2] = ["--config", out / CONFIG]
+    if who in paired:
+        hu = ["--black", "-1024", "--data-range", "2048"] if target.startswith("ct") else []
+        inside = [
+            row.path
+            for f, row in zip(found.found, found.manifest.rows, strict=True)
+            if (f.subject, f.role) == (who, "mask")
+            and found.grids[f.path] == _grid(found, who, target)
+        ]
+        mask = ["--mask", root / inside[0]] if inside else []
+        lines.append(["evaluate", result, root / images[who, target], *mask, *hu])
+    lines += [["report", out / "runs"], ["explore", out]]
+    if target == UNKNOWN:  # the manifest must be corrected first
+        lines = lines[:1]
+    known = _commands()
+    return [shlex.join(["msgan", *map(str, w)]) for w in lines if w[0] in known], settings
+
+
+def _grid(found: Proposal, subject: str, modality: str) -> Any:
+    """Where an image of a subject lies."""
+    kind = (subject, "image", modality)
+    return next(found.grids[f.path] for f in found.found if (f.subject, f.role, f.modality) == kind)
+
+
+def _commands() -> set[str]:
+    """Names of the program's commands."""
+    from msgan.cli.program import app
+
+    group = typer.main.get_command(app)
+    return set(getattr(group, "commands", {}))
+
+
+def _images(found: Proposal) -> list[tuple[Any, Any]]:
+    rows = zip(found.found, found.manifest.rows, strict=True)
+    return [(f, row) for f, row in rows if f.role == "image"]
+
+
+def _task(found: Proposal) -> tuple[str, str]:
+    """Target and source: of the two that most subjects have on one grid, T1 to T2 if it can be."""
+    most = max(map(len, found.pairs.values()), default=0)
+    pairs = [pair for pair, who in found.pairs.items() if len(who) == most]
+    if pairs:
+        first, second = ("t1", "t2") if ("t1", "t2") in pairs else pairs[0]
+        # Softer kernels and the full dose come first in the alphabet.
+        soft = first.startswith("ct") and second.startswith("ct")
+        return (first, second) if soft or first == "t2" else (second, first)
+    from msgan.data.scan.guess import UNKNOWN
+
+    names = found.modalities
+    target = "t2" if "t2" in names else names[0]
+    others = [name for name in names if name not in (target, UNKNOWN)] or [target]
+    return target, "t1" if "t1" in others else others[0]
+
+
+def _settings(source: str, target: str) -> str:
+    """What a configuration for CT or radiographs states, as YAML; empty for all others."""
+    import yaml
+
+    from msgan.presets import CT_PREPARATION, KERNEL_SKETCH, XRAY_SKETCH
+
+    own: dict[str, Any]
+    if source.startswith("ct") and target.startswith("ct"):
+        window = CT_PREPARATION.model_dump(include={"intensity", "low", "high", "foreground"})
+        own = {
+            "preparation": window,
+            "sketch": {"low": KERNEL_SKETCH.low, "high": KERNEL_SKETCH.high},
+        }
+        why = "HU instead of percentiles, and edges as faint as those of a lung."
+    elif source.startswith("xray") and target.startswith("xray"):
+        sketch = XRAY_SKETCH.model_dump(include={"low", "high", "steps"})
+        own = {"sketch": sketch, "degradation": {"sketch_noise": 0.003}}
+        why = "Edges in radiographs are fainter than in slices."
+    else:
+        return ""
+    own["contrast"] = {"share": 0.0}
+    return f"# {why} For --config of msgan train.\n{yaml.safe_dump(own, sort_keys=False)}"

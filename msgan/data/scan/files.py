@@ -1,0 +1,139 @@
+"""The files below a folder by what they are; nothing is opened but to look at a few bytes."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from msgan.data.formats import itk, nifti, picture
+from msgan.data.formats.dicom import is_dicom
+from msgan.data.store import suffix_of
+
+VOLUMES = (*nifti.SUFFIXES, *itk.SUFFIXES)
+ANALYZE = (".hdr", ".img", ".img.gz")
+HEADER_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Omitted:
+    """What is not in a manifest; ``path`` is below the scanned folder."""
+
+    path: str
+    reason: str
+
+
+@dataclass
+class Files:
+    """What a folder holds; paths are below it, with forward slashes, in order.
+
+    Attributes:
+        volumes: Files and OME-Zarr folders.
+        pictures: PNG and TIFF.
+        dicom: Single files.
+        omitted: All others.
+    """
+
+    volumes: list[str] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)
+    dicom: list[str] = field(default_factory=list)
+    omitted: list[Omitted] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.volumes) + len(self.pictures) + len(self.dicom) + len(self.omitted)
+
+    def omit(self, path: str, reason: str) -> None:
+        """Leave a file or folder out."""
+        self.omitted.append(Omitted(path, reason))
+
+
+def files_below(root: Path) -> Files:
+    """Sort all files below ``root``. Links are followed, each folder is entered once."""
+    found = Files()
+    seen: set[tuple[int, int]] = set()
+
+    def enter(folder: str, prefix: str) -> None:
+        try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen:
+                found.omit(prefix.rstrip("/"), "a link to a folder that is looked through already")
+                return
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as listed:
+                entries = sorted(listed, key=lambda e: (e.is_symlink(), e.name))
+        except OSError as error:
+            found.omit(prefix.rstrip("/") or ".", f"cannot be read: {error.strerror or error}")
+            return
+        for entry in entries:
+            path = prefix + entry.name
+            try:
+                if not entry.is_dir():
+                    _sort(entry.path, path, found)
+                elif entry.name.startswith("."):
+                    found.omit(path, "a hidden folder")
+                elif entry.name.lower().endswith(".zarr"):
+                    _place(found.volumes, path, found)
+                else:
+                    enter(entry.path, path + "/")
+            except OSError as error:
+                found.omit(path, f"cannot be read: {error.strerror or error}")
+
+    enter(str(root), "")
+    _companions(root, found)
+    return found
+
+
+def _sort(file: str, path: str, found: Files) -> None:
+    """Put one file where it belongs."""
+    status = os.stat(file)
+    name, suffix = path.rpartition("/")[2], suffix_of(Path(path))
+    if not stat.S_ISREG(status.st_mode):
+        found.omit(path, "no ordinary file")
+    elif name.startswith("."):
+        found.omit(path, "a hidden file")
+    elif status.st_size == 0:
+        found.omit(path, "the file has no bytes")
+    elif suffix in VOLUMES:
+        _place(found.volumes, path, found)
+    elif suffix in picture.SUFFIXES:
+        _place(found.pictures, path, found)
+    elif name != "DICOMDIR" and is_dicom(Path(file)):
+        _place(found.dicom, path, found)
+    elif suffix in (".dcm", ".ima"):
+        found.omit(path, "not a DICOM file: the DICM mark at byte 128 is missing")
+    elif suffix in ANALYZE or name.lower().endswith(".img.gz"):
+        found.omit(path, "Analyze states no reliable orientation: convert it to NIfTI")
+    else:
+        found.omit(path, "not an image")
+
+
+def _place(kind: list[str], path: str, found: Files) -> None:
+    """Take a path that a manifest can hold."""
+    if bad := re.search(r"[*?{}\\:]", path):
+        found.omit(path, f"a manifest's path cannot hold '{bad[0]}': rename it")
+    elif path != path.strip():
+        found.omit(path, "a manifest's path cannot begin or end with a space: rename it")
+    else:
+        kind.append(path)
+
+
+def _companions(root: Path, found: Files) -> None:
+    """Say of raw voxels whose they are."""
+    owner = {}
+    for path in found.volumes:
+        if path.lower().endswith((".mhd", ".nhdr")):
+            with (root / path).open("rb") as stream:
+                text = stream.read(HEADER_BYTES).decode("latin-1")
+            data = re.search(
+                r"^(?:ElementDataFile *=|data ?file:) *(\S.*?) *\r?$", text, re.M | re.I
+            )
+            if data:
+                owner[(Path(path).parent / data[1]).as_posix()] = path
+    found.omitted = [
+        Omitted(o.path, f"the voxels of {owner[o.path]}") if o.path in owner else o
+        for o in found.omitted
+    ]

@@ -1,0 +1,88 @@
+"""Where an image lies and whether it can be opened, from its header alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msgan.data.formats import picture
+from msgan.data.grid import Grid
+from msgan.data.store import suffix_of
+from msgan.data.volume import open_volume
+from msgan.types import InputError
+
+SPACING_TOLERANCE = 0.01
+"""Two statements of a voxel's size contradict each other beyond this fraction."""
+
+
+def grid_of(path: Path) -> Grid:
+    """The grid that a file, a series or an OME-Zarr folder states.
+
+    Raises:
+        InputError: It does not open, or contradicts itself.
+    """
+    if suffix_of(path) in picture.SUFFIXES:
+        return _picture(path)
+    try:
+        with open_volume(path, check=False) as volume:
+            grid = volume.grid
+        if suffix_of(path) in (".nii", ".nii.gz"):
+            _one_size(path)
+        elif suffix_of(path) == ".mhd":
+            _has_voxels(path)
+    except InputError as error:
+        raise InputError(str(error).removeprefix(f"{path}: ")) from error
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}") from error
+    return grid
+
+
+def _picture(path: Path) -> Grid:
+    """Size and form of a picture; its pixels may still turn out to be coloured."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=["PNG", "TIFF"]) as file:
+            columns, rows = file.size
+            frames = getattr(file, "n_frames", 1)
+            comment = str(file.info.get(picture.COMMENT, ""))
+    except Exception as error:  # decoders raise what they like for damaged files
+        text = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"not a readable picture: {text.replace(str(path), path.name)}") from error
+    if frames != 1:
+        raise InputError(f"picture of {frames} pages: expected one")
+    try:
+        affine = json.loads(comment)["affine"]
+    except (ValueError, KeyError, TypeError):  # the comment of another program
+        affine = np.eye(3)
+    return Grid((rows, columns), np.array(affine))
+
+
+def _one_size(path: Path) -> None:
+    """Refuse a NIfTI whose two affines disagree about the size of a voxel."""
+    import nibabel as nib
+
+    image: Any = nib.load(path)
+    sform, qform = int(image.header["sform_code"]), int(image.header["qform_code"])
+    if not sform or not qform:
+        return
+    by_sform = np.linalg.norm(image.header.get_sform()[:3, :3], axis=0)
+    by_qform = np.linalg.norm(image.header.get_qform()[:3, :3], axis=0)
+    if not np.allclose(by_sform, by_qform, rtol=SPACING_TOLERANCE, atol=0):
+        sizes = (tuple(float(round(v, 4)) for v in size) for size in (by_sform, by_qform))
+        raise InputError(
+            "contradictory geometry: voxels of {} mm by sform, {} by qform".format(*sizes)
+        )
+
+
+def _has_voxels(path: Path) -> None:
+    """Refuse a MetaImage header without its data file."""
+    text = path.read_text(encoding="latin-1")
+    data = re.search(r"^ElementDataFile *= *(\S.*?) *\r?$", text, re.M)
+    single = data and data[1] not in ("LOCAL", "LIST") and "%" not in data[1]
+    if data and single and not (path.parent / data[1]).is_file():
+        raise InputError(f"its data file {data[1]} is missing")

@@ -1,0 +1,213 @@
+"""What the name of a file and of its folders tells: whose it is, and of what kind."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from msgan.data.scan.words import (
+    CONTRAST,
+    GENERIC,
+    KERNEL,
+    LABELS,
+    LUNGS,
+    MASKS,
+    MODALITIES,
+    PATHOLOGY,
+    PROCESSING,
+    RUN,
+    SESSION,
+    modality_of,
+    role_of,
+    words_of,
+)
+from msgan.data.store import suffix_of
+
+SAYS_WHAT = {
+    *(word for known in MODALITIES.values() for word in known if word != "lidc"),
+    *(CONTRAST | LABELS | MASKS | PATHOLOGY | LUNGS),
+    "standard",
+}
+"""Words that say what an image is, not whose."""
+
+
+@dataclass(frozen=True)
+class Name:
+    """What is read from a path below the scanned folder.
+
+    Attributes:
+        modality: Empty where nothing tells.
+        role: ``image``, ``labels``, ``mask``, ``region`` or ``atlas`` (anatomical labels).
+        own: Subject by the file's own name; may be empty.
+        folder: Subject by its folders; may be empty.
+        inside: Path of the folder that ``folder`` names.
+        session: As ``ses-01``; empty where there is none.
+        sure: ``own`` is known to be the subject.
+        person: Who it is, where that is less than the subject's name; else empty.
+        why: Where modality or role were read from.
+    """
+
+    modality: str
+    role: str
+    own: str
+    folder: str = ""
+    inside: str = ""
+    session: str = ""
+    sure: bool = False
+    person: str = ""
+    why: str = ""
+
+
+def read_name(path: str) -> Name:
+    """The guess for one file; ``path`` is below the scanned folder, with forward slashes."""
+    where = PurePosixPath(path)
+    name = where.name
+    stem = name[: len(name) - len(suffix_of(Path(name)))] or name
+    parents = where.parts[:-1]
+    return _special(stem, parents) or _general(stem, parents)
+
+
+def _special(stem: str, parents: tuple[str, ...]) -> Name | None:
+    """Layouts whose names mean what their distributors say."""
+    if stem.startswith("VSD.Brain"):  # BraTS 2015: VSD.Brain.XX.O.MR_T1c.54514
+        kind = re.search(r"\.(?:MR_)?(T1c|T1|T2|Flair|OT|CT)\.", stem + ".")
+        folders = [p for p in parents if not p.startswith("VSD.")]
+        if kind and folders:
+            role = "labels" if kind[1] == "OT" else "image"
+            modality = "" if role == "labels" else kind[1].lower()
+            return Name(
+                modality, role, folders[-1], sure=True, why=f"'{kind[1]}' in names of BraTS 2015"
+            )
+    if match := re.fullmatch(r"(S\d\d)\.(?:delineation|native)\.([\w.]+)", stem):
+        kind_of = {"skullstripped": "image", "mri": "image", "brain.mask": "mask"}
+        role = kind_of.get(match[2].lower(), "atlas")
+        modality = "t1" if role == "image" else ""
+        return Name(modality, role, match[1], sure=True, why="names of LPBA40, which is T1")
+    if match := re.fullmatch(r"(\d{8})_\d{3}", stem):
+        return Name("xray", "image", stem, sure=True, person=match[1], why="names of NIH X-rays")
+    if re.fullmatch(r"CXR\d+_(?:\d+_)?IM-.*", stem):
+        person = stem.split("_", 1)[0]
+        return Name("xray", "image", stem, sure=True, person=person, why="names of Open-i X-rays")
+    return None
+
+
+def _general(stem: str, parents: tuple[str, ...]) -> Name:
+    words = words_of(stem)
+    modality, word = modality_of(words)
+    role, sign = role_of(words, modality)
+    why = f"'{sign or word}' in the file's name" if sign or word else ""
+    for folder in reversed(parents):
+        if why:
+            break
+        own = words_of(folder)
+        modality, word = modality_of(own)
+        role, sign = role_of(own, modality)
+        if role != "image" and not set(own) <= SAYS_WHAT | GENERIC:
+            role = "image"  # a cohort 'tumour_study' holds images
+        if modality or role != "image":
+            why = f"'{sign or word}' in the folder's name"
+    if role != "image":
+        modality = "lung" if role == "region" else ""
+    session = ""
+    for part in (*parents, stem):
+        session = _session(part) or session
+    text = "/".join((*parents, stem))
+    if bids := re.search(r"(?:^|[/_])(sub-[A-Za-z0-9]+)", text):
+        return Name(modality, role, bids[1], session=session, sure=True, person=bids[1], why=why)
+    own_name = _left_over(stem)
+    person = ""
+    if match := re.fullmatch(r"(BraTS-[A-Za-z]+-\d{5})-\d{3}", own_name):
+        person = match[1]
+    folder, inside = _folder(parents)
+    return Name(modality, role, own_name, folder, inside, session, bool(person), person, why)
+
+
+def _session(text: str) -> str:
+    """``ses-01``, ``study1`` and the like in a name; empty where there is none."""
+    pattern = rf"(?:^|[_./ -])((?:{'|'.join(sorted(SESSION))})[-_]?\d+)(?![A-Za-z0-9])"
+    match = re.search(pattern, text, re.IGNORECASE)
+    return match[1] if match else ""
+
+
+def _left_over(stem: str) -> str:
+    """A file's name without the words that say what it is, its session and its processing."""
+    tokens = list(re.finditer(r"[A-Za-z0-9]+", stem))
+    words = [t[0].lower() for t in tokens]
+    if "to" in words and modality_of(words)[0]:
+        tokens = tokens[: words.index("to")]
+    kept = ""
+    skip = False
+    for token in tokens:
+        word = token[0].lower()
+        entity = word in SESSION | RUN
+        if not (skip or entity or _tells_nothing(word)):
+            between = stem[token.start() - 1] if token.start() else ""
+            kept += (between if kept else "") + token[0]
+        skip = entity and stem[token.end() : token.end() + 1] == "-"
+    return kept
+
+
+def _tells_nothing(word: str) -> bool:
+    numbered = rf"(?:{'|'.join(sorted(SESSION | RUN))})\d+"
+    size = r"\d+(?:x\d+)+(?:mm)?|\d+mm|\d+mm\w*|\d+x\d+x\d+mm"
+    return (
+        word in SAYS_WHAT | PROCESSING
+        or word.startswith("regto")
+        or bool(KERNEL.fullmatch(word) or re.fullmatch(f"{numbered}|{size}", word))
+    )
+
+
+def _folder(parents: tuple[str, ...]) -> tuple[str, str]:
+    """The nearest folder that may be a subject's, and its path."""
+    for k in range(len(parents), 0, -1):
+        words = words_of(parents[k - 1])
+        plain = all(w in GENERIC or _tells_nothing(w) for w in words)
+        if not plain and not _session(parents[k - 1]):
+            left = _left_over(parents[k - 1])
+            # 'IXI-T1' holds the T1 of many.
+            if modality_of(words)[0] and not re.search(r"\d", left):
+                continue
+            return parents[k - 1], "/".join(parents[:k])
+    return "", ""
+
+
+def subjects_of(names: Mapping[str, Name], otherwise: str) -> dict[str, tuple[str, str]]:
+    """Subject and person of each file.
+
+    A folder is a subject's where it holds no kind of image twice, and the file names within do
+    not agree on another name.
+
+    Args:
+        names: By path.
+        otherwise: The subject where neither file nor folders name one.
+    """
+    inside: dict[str, list[Name]] = defaultdict(list)
+    for name in names.values():
+        if name.inside and not name.sure:
+            inside[name.inside].append(name)
+    result = {}
+    for path, name in names.items():
+        subject = name.own if name.sure else _subject(name, inside.get(name.inside, []))
+        subject = subject or otherwise
+        person = name.person or subject
+        if name.session:
+            subject = f"{subject}_{name.session}"
+        result[path] = subject, person
+    return result
+
+
+def _subject(name: Name, others: list[Name]) -> str:
+    if not name.folder:
+        return name.own
+    kinds = [(n.role, n.modality, n.session) for n in others]
+    one = len(set(kinds)) == len(kinds)
+    numbered = bool(re.search(r"\d", name.own))
+    agree = len({n.own for n in others}) == 1
+    if one and not (numbered and agree):
+        return name.folder
+    if not numbered and (one or not name.own or re.search(r"\d", name.folder)):
+        return name.folder
+    return name.own

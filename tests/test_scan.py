@@ -1,0 +1,435 @@
+"""What a folder of images is taken to be, in small files laid out as data sets are."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+from test_real_layouts import ct, write_series, write_slice
+
+from msgan.data.cohort import Cohort
+from msgan.data.manifest import check_manifest, read_manifest, write_manifest
+from msgan.data.scan import Proposal, propose
+from msgan.data.scan.notes import notes, summary
+from msgan.data.scan.series import looks_personal, modality_in, subject_in
+from msgan.data.volume import write_volume
+from msgan.types import InputError
+
+SHAPE = (5, 4, 3)
+
+
+def volume(path: Path, shape: tuple[int, ...] = SHAPE, mm: float = 1.0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = np.arange(np.prod(shape), dtype=np.int16).reshape(shape)
+    nib.save(nib.Nifti1Image(image, np.diag([mm, 1, 1, 1])), path)
+    return path
+
+
+def meta(path: Path) -> Path:
+    from msgan.data.grid import Grid
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)
+    grid = Grid.from_spacing(SHAPE, (1, 1, 1))
+    write_volume(path, grid, lambda box: image[box.slices], dtype=np.dtype("int16"))
+    return path
+
+
+def rows(proposal: Proposal) -> set[tuple[str, str]]:
+    """Subject, and modality or role, of everything found."""
+    return {(f.subject, f.modality if f.role == "image" else f.role) for f in proposal.found}
+
+
+def reasons(proposal: Proposal) -> dict[str, str]:
+    return {o.path: o.reason for o in proposal.omitted}
+
+
+def every(*subjects: str, of: str) -> set[tuple[str, str]]:
+    return {(subject, kind) for subject in subjects for kind in of.split()}
+
+
+# --- layouts -----------------------------------------------------------------------------------
+
+
+def bids(root: Path) -> set[tuple[str, str]]:
+    for who in ("01", "02"):
+        for kind in ("T1w", "T2w", "FLAIR", "dseg"):
+            volume(root / f"sub-{who}" / "anat" / f"sub-{who}_{kind}.nii.gz")
+    volume(root / "sub-03" / "ses-1" / "anat" / "sub-03_ses-1_acq-x_run-2_T1w.nii.gz")
+    volume(root / "sub-03" / "ses-1" / "anat" / "sub-03_ses-1_ce-gadolinium_T1w.nii.gz")
+    volume(root / "sub-03" / "ses-1" / "anat" / "sub-03_ses-1_desc-brain_mask.nii.gz")
+    found = every("sub-01", "sub-02", of="t1 t2 flair labels")
+    return found | every("sub-03_ses-1", of="t1 t1c mask")
+
+
+def brats2015(root: Path) -> set[tuple[str, str]]:
+    names = ("brats_2013_pat0001_1", "brats_tcia_pat101_1")
+    for k, name in enumerate(names):
+        for j, kind in enumerate(("O.MR_T1", "O.MR_T1c", "O.MR_T2", "O.MR_Flair", "O.OT")):
+            stem = f"VSD.Brain{'_3more' * (kind == 'O.OT')}.XX.{kind}.{54512 + 6 * k + j}"
+            meta(root / "HGG" / name / stem / f"{stem}.mha")
+    return every(*names, of="t1 t1c t2 flair labels")
+
+
+def brats2021(root: Path) -> set[tuple[str, str]]:
+    names = ("BraTS2021_00000", "BraTS2021_00012")
+    for name in names:
+        for kind in ("t1", "t1ce", "t2", "flair", "seg"):
+            volume(root / name / f"{name}_{kind}.nii.gz")
+    return every(*names, of="t1 t1c t2 flair labels")
+
+
+def brats2023(root: Path) -> set[tuple[str, str]]:
+    names = ("BraTS-GLI-00005-100", "BraTS-GLI-00005-101", "BraTS-GLI-00006-100")
+    for name in names:
+        for kind in ("t1n", "t1c", "t2w", "t2f", "seg"):
+            volume(root / name / f"{name}-{kind}.nii.gz")
+    return every(*names, of="t1 t1c t2 flair labels")
+
+
+def lpba40(root: Path) -> set[tuple[str, str]]:
+    for name in ("S01", "S02"):
+        folder = root / "delineation_space" / name
+        volume(folder / f"{name}.delineation.skullstripped.nii.gz")
+        volume(folder / f"{name}.delineation.structure.label.nii.gz")
+    return every("S01", "S02", of="t1")
+
+
+def ixi(root: Path) -> set[tuple[str, str]]:
+    names = ("IXI002-Guys-0828", "IXI012-HH-1211")
+    for name in names:
+        for kind, mm in (("T1", 2.0), ("T2", 1.0), ("PD", 1.0)):
+            volume(root / f"IXI-{kind}" / f"{name}-{kind}.nii.gz", mm=mm)
+    return every(*names, of="t1 t2 pd")
+
+
+def open_ms(root: Path) -> set[tuple[str, str]]:
+    for who in ("patient19", "patient26"):
+        for kind in ("T1", "T2", "FLAIR"):
+            volume(root / f"mni_{who}__{kind}_brain_N4_regtoMNI.nii.gz")
+        volume(root / f"mni_{who}__GOLD_STANDARD_regtoMNI.nii.gz")
+    return every("patient19", "patient26", of="t1 t2 flair labels")
+
+
+def open_ms_clone(root: Path) -> set[tuple[str, str]]:
+    for who in ("patient1", "patient2"):
+        folder = root / "cross_sectional" / "MNI" / who
+        for kind in ("T1", "T2"):
+            volume(folder / f"{kind}_N4_noneck_reduced_winsor_regtoFLAIR_brain_N4_regtoMNI.nii.gz")
+        volume(folder / "consensus_gt.nii.gz")
+        volume(folder / "brainmask.nii.gz")
+    return every("patient1", "patient2", of="t1 t2 labels mask")
+
+
+def a_folder_a_subject(root: Path) -> set[tuple[str, str]]:
+    for who in ("anna", "bert"):
+        volume(root / who / "t1_mprage.nii.gz")
+        volume(root / who / "t2.nii.gz")
+        volume(root / who / "scan_lesion_mask.nii.gz")
+    return every("anna", "bert", of="t1 t2 labels")
+
+
+def a_folder_a_modality(root: Path) -> set[tuple[str, str]]:
+    for kind in ("T1", "FLAIR", "labels"):
+        for who in ("case01", "case02"):
+            volume(root / kind / f"{who}.nii.gz")
+    return every("case01", "case02", of="t1 flair labels")
+
+
+def kernels(root: Path) -> set[tuple[str, str]]:
+    for seed, who in enumerate(("10005Q", "10061S")):
+        for k, kernel in enumerate(("B20f", "B80f")):
+            tags = {"PatientID": who, "ConvolutionKernel": kernel}
+            uid = f"1.2.{seed}.{k}"
+            write_series(root / who / kernel, ct(seed, kernel), SeriesInstanceUID=uid, **tags)
+    return every("10005Q", "10061S", of="ct_b20f ct_b80f")
+
+
+def doses(root: Path) -> set[tuple[str, str]]:
+    for k, dose in enumerate(("Low", "Full")):
+        about = {"SeriesInstanceUID": f"1.{k}", "SeriesDescription": f"{dose} Dose Images"}
+        write_series(root / dose, ct(k), PatientID="C002", ConvolutionKernel="B50f", **about)
+    return every("C002", of="ct_b50f_low_dose ct_b50f_full_dose")
+
+
+def radiographs(root: Path) -> set[tuple[str, str]]:
+    names = ("00000001_000", "00000001_001", "00000002_000")
+    root.mkdir()
+    for name in names:
+        Image.fromarray(np.eye(8, dtype=np.uint8) * 200).save(root / f"{name}.png")
+    return every(*names, of="xray")
+
+
+def radiographs_in_dicom(root: Path) -> set[tuple[str, str]]:
+    about: dict[str, Any] = {"Modality": "DX", "SeriesInstanceUID": "1.5", "PatientID": "P7x"}
+    for k, view in enumerate(("PA", "LL")):
+        write_slice(root / "chest" / f"{k}.dcm", ct(0)[:, :, 0], 0, ViewPosition=view, **about)
+    return every("P7x", of="xray xray_lateral")
+
+
+LAYOUTS = [
+    *(bids, brats2015, brats2021, brats2023, lpba40, ixi, open_ms, open_ms_clone, kernels, doses),
+    *(a_folder_a_subject, a_folder_a_modality, radiographs, radiographs_in_dicom),
+]
+
+
+def covered(folder: Path, proposal: Proposal) -> bool:
+    """Whether each file, or a folder it is in, is in the manifest or in the notes."""
+    text = notes(proposal, "x", [])
+    known = {row.path for row in proposal.manifest.rows}
+    files = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file()]
+    return all(
+        any(p.as_posix() in known or f"- `{p.as_posix()}`" in text for p in (file, *file.parents))
+        for file in files
+    )
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
+def test_layouts_are_understood(layout, tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    wanted = layout(root)
+    (tmp_path / "in" / "README.txt").write_text("from the archive")
+    before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in root.rglob("*")}
+    proposal = propose(root)
+    assert rows(proposal) == wanted
+    assert covered(root, proposal)
+    assert reasons(proposal)["README.txt"] == "not an image"
+    write_manifest(tmp_path / "manifest.csv", proposal.manifest)
+    assert read_manifest(tmp_path / "manifest.csv").rows == proposal.manifest.rows
+    cohort = Cohort.from_manifest(tmp_path / "manifest.csv", root)
+    assert {(s.name, m) for s in cohort for m in s.images} <= wanted
+    report = check_manifest(tmp_path / "manifest.csv", root, paired=not proposal.apart)
+    assert report.ok, report.lines()
+    assert propose(root) == proposal  # the same again, in the same order
+    assert {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in root.rglob("*")} == before
+
+
+def test_pairs_lie_on_one_grid(tmp_path: Path) -> None:
+    ixi(tmp_path)
+    found = propose(tmp_path)
+    assert found.pairs == {("pd", "t2"): ("IXI002-Guys-0828", "IXI012-HH-1211")}
+    assert found.apart == ("IXI002-Guys-0828", "IXI012-HH-1211")
+    assert "  pd and t2: 2" in summary(found)
+    assert "- pd, t1, t2: IXI002-Guys-0828, IXI012-HH-1211" in notes(found, "x", []).splitlines()
+
+
+def test_all_images_of_a_person_are_in_one_split(tmp_path: Path) -> None:
+    for who in range(12):
+        for visit in (1, 2, 3):
+            volume(
+                tmp_path / f"sub-{who:02d}" / f"ses-{visit}" / f"sub-{who:02d}_ses-{visit}_T1w.nii"
+            )
+    split = propose(tmp_path).split_of
+    assert len(split) == 36
+    people = [{split[f"sub-{who:02d}_ses-{v}"] for v in (1, 2, 3)} for who in range(12)]
+    assert all(len(own) == 1 for own in people)
+    assert sorted(own.pop() for own in people) == ["test"] * 2 + ["train"] * 9 + ["val"]
+
+
+def test_unpaired_cohorts_are_each_divided(tmp_path: Path) -> None:
+    for kind in ("T1", "T2"):
+        for who in range(5):
+            volume(tmp_path / kind / f"{kind}person{who}.nii")
+    found = propose(tmp_path)
+    split = found.split_of
+    for kind in ("t1", "t2"):
+        own = sorted(split[f.subject] for f in found.found if f.modality == kind)
+        assert own == ["test", "train", "train", "train", "val"]
+    assert found.pairs == {}
+
+
+# --- DICOM headers -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tags", "wanted"),
+    [
+        ({"SeriesDescription": "AX T2 FLAIR"}, "flair"),
+        ({"SeriesDescription": "t1_mprage_sag", "ContrastBolusAgent": "x"}, "t1c"),
+        ({"ProtocolName": "PD TSE"}, "pd"),
+        ({"EchoTime": 3.0, "RepetitionTime": 2300.0, "InversionTime": 900.0}, "t1"),
+        ({"EchoTime": 100.0, "RepetitionTime": 4000.0}, "t2"),
+        ({"EchoTime": 120.0, "RepetitionTime": 9000.0, "InversionTime": 2500.0}, "flair"),
+        ({"EchoTime": 12.0, "RepetitionTime": 3000.0}, "pd"),
+        ({"EchoTime": 12.0, "RepetitionTime": 500.0}, "t1"),
+        ({"EchoTime": 50.0, "RepetitionTime": 1500.0}, ""),
+        ({}, ""),
+    ],
+)
+def test_sequences_are_told_by_description_or_times(tags, wanted) -> None:
+    assert modality_in({"Modality": "MR", **tags})[0] == wanted
+
+
+@pytest.mark.parametrize(
+    ("patient", "name", "personal"),
+    [
+        ("LIDC-IDRI-0001", "LIDC-IDRI-0001", False),
+        ("10061S", "", False),
+        ("sub-07", "Anonymous", False),
+        ("MUELLER^ANNA", "", True),
+        ("mueller01", "Mueller^Anna", True),
+        ("19610403", "", True),
+        ("1234567", "x", True),
+        ("ANNA", "", True),
+    ],
+)
+def test_identifiers_of_people_are_recognised(patient, name, personal) -> None:
+    assert looks_personal(patient, name) == personal
+    subject, hashed = subject_in({"PatientID": patient, "PatientName": name})
+    assert hashed == personal
+    assert (subject == patient) == (not personal)
+
+
+def test_no_name_of_a_patient_is_written(tmp_path: Path) -> None:
+    who = {"PatientID": "4711471147", "PatientName": "Mueller^Anna", "ConvolutionKernel": "B20f"}
+    write_series(tmp_path / "a", ct(0), SeriesInstanceUID="1.1", **who)
+    found = propose(tmp_path)
+    (row,) = found.manifest.rows
+    assert row.subject.startswith("subject-")
+    text = notes(found, "x", []) + "".join(summary(found)) + row.model_dump_json()
+    assert "4711471147" not in text
+    assert "Mueller" not in text
+    assert "named by a hash" in text
+
+
+def test_two_studies_of_a_patient_are_two_subjects_in_one_split(tmp_path: Path) -> None:
+    for study in ("1", "2"):
+        own = {"StudyInstanceUID": f"1.{study}", "SeriesInstanceUID": f"1.{study}.1"}
+        write_series(tmp_path / study, ct(0), PatientID="P1x", ConvolutionKernel="B20f", **own)
+    found = propose(tmp_path)
+    assert len({f.subject for f in found.found}) == 2
+    assert {f.person for f in found.found} == {"P1x"}
+    assert len(set(found.split_of.values())) == 1
+
+
+# --- what is left out --------------------------------------------------------------------------
+
+
+def test_what_cannot_be_used_is_named_with_its_reason(tmp_path: Path) -> None:
+    volume(tmp_path / "p1" / "t1.nii")
+    volume(tmp_path / "p1" / "t2.nii", (*SHAPE, 2))
+    volume(tmp_path / "p1" / "seg.nii", (5, 4, 4))
+    volume(tmp_path / "p2" / "seg.nii")
+    volume(tmp_path / "p2" / "what*.nii")
+    (tmp_path / "p1" / "flair.nii").write_bytes(b"")
+    (tmp_path / "p1" / "pd.nii.gz").write_bytes(b"no gzip")
+    (tmp_path / "p1" / "old.img").write_bytes(b"voxels")
+    (tmp_path / "p1" / "lost.mhd").write_text(
+        "ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementSpacing = 1 1 1\n"
+        "ElementType = MET_SHORT\nElementDataFile = lost.raw\n"
+    )
+    flat = nib.load(volume(tmp_path / "p1" / "adc.nii"))
+    flat.header["pixdim"][1] = 3.0
+    nib.save(
+        nib.Nifti1Image(np.ones(SHAPE, np.int16), None, flat.header), tmp_path / "p1" / "swi.nii"
+    )
+    header = nib.load(tmp_path / "p1" / "t1.nii").header.copy()
+    header.set_sform(np.diag([2.0, 1, 1, 1]), code=1)
+    header.set_qform(np.eye(4), code=1)
+    with (tmp_path / "p1" / "pet.nii").open("wb") as stream:
+        nib.Nifti1Image(np.ones(SHAPE, np.int16), None, header).to_file_map(
+            {"image": nib.FileHolder(fileobj=stream)}
+        )
+    write_slice(tmp_path / "d" / "scout", ct(0)[:, :, 0], 0, ImageType=["A", "B", "LOCALIZER"])
+    write_series(tmp_path / "mix", ct(1), "a{}", SeriesInstanceUID="1", ConvolutionKernel="B20f")
+    write_series(tmp_path / "mix", ct(1), "b{}", SeriesInstanceUID="2", ConvolutionKernel="B80f")
+    gap = write_series(tmp_path / "gap", np.dstack([ct(1), ct(1)]), SeriesInstanceUID="9")
+    gap[4].unlink()
+    found = propose(tmp_path)
+    why = reasons(found)
+    assert covered(tmp_path, found)
+    assert rows(found) >= {("p1", "t1"), ("p1", "adc")}
+    for path, rule in {
+        "p1/t2.nii": "4D image",
+        "p1/seg.nii": "labels on the grid of no image of subject p1",
+        "p2/seg.nii": "labels of a subject without an image (p2)",
+        "p2/what*.nii": "a manifest's path cannot hold '*'",
+        "p1/flair.nii": "the file has no bytes",
+        "p1/pd.nii.gz": "not a readable .nii.gz file",
+        "p1/old.img": "Analyze states no reliable orientation",
+        "p1/lost.mhd": "data file",
+        "p1/pet.nii": "contradictory geometry: voxels of (2.0, 1.0, 1.0) mm by sform",
+        "d/scout": "a localizer",
+        "mix/a0": "2 DICOM series in one folder; `msgan data sort`",
+        "gap": "missing slices or irregular positions",
+    }.items():
+        assert rule in why[path], (path, why[path])
+
+
+def test_a_second_image_of_a_kind_is_left_out_by_name(tmp_path: Path) -> None:
+    volume(tmp_path / "p1" / "T1.nii")
+    volume(tmp_path / "p1" / "T1_raw.nii")
+    volume(tmp_path / "p1" / "derivatives" / "T1.nii")
+    found = propose(tmp_path)
+    assert [f.path for f in found.found] == ["p1/T1.nii"]
+    assert set(reasons(found).values()) == {"subject p1 has its t1 in p1/T1.nii"}
+
+
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    volume(tmp_path / "p1" / "t1.nii")
+    (tmp_path / "p1" / "again").symlink_to(tmp_path)
+    (tmp_path / "p1" / "gone.nii").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "p1" / "pipe.nii")
+    found = propose(tmp_path)
+    assert rows(found) == {("p1", "t1")}
+    assert "looked through already" in reasons(found)["p1/again"]
+    assert "cannot be read" in reasons(found)["p1/gone.nii"]
+    assert reasons(found)["p1/pipe.nii"] == "no ordinary file"
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch) -> None:
+    volume(tmp_path / "p1" / "t1.nii")
+    (tmp_path / "secret").mkdir()
+    real = os.scandir
+
+    def scandir(folder):
+        if str(folder).endswith("secret"):
+            raise PermissionError(13, "Permission denied", folder)
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert reasons(propose(tmp_path))["secret"] == "cannot be read: Permission denied"
+
+
+def test_what_has_no_image_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no: no such folder$"):
+        propose(tmp_path / "no")
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(InputError, match=r"none of its 1 files is an image to use: a.txt: not an"):
+        propose(tmp_path)
+
+
+def test_an_image_without_a_known_modality_is_kept_to_be_corrected(tmp_path: Path) -> None:
+    volume(tmp_path / "p1" / "nameless.nii")
+    found = propose(tmp_path)
+    assert rows(found) == {("p1", "unknown")}
+    assert any("write the modality into the manifest" in line for line in summary(found))
+
+
+def test_headers_of_hundreds_of_files_are_read_in_seconds(tmp_path: Path) -> None:
+    for who in range(60):
+        for kind in ("t1", "t2", "flair", "seg"):
+            volume(tmp_path / f"case{who:03d}" / f"case{who:03d}_{kind}.nii")
+    (tmp_path / "big.nii").write_bytes((tmp_path / "case000" / "case000_t1.nii").read_bytes())
+    started = time.process_time()
+    found = propose(tmp_path)
+    assert time.process_time() - started < 10  # 10,000 files: minutes
+    assert len(found.found) == 241
+
+
+def test_voxels_are_not_read(tmp_path: Path, monkeypatch) -> None:
+    kernels(tmp_path / "a")
+    brats2021(tmp_path / "b")
+    radiographs(tmp_path / "c")
+
+    def pixels(*_: object) -> None:
+        raise AssertionError("pixels were read")
+
+    monkeypatch.setattr("msgan.data.formats.dicom._pixels", pixels)
+    monkeypatch.setattr("msgan.data.formats.nifti._unzipped", pixels)
+    monkeypatch.setattr(Image.Image, "load", pixels)
+    assert len(propose(tmp_path).found) == 17
