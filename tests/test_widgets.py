@@ -235,6 +235,15 @@ def test_a_range_of_one_s_own_stays_with_its_image() -> None:
     assert viewer.desk.window.of("a") == (0.0, 50.0)
 
 
+def test_a_page_that_rounds_the_range_to_steps_changes_nothing() -> None:
+    viewer = browse({"a": volume()})
+    window, control = viewer.desk.window.of("a"), viewer.desk.window
+    step = control.range.step
+    control.range.value = tuple(step * round(v / step) for v in window)
+    assert control.preset.value != OWN
+    assert control.of("a") == window
+
+
 def test_the_overlay_is_switched_and_faded() -> None:
     viewer = browse({"a": volume()}, labels=np.ones(SHAPE, int))
     place = viewer.desk.place
