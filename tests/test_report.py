@@ -346,7 +346,7 @@ def test_unreadable_results_are_said_on_the_page(tmp_path: Path, text: str) -> N
     ],
 )
 def test_durations_read_well(seconds: float, text: str) -> None:
-    assert page._duration(seconds) == text
+    assert page.duration(seconds) == text
 
 
 def test_source_hash_sees_a_changed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
