@@ -69,9 +69,9 @@ def record(out: Path, reports: Path, preset: str, stems: Sequence[str]) -> list[
         for table in sorted((out / stem).glob("*.csv")):
             shutil.copyfile(table, folder / table.name)
         if (out / stem / SCORES).is_file():
-            card |= _convention(out / stem / SCORES) | _means(out / stem / SCORES)
+            card |= _convention(out / stem / SCORES) | means_of(out / stem / SCORES)
         if (out / stem / TESTS).is_file():
-            card |= _tests(out / stem / TESTS)
+            card |= tests_of(out / stem / TESTS)
         write_text(folder / CARD, json.dumps(card, indent=1, ensure_ascii=False) + "\n")
         cards.append(folder / CARD)
     return cards
@@ -98,7 +98,7 @@ def _convention(path: Path) -> dict[str, Any]:
     return {"convention": stated} if stated else {}
 
 
-def _means(path: Path) -> dict[str, Any]:
+def means_of(path: Path) -> dict[str, Any]:
     """Means and standard deviations over subjects: task to row to column."""
     import pandas as pd
 
@@ -112,7 +112,7 @@ def _means(path: Path) -> dict[str, Any]:
     return made
 
 
-def _tests(path: Path) -> dict[str, Any]:
+def tests_of(path: Path) -> dict[str, Any]:
     """Every row against the reference: task and metric to row to column."""
     import pandas as pd
 
