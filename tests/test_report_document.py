@@ -22,7 +22,7 @@ from msgan.methods.crossval import significance
 from msgan.report import document, experiment, latex, stamp, write_results
 from msgan.report.cards import nearest_preset, run_card
 from msgan.report.document import write_report
-from msgan.report.table import number
+from msgan.report.table import file_name, number
 from msgan.report.tables import score_tables
 from msgan.statistics import bootstrap_mean
 from msgan.training.run import Run
@@ -415,6 +415,23 @@ def test_a_damaged_cascade_is_named_and_the_rest_is_written(name, tmp_path):
     assert code == 2
     assert "could not be read: t2: " in err
     assert (tmp_path / "out" / "tables" / "06_made_up-t1-to-t2-scores.csv").is_file()
+
+
+def test_a_damaged_picture_is_named(tmp_path):
+    study(tmp_path / "runs")
+    path = tmp_path / "runs" / "06_made_up.ipynb"
+    path.write_text(path.read_text().replace(a_png(), "AAAA"))
+    code, _, err = called(tmp_path / "runs", "--out", tmp_path / "out")
+    assert code == 2
+    assert err.startswith("error: could not be read: 06_made_up: 06_made_up.ipynb: ")
+
+
+def test_names_of_files_are_kept_apart():
+    assert file_name("06", "b80f→b20f", "lung") == "06-b80f-to-b20f-lung"
+    assert file_name("runs/a b") == "runs-a_b"
+    names = {file_name(text, "x") for text in ("µ→x", "ä→x", "<→x", "../x", "_-to-x")}
+    assert len(names) == 5
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", name) for name in names)
 
 
 def test_nothing_to_report_is_one_line_and_no_folder(tmp_path):

@@ -37,8 +37,8 @@ def report(
 
     \b
     Examples:
-        msgan report reports/small --out report
         msgan report runs
+        msgan report runs/t2 --out to_send
     """
     from msgan.report.document import write_report
 

@@ -135,6 +135,8 @@ def _trained(run: Run, scale: int) -> dict[str, Any]:
             return {"state": "not begun"}
     except ValueError as error:
         raise InputError(f"{folder}: {error}") from None
+    if not isinstance(known, dict):
+        raise InputError(f"{folder}: what is known of its training is no JSON object")
     names = ("step", "seconds", "best", "peak_MiB", "gpu_peak_MiB")
     return {"state": state} | {k: known[k] for k in names if isinstance(known.get(k), int | float)}
 

@@ -124,7 +124,9 @@ def _load(folder: Path) -> Experiment:
         folder / FILE, lambda path: read_results(path.parent), {}
     )
     stem = str(card.get("notebook", folder.name))
-    notebook = load_notebook(folder.parent / f"{folder.name}.ipynb")
+    path = folder.parent / f"{folder.name}.ipynb"
+    notebook = load_notebook(path)
+    shown = reading(path, lambda path: pictures(notebook), ())
     return Experiment(
         stem=stem,
         title=str(card.get("title") or title_of(notebook) or stem),
@@ -133,7 +135,7 @@ def _load(folder: Path) -> Experiment:
         scores=scores,
         tests=tests,
         others={name: table for name, table in others.items() if table is not None},
-        pictures=pictures(notebook),
+        pictures=shown,
         problems=tuple(problems),
     )
 

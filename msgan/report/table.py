@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from dataclasses import dataclass
@@ -67,9 +68,15 @@ class Table:
 
 
 def file_name(*parts: str) -> str:
-    """Parts as one name that every file system takes."""
-    text = "-".join(part.replace("→", "-to-") for part in parts if part)
-    return re.sub(r"[^\w-]+", "_", text, flags=re.ASCII).strip("_") or "table"
+    """Parts as one name that every file system takes.
+
+    Where letters are lost, the first digits of a hash keep two names apart.
+    """
+    joined = "-".join(filter(None, parts))
+    text = joined.replace("→", "-to-").replace("/", "-").replace(" ", "_")
+    plain = re.sub(r"[^\w-]+", "_", text, flags=re.ASCII)
+    lost = hashlib.sha256(joined.encode()).hexdigest()[:6]
+    return plain if plain == text else f"{plain}-{lost}"
 
 
 def number(value: float, measure: str = "") -> str:
