@@ -33,11 +33,12 @@ dl.facts { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap
   margin-top: .6rem; font-size: .87rem; } dl.facts dt { font-size: inherit; }
 @media (max-width: 40rem) { body { padding: 1rem .6rem 2rem; } section.sheet { padding: .8rem; } }
 @media print { :root { color-scheme: light; --ink: #000; --dim: #444; --page: #fff; --card: #fff;
-  --line: #bbb; --good: #000; --bad: #000; --link: #000; } body { max-width: none; padding: 0;
-  font-size: 10px; } section.sheet { border: 0; padding: 0; } .scroll { overflow: visible; }
+  --line: #bbb; --good: #000; --bad: #000; --link: #000; } html { font-size: 11px; }
+  body { max-width: none; padding: 0; font-size: 1rem; }
+  section.sheet { border: 0; padding: 0; } .scroll { overflow: visible; }
   th, td { white-space: normal; padding-right: .5rem; } figure, tr { break-inside: avoid; }
   h2, h3, caption { break-after: avoid; } details::details-content { content-visibility: visible; }
-  details pre { max-height: none; overflow: visible; } .ledger { font-size: 8px; } }
+  details pre { max-height: none; overflow: visible; } .ledger table { font-size: 9px; } }
 """
 
 PAGE = """<!doctype html>
