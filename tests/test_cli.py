@@ -38,6 +38,7 @@ COMMANDS = (
     "plan",
     "translate",
     "evaluate",
+    "report",
     "model export",
     "model card",
     "model list",
@@ -131,8 +132,8 @@ def test_every_command_and_option_is_explained():
 
 def test_commands_are_listed_in_the_order_they_are_used():
     listed = re.findall(r"^  ([a-z]+)  ", msgan_cli("--help").stdout, re.MULTILINE)
-    used = ["phantom", "init", "data", "sketch", "train", "plan", "translate", "evaluate", "model"]
-    assert listed == used
+    used = "phantom init data sketch train plan translate evaluate report model"
+    assert listed == used.split()
 
 
 def test_examples_of_the_help_run_in_order(tmp_path, monkeypatch):
@@ -143,12 +144,15 @@ def test_examples_of_the_help_run_in_order(tmp_path, monkeypatch):
     (tmp_path / "download").mkdir()
     shutil.copy(str(slice_of_ct), tmp_path / "download")
     lines = [line for command in COMMANDS for line in examples(command)]
-    assert len(lines) == 17
+    assert len(lines) == 19
     for line in lines:
         small = line.replace("--subjects 4 --size 64", "--subjects 1 --size 24")
         small = small.replace("--subjects 8 --size 256", "--subjects 1 --size 24")
         msgan_cli(*shlex.split(small)[1:])
     made = ("t1_sketch.nii.gz", "t2.nii.gz", "translated/patient000_t1.nii.gz", "scores.json")
+    ended = json.loads((tmp_path / "runs/t2/s0/done.json").read_text(encoding="utf-8"))
+    assert ended["peak_MiB"] > 50  # what the report tells of it
+    made += ("runs/report/report.html", "to_send/report.html", "to_send/tables/ledger.tex")
     assert [name for name in made if not (tmp_path / name).is_file()] == []
 
 

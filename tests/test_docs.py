@@ -147,6 +147,119 @@ def test_wrong_results_are_found(tmp_path: Path) -> None:
     assert wrong_cells(text, tmp_path) == (2, ["x, t: 2.1, measured 2"])
 
 
+def numeric_cells(text: str) -> list[re.Match[str]]:
+    """Cells of tables that are one number, the names of rows left out."""
+    return list(re.finditer(r"(?<= \| )-?\d+(?:\.\d+)?(?= \|)", text))
+
+
+def test_a_changed_digit_is_found_in_any_table() -> None:
+    """Every one at once: as many cells must be wrong as there are."""
+    text = read("docs/results.md")
+    changed = text
+    for cell in reversed(numeric_cells(text)):
+        digit = str((int(cell[0][-1]) + 5) % 10)
+        changed = changed[: cell.end() - 1] + digit + changed[cell.end() :]
+    count, wrong = wrong_cells(changed, ROOT / "docs")
+    assert len(wrong) == count == len(numeric_cells(text)) > 300
+
+
+def measured_numbers(part: str) -> set[float]:
+    """Numbers of the files that a section links: those of each subject would match anything."""
+    import pandas as pd
+
+    found: list[float] = []
+
+    def walk(value: object) -> None:
+        if isinstance(value, dict | list):
+            for inner in value.values() if isinstance(value, dict) else value:
+                walk(inner)
+        else:
+            found.extend(map(float, re.findall(r"-?\d*\.?\d+", str(value))))
+
+    for link in set(re.findall(r"\]\((\.\./[^)#]+)\)", part)):
+        path = ROOT / "docs" / link
+        for file in [path] if path.is_file() else sorted(path.iterdir()):
+            if file.suffix == ".json":
+                walk(json.loads(file.read_text(encoding="utf-8")))
+            elif file.name == "distances.csv":
+                walk(pd.read_csv(file).to_dict("list"))
+            elif file.name == "scores.csv":
+                for _, lines in pd.read_csv(file).groupby(["task", "method"]):
+                    for name in [c for c in lines if f"{c}_real" in lines]:
+                        found.append(lines[name].corr(lines[f"{name}_real"]))
+                        found.append((lines[name] - lines[f"{name}_real"]).abs().mean())
+    return set(found)
+
+
+def unmeasured(part: str) -> tuple[int, list[str]]:
+    """How many decimals the words of a section hold, and those no file of it and no table has.
+
+    Lengths in mm are of the data, and numbers with one decimal are too common to be traced.
+    """
+    words = re.sub(r"\]\([^)]*\)|^\|.*$", "", part, flags=re.M)
+    decimals = re.findall(r"(?<![\w.-])-?\d*\.\d{2,}(?![\d.e]| mm| x )", words)
+    numbers = measured_numbers(part)
+    numbers |= {float(cell[0]) for cell in numeric_cells(read("docs/results.md"))}
+    missing = []
+    for text in decimals:
+        digits = len(text.partition(".")[2])
+        if not any(abs(round(n, digits) - float(text)) < 1e-9 for n in numbers):
+            missing.append(text)
+    return len(decimals), missing
+
+
+def test_numbers_in_the_words_of_the_results_are_measured() -> None:
+    parts = re.split(r"^## ", read("docs/results.md"), flags=re.M)[1:]
+    found = {part.splitlines()[0]: unmeasured(part) for part in parts}
+    assert {title: missing for title, (_, missing) in found.items() if missing} == {}
+    assert sum(count for count, _ in found.values()) > 10
+    (low_dose,) = [part for part in parts if part.startswith("Low dose")]
+    assert unmeasured(low_dose.replace(".0156", ".0157"))[1] == [".0157"]
+
+
+def test_no_cell_of_the_results_escapes_the_comparison() -> None:
+    """A unit, a bold number or a spread in a cell would not be read as a number."""
+    text = read("docs/results.md")
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.M)
+    sourced = re.findall(r'^From \[[^]]+\]\([^)]+\), "[^"\n]+":\n\n\|', text, re.M)
+    assert len(tables) == len(sourced) > 20
+    for table in tables:
+        for line in table.splitlines()[2:]:
+            cells = [cell.strip() for cell in line.split("|")[2:-1]]
+            assert all(re.fullmatch(r"-?\d+(\.\d+)?", cell) for cell in cells), line
+
+
+def test_pictures_of_the_documents_can_be_seen() -> None:
+    from PIL import Image
+
+    shown = {
+        path.parent / link: words
+        for path in DOCUMENTS
+        for words, link in re.findall(r"!\[([^]]*)\]\(([^)]+)\)", path.read_text(encoding="utf-8"))
+    }
+    assert shown
+    for path, words in shown.items():
+        assert words.strip(), f"{path}: no words for those who cannot see it"
+        if path.suffix == ".png":
+            with Image.open(path) as image:
+                assert min(image.size) > 100
+
+
+def test_cards_say_what_their_tables_say() -> None:
+    """From a subject's scores to the card, and from there (above) to the document."""
+    from msgan.report import record
+
+    cards = sorted((ROOT / "reports").glob("small/*/card.json"))
+    assert len(cards) >= 4
+    for path in cards:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        made = record.means_of(path.parent / record.SCORES)
+        if (path.parent / record.TESTS).is_file():
+            made |= record.tests_of(path.parent / record.TESTS)
+        assert {key: card[key] for key in made} == made
+        assert [k for k in card if "→" in k] == list(made)
+
+
 # --- README ------------------------------------------------------------------------------------
 
 

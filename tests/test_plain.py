@@ -10,7 +10,7 @@ from msgan.data.cohort import Cohort, Subject
 from msgan.data.grid import Grid
 from msgan.data.volume import open_volume, write_volume
 from msgan.methods import plain
-from msgan.methods.table import result_path, score_file, score_table
+from msgan.methods.table import range_of, result_path, score_file, score_table
 from msgan.types import InputError
 
 PREPARATION = Preparation(scales=1, margin=1, high=100.0)
@@ -112,11 +112,22 @@ def test_a_table_has_a_line_for_each_method_and_subject(tmp_path: Path, dims: in
     assert list(table["method"]) == list(rows) * 2
     assert list(table["subject"]) == ["s1"] * 3 + ["s2"] * 3
     assert (table["voxels"] == (scene(dims, 0) > 0).sum()).all()
+    assert set(table["region"]) == {"foreground"}
+    assert set(table["dims"]) == {f"{dims}D"}
+    assert set(table["range"]) == {range_of(PREPARATION, intensity.unit)}
     assert table.groupby("method")["mae"].mean().idxmin() == "inverted, matched"
     assert table.groupby("method")["ssim"].mean().idxmax() == "inverted, matched"
     assert result_path(tmp_path / "out", "inverted, matched", "s2").is_file()
     with pytest.raises(InputError, match="no subject has both a t1 and a t2 image"):
         score_table(rows, [no_target], "t1", "t2", intensity, PREPARATION, tmp_path)
+
+
+def test_the_range_of_scores_is_said_in_words() -> None:
+    window = Preparation(intensity="window", low=-1024, high=1024)
+    assert range_of(window, "HU") == "-1024 to 1024 HU"
+    assert range_of(window, "") == "-1024 to 1024"
+    shares = Preparation(low=None, high=99.5)
+    assert range_of(shares, "a.u.") == "the minimum to percentile 99.5 of the foreground"
 
 
 def test_a_perfect_translation_scores_perfectly_whatever_its_unit(tmp_path: Path) -> None:

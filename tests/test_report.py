@@ -346,7 +346,7 @@ def test_unreadable_results_are_said_on_the_page(tmp_path: Path, text: str) -> N
     ],
 )
 def test_durations_read_well(seconds: float, text: str) -> None:
-    assert page._duration(seconds) == text
+    assert page.duration(seconds) == text
 
 
 def test_source_hash_sees_a_changed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,11 +377,11 @@ def test_data_hash_sees_files_come_go_and_change(tmp_path: Path) -> None:
 
 # --- results of record -------------------------------------------------------------------------
 
-SCORED = """task,fold,method,subject,ssim,seconds
-a→b,0,cascade,x,0.5,1
-a→b,0,cascade,y,0.7,3
-a→b,0,source,x,0.2,
-a→b,0,source,y,0.4,
+SCORED = """task,fold,method,subject,ssim,seconds,dims
+a→b,0,cascade,x,0.5,1,3D
+a→b,0,cascade,y,0.7,3,3D
+a→b,0,source,x,0.2,,3D
+a→b,0,source,y,0.4,,3D
 """
 
 TESTED = """task,method,reference,metric,n,difference,low,high,t_p_holm,wilcoxon_p_holm,note
@@ -399,6 +399,9 @@ def test_tables_of_a_run_are_kept_with_what_made_them(out: Path, tmp_path: Path,
     assert capsys.readouterr().out.strip() == str(folder / "card.json")
     assert (folder / "scores.csv").read_text(encoding="utf-8") == SCORED
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    assert card["title"] == "A notebook that works"
+    assert card["data"] == "phantoms"
+    assert card["convention"] == {"dims": "3D"}
     assert card["a→b"]["cascade"] == {"ssim": 0.6, "seconds": 2.0}
     assert card["a→b"]["source"] == {"ssim": 0.3}  # a time that was not measured is not there
     assert card["a→b, standard deviation"]["cascade"]["ssim"] == pytest.approx(0.02**0.5, rel=1e-5)

@@ -13,7 +13,19 @@ import typer
 from typer.core import TyperGroup
 
 import msgan
-from msgan.cli import console, data, evaluate, init, model, phantom, plan, sketch, train, translate
+from msgan.cli import (
+    console,
+    data,
+    evaluate,
+    init,
+    model,
+    phantom,
+    plan,
+    report,
+    sketch,
+    train,
+    translate,
+)
 from msgan.types import InputError
 
 GO_ON = {
@@ -36,7 +48,18 @@ MSGAN_SCRATCH    folder for temporary files; default: the system's
 GRACE = 5.0
 """Seconds that other processes leave the first to say what is wrong."""
 
-ORDER = ("phantom", "init", "data", "sketch", "train", "plan", "translate", "evaluate", "model")
+ORDER = (
+    "phantom",
+    "init",
+    "data",
+    "sketch",
+    "train",
+    "plan",
+    "translate",
+    "evaluate",
+    "report",
+    "model",
+)
 """Commands as they are used one after the other."""
 
 
@@ -120,7 +143,7 @@ def _program(
 app.add_typer(phantom.app, name="phantom")
 app.add_typer(data.app, name="data")
 app.add_typer(model.app, name="model")
-for module in (init, sketch, train, plan, translate, evaluate):
+for module in (init, sketch, train, plan, translate, evaluate, report):
     app.command()(getattr(module, module.__name__.rpartition(".")[2]))
 
 

@@ -15,6 +15,7 @@ from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort, Prepared, Subject, prepare, settled
 from msgan.data.intensity import IntensityMap
 from msgan.data.resample import nearly
+from msgan.memory.process import peak_resident_bytes
 from msgan.paths import sha256
 from msgan.training.cache import CachedSubject, Previous, cached
 from msgan.training.loop import train_scale
@@ -110,9 +111,22 @@ def fit(
             report,
         )
         if fabric.is_global_zero:
-            run.finish(scale, about)
+            run.finish(scale, about | _peaks(fabric))
         fabric.barrier()
     return run
+
+
+def _peaks(fabric: Fabric) -> dict[str, int]:
+    """Most memory this process has held so far, MiB: of the host, and of a GPU if it trains on one.
+
+    Several scales trained by one process share the host's peak.
+    """
+    peaks = {"peak_MiB": round(peak_resident_bytes() / 2**20)}
+    if fabric.device.type == "cuda":
+        import torch
+
+        peaks["gpu_peak_MiB"] = round(torch.cuda.max_memory_allocated(fabric.device) / 2**20)
+    return peaks
 
 
 class Cascade:

@@ -32,6 +32,9 @@ LESION = "lesion"
 SCORES = ("ssim", "mae", "mse", "psnr", "voxels")
 """Columns of a table."""
 
+CONVENTION = ("region", "dims", "range")
+"""Columns that say how the scores of a line were measured: no numbers, which means would mix in."""
+
 
 class Method(Protocol):
     """What a row of a table can do."""
@@ -115,7 +118,8 @@ def score_table(
         One line a method and subject: ``method``, ``subject``, ``ssim``, ``mae``, ``mse``,
         ``psnr`` (dB) and ``voxels``, over the first region, intensities in [0, 1] as in the
         papers' tables; the same of further regions as ``lung_ssim`` and so on; ``seconds`` of the
-        translation; and what ``measures`` give.
+        translation; :data:`CONVENTION`: name of the first region, ``2D`` or ``3D``, and what is
+        shown as [0, 1] (:func:`range_of`); and what ``measures`` give.
 
     Raises:
         InputError: There is no subject with both images, or a file is at fault.
@@ -140,12 +144,23 @@ def score_table(
                 prefix = "" if region == first else f"{region}_"
                 line |= {f"{prefix}{k}": row[k] for k in SCORES}
             line["seconds"] = seconds
+            dims = f"{scored[first].dims}D"
+            stated = (first, dims, range_of(preparation, intensity.unit))
+            line |= dict(zip(CONVENTION, stated, strict=True))
             for measure in measures:
                 line |= measure(Result(name, path, subject, source, target))
             lines.append(line)
     if not lines:
         raise InputError(f"no subject has both a {source} and a {target} image")
     return pd.DataFrame(lines)
+
+
+def range_of(preparation: Preparation, unit: str) -> str:
+    """What scores show as [0, 1], in words, with the unit of the source."""
+    low = "the minimum" if preparation.low is None else f"{preparation.low:g}"
+    if preparation.intensity == "window":
+        return f"{low} to {preparation.high:g} {unit}".rstrip()
+    return f"{low} to percentile {preparation.high:g} of the foreground"
 
 
 def score_file(

@@ -23,7 +23,7 @@ from msgan.report.stamp import Run, source_hash
 from msgan.types import InputError
 
 THUMBNAIL = 240
-"""Longest side of a thumbnail, in pixels."""
+"""Longest side of a thumbnail, in pixels; its file has twice that, for dense screens."""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --dim: #5d6875; --page: #f6f7f9; --card: #fff;
@@ -83,7 +83,7 @@ def write_index(out: Path, folder: Path, preset: str, runs: Sequence[Run]) -> No
 <body>
 <header>
 <h1>msgan notebooks, preset {escape(preset)}</h1>
-<p>{escape(summary)}; {_duration(ran)} in this run</p>
+<p>{escape(summary)}; {duration(ran)} in this run</p>
 <p class="dim">{datetime.now().astimezone():%Y-%m-%d %H:%M %Z} · msgan {msgan.__version__},
 source {source_hash()[:12]} · Python {platform.python_version()} · {os.cpu_count()} CPUs,
 {memory:.0f} GiB memory</p>
@@ -100,9 +100,10 @@ memory on a GPU is not part of it. Times are those of the execution, also where 
 
 
 def _article(out: Path, folder: Path, run: Run) -> str:
-    notebook = _load(out / f"{run.stem}.ipynb") or _load(folder / f"{run.stem}.ipynb")
+    places = (out / f"{run.stem}.ipynb", folder / f"{run.stem}.ipynb")
+    notebook = load_notebook(places[0]) or load_notebook(places[1])
     html = f"{run.stem}.html"
-    title = escape(_title(notebook) or run.stem)
+    title = escape(title_of(notebook) or run.stem)
     picture = _thumbnail(notebook)
     thumb = f'<img alt="first figure of {title}" src="{picture}">' if picture else "no figure"
     links = [f"notebooks/{run.stem}.ipynb"]
@@ -115,7 +116,7 @@ def _article(out: Path, folder: Path, run: Run) -> str:
     facts = [f'<span class="status">{run.status}</span>']
     if run.finished:
         ended = datetime.fromisoformat(run.finished)
-        facts += [_duration(run.seconds), _memory(run.peak_bytes), f"{ended:%Y-%m-%d %H:%M}"]
+        facts += [duration(run.seconds), memory_text(run.peak_bytes), f"{ended:%Y-%m-%d %H:%M}"]
     error = f"<pre>{escape(run.error)}</pre>" if run.error else ""
     try:
         figures = _figures(read_results(out / run.stem))
@@ -132,7 +133,8 @@ def _article(out: Path, folder: Path, run: Run) -> str:
 """
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_notebook(path: Path) -> dict[str, Any]:
+    """A notebook as JSON; empty where there is none that can be read."""
     try:
         notebook = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -140,7 +142,7 @@ def _load(path: Path) -> dict[str, Any]:
     return notebook if isinstance(notebook, dict) else {}
 
 
-def _title(notebook: dict[str, Any]) -> str:
+def title_of(notebook: dict[str, Any]) -> str:
     """The first heading of the text cells."""
     for cell in notebook.get("cells", []):
         if cell["cell_type"] == "markdown":
@@ -156,15 +158,16 @@ def _thumbnail(notebook: dict[str, Any]) -> str:
         for output in cell.get("outputs", []):
             encoded = "".join(output.get("data", {}).get("image/png", ""))
             if encoded:
-                return _reduced(base64.b64decode(encoded))
+                return reduced(base64.b64decode(encoded))
     return ""
 
 
-def _reduced(png: bytes) -> str:
+def reduced(png: bytes, side: int = 2 * THUMBNAIL) -> str:
+    """A picture with no side longer than ``side``, as a data address."""
     from PIL import Image
 
     with Image.open(io.BytesIO(png)) as image:
-        image.thumbnail((2 * THUMBNAIL, 2 * THUMBNAIL))  # twice, for dense screens
+        image.thumbnail((side, side))
         small = io.BytesIO()
         image.save(small, "PNG")
     return "data:image/png;base64," + base64.b64encode(small.getvalue()).decode()
@@ -172,22 +175,25 @@ def _reduced(png: bytes) -> str:
 
 def _figures(figures: dict[str, Figure]) -> str:
     cells = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(_value(value))}</dd></div>"
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value_text(value))}</dd></div>"
         for name, value in figures.items()
     )
     return f"<dl>{cells}</dl>" if cells else ""
 
 
-def _value(value: Figure) -> str:
+def value_text(value: Figure) -> str:
+    """A key figure as it is shown."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """As ``12.3 s``, ``34 min`` or ``2 h 05 min``."""
     if seconds < 100:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _memory(size: int) -> str:
+def memory_text(size: int) -> str:
+    """Bytes as MiB or GiB."""
     return f"{size / 2**20:.0f} MiB" if size < 2**30 else f"{size / 2**30:.2f} GiB"

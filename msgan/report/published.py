@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 EXTENDED_1 = "Uzunova et al. 2020, table 1"
 EXTENDED_2 = "Uzunova et al. 2020, table 2"
 MICCAI_1 = "Uzunova et al. 2019, table 1"
+MICCAI_32 = "Uzunova et al. 2019, section 3.2"
+EXTENDED_31 = "Uzunova et al. 2020, section 3.1"
+EXTENDED_321 = "Uzunova et al. 2020, section 3.2.1"
 
 HALF = 0.0005
 """Errors are printed with three digits after the point."""
@@ -34,6 +37,7 @@ class Printed:
         mse: Lower is better.
         psnr: dB; None where the table has none.
         source: Paper and table.
+        sd: Standard deviations over subjects of SSIM, MAE and MSE; only 2019, table 1, has them.
     """
 
     task: str
@@ -43,6 +47,7 @@ class Printed:
     mse: float
     psnr: float | None
     source: str
+    sd: tuple[float, float, float] | None = None
 
     @property
     def psnr_of_mse(self) -> tuple[float, float]:
@@ -59,12 +64,15 @@ class Printed:
         return self.psnr is None or self.psnr + HALF_DB >= self.psnr_of_mse[0]
 
 
+# The means of b80f→b20f stand in both papers, their standard deviations in that of 2019.
 PRINTED = (
-    Printed("b80f→b20f", "cascade", 0.773, 0.033, 0.004, 24.1, EXTENDED_1),
-    Printed("b80f→b20f", "patch GAN", 0.706, 0.049, 0.008, 21.2, EXTENDED_1),
-    Printed("b80f→b20f", "small GAN", 0.633, 0.058, 0.011, 19.5, EXTENDED_1),
-    Printed("b80f→b20f", "non-local means", 0.773, 0.031, 0.004, 19.5, EXTENDED_1),
-    Printed("b80f→b20f", "source", 0.480, 0.065, 0.012, 19.2, EXTENDED_1),
+    Printed("b80f→b20f", "cascade", 0.773, 0.033, 0.004, 24.1, EXTENDED_1, (0.025, 0.004, 0.001)),
+    Printed("b80f→b20f", "patch GAN", 0.706, 0.049, 0.008, 21.2, EXTENDED_1, (0.047, 0.007, 0.002)),
+    Printed("b80f→b20f", "small GAN", 0.633, 0.058, 0.011, 19.5, EXTENDED_1, (0.024, 0.004, 0.002)),
+    Printed(
+        "b80f→b20f", "non-local means", 0.773, 0.031, 0.004, 19.5, EXTENDED_1, (0.048, 0.005, 0.001)
+    ),
+    Printed("b80f→b20f", "source", 0.480, 0.065, 0.012, 19.2, EXTENDED_1, (0.045, 0.008, 0.003)),
     Printed("b50f→b20f", "cascade", 0.794, 0.033, 0.003, 24.8, EXTENDED_1),
     Printed("b50f→b20f", "patch GAN", 0.698, 0.050, 0.008, 21.1, EXTENDED_1),
     Printed("b50f→b20f", "small GAN", 0.636, 0.055, 0.012, 19.3, EXTENDED_1),
@@ -76,10 +84,53 @@ PRINTED = (
     Printed("flair→t2", "cascade", 0.905, 0.021, 0.004, 24.6, EXTENDED_2),
     Printed("flair→t2", "REPLICA", 0.833, 0.019, 0.002, 25.9, EXTENDED_2),
     Printed("flair→t2", "MedSynth", 0.734, 0.020, 0.002, 27.5, EXTENDED_2),
-    Printed("x-ray", "cascade", 0.711, 0.104, 0.022, None, MICCAI_1),
-    Printed("x-ray", "small GAN", 0.673, 0.108, 0.024, None, MICCAI_1),
-    Printed("x-ray", "patch GAN", 0.520, 0.200, 0.069, None, MICCAI_1),
+    Printed("x-ray", "cascade", 0.711, 0.104, 0.022, None, MICCAI_1, (0.067, 0.028, 0.014)),
+    Printed("x-ray", "small GAN", 0.673, 0.108, 0.024, None, MICCAI_1, (0.064, 0.027, 0.014)),
+    Printed("x-ray", "patch GAN", 0.520, 0.200, 0.069, None, MICCAI_1, (0.072, 0.024, 0.019)),
 )
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One published number that stands in no table.
+
+    Attributes:
+        task: What it is of.
+        row: Of what method, network or pair of domains.
+        quantity: What was measured.
+        value: As printed.
+        unit: Of the value.
+        relation: ``≈`` or ``>`` where the paper says about or more than.
+        source: Paper and section.
+    """
+
+    task: str
+    row: str
+    quantity: str
+    value: float
+    unit: str
+    relation: str
+    source: str
+
+
+FRECHET = "Fréchet distance"
+SLOWER = "time, in times that of the cascade"
+TRAINING = "memory of a training step at 256^3"
+LARGEST = "largest side trained on a 12 GB GPU"
+
+FIGURES = (
+    Figure("low→b20f", "low / high", FRECHET, 150, "", "", MICCAI_32),
+    Figure("low→b20f", "translated / high", FRECHET, 131, "", "", MICCAI_32),
+    Figure("low→b20f", "translated / low", FRECHET, 157, "", "", MICCAI_32),
+    Figure("b80f→b20f", "non-local means", SLOWER, 100, "", "≈", MICCAI_32),
+    Figure("b50f→b20f", "non-local means", SLOWER, 100, "", "≈", EXTENDED_321),
+    Figure("memory", "PGGAN", TRAINING, 100, "GB", ">", EXTENDED_31),
+    Figure("memory", "DCGAN", LARGEST, 128, "voxels", "", EXTENDED_31),
+    Figure("memory", "Pix2Pix", LARGEST, 128, "voxels", "", EXTENDED_31),
+    Figure("memory", "PGGAN", LARGEST, 128, "voxels", "", EXTENDED_31),
+)
+"""What the papers say in their text. The curves of memory (2019, figure 2; 2020, figure 4) have no
+numbers printed beside them, and reading them off would be an estimate."""
 
 
 def published(*tasks: str) -> pd.DataFrame:

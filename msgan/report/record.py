@@ -6,11 +6,13 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgan.methods.table import CONVENTION
 from msgan.paths import write_text
+from msgan.report.page import load_notebook, title_of
 from msgan.report.results import read_results
 from msgan.report.stamp import last
 from msgan.types import InputError
@@ -24,8 +26,9 @@ TESTS = "tests.csv"
 def record(out: Path, reports: Path, preset: str, stems: Sequence[str]) -> list[Path]:
     """Keep the tables of notebooks that passed, each with a card that says how they were made.
 
-    The card holds the run's time and peak memory, machine, versions and commit, the key figures,
-    and for each task the means and standard deviations over subjects of every row.
+    The card holds title, data and convention of the scores, the run's time and peak memory,
+    machine, versions and commit, the key figures, and for each task the means and
+    standard deviations over subjects of every row.
 
     Args:
         out: Folder of the run, as ``reports/runs/small``.
@@ -47,10 +50,13 @@ def record(out: Path, reports: Path, preset: str, stems: Sequence[str]) -> list[
         figures = read_results(out / stem)
         if run.status != "passed" or not figures:
             raise InputError(f"{out}: {stem} has not passed there: run it first")
+        notebook = load_notebook(out / f"{stem}.ipynb")
         folder = reports / preset / stem
         folder.mkdir(parents=True, exist_ok=True)
         card: dict[str, Any] = {
             "notebook": stem,
+            "title": title_of(notebook) or stem,
+            "data": data_of(notebook)["data"],
             "preset": preset,
             "finished": run.finished,
             "seconds": round(run.seconds, 1),
@@ -63,15 +69,36 @@ def record(out: Path, reports: Path, preset: str, stems: Sequence[str]) -> list[
         for table in sorted((out / stem).glob("*.csv")):
             shutil.copyfile(table, folder / table.name)
         if (out / stem / SCORES).is_file():
-            card |= _means(out / stem / SCORES)
+            card |= _convention(out / stem / SCORES) | means_of(out / stem / SCORES)
         if (out / stem / TESTS).is_file():
-            card |= _tests(out / stem / TESTS)
+            card |= tests_of(out / stem / TESTS)
         write_text(folder / CARD, json.dumps(card, indent=1, ensure_ascii=False) + "\n")
         cards.append(folder / CARD)
     return cards
 
 
-def _means(path: Path) -> dict[str, Any]:
+def data_of(notebook: Mapping[str, Any]) -> dict[str, str]:
+    """What an executed notebook was given: phantoms, or the name of a folder of images."""
+    given = notebook.get("metadata", {}).get("papermill", {}).get("parameters", {})
+    root = given.get("data_root")
+    about = {"data": "phantoms" if root is None else Path(str(root)).name}
+    return about | ({"preset": str(given["preset"])} if "preset" in given else {})
+
+
+def _convention(path: Path) -> dict[str, Any]:
+    """How the scores were measured, where their table says it."""
+    import pandas as pd
+
+    table = pd.read_csv(path)
+    stated = {
+        name: "; ".join(dict.fromkeys(table[name].dropna().astype(str)))
+        for name in CONVENTION
+        if name in table
+    }
+    return {"convention": stated} if stated else {}
+
+
+def means_of(path: Path) -> dict[str, Any]:
     """Means and standard deviations over subjects: task to row to column."""
     import pandas as pd
 
@@ -85,7 +112,7 @@ def _means(path: Path) -> dict[str, Any]:
     return made
 
 
-def _tests(path: Path) -> dict[str, Any]:
+def tests_of(path: Path) -> dict[str, Any]:
     """Every row against the reference: task and metric to row to column."""
     import pandas as pd
 

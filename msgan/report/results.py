@@ -13,7 +13,7 @@ from msgan.types import InputError
 RESULTS = "MSGAN_RESULTS"
 """Environment variable the runner sets for a notebook: the folder of the whole run."""
 
-_FILE = "results.json"
+FILE = "results.json"
 
 Figure = float | int | str | bool
 """A key figure: one value that fits in a cell of a table."""
@@ -44,7 +44,7 @@ def write_results(folder: Path, figures: Mapping[str, Figure]) -> None:
         folder: The notebook's results folder.
         figures: Name (with its unit) to value, in the order of display.
     """
-    write_text(folder / _FILE, json.dumps(dict(figures), indent=1) + "\n")
+    write_text(folder / FILE, json.dumps(dict(figures), indent=1) + "\n")
 
 
 def read_results(folder: Path) -> dict[str, Figure]:
@@ -53,7 +53,7 @@ def read_results(folder: Path) -> dict[str, Figure]:
     Raises:
         InputError: ``results.json`` is not one flat JSON object of numbers and strings.
     """
-    path = folder / _FILE
+    path = folder / FILE
     if not path.is_file():
         return {}
     try:
@@ -67,4 +67,4 @@ def read_results(folder: Path) -> dict[str, Figure]:
 
 def forget_results(folder: Path) -> None:
     """Drop the key figures in ``folder``, so that they are not shown as those of a later run."""
-    (folder / _FILE).unlink(missing_ok=True)
+    (folder / FILE).unlink(missing_ok=True)

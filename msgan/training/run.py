@@ -131,7 +131,7 @@ class Run:
     def _difference(self, card: Mapping[str, Any]) -> str:
         """The first thing in which the run that is there differs from this one."""
         old, new = (
-            _flat({"target": target, "data": dict(data), **config.model_dump(mode="json")})
+            flat({"target": target, "data": dict(data), **config.model_dump(mode="json")})
             for target, data, config in (
                 (
                     card.get("target"),
@@ -209,12 +209,12 @@ def _card(path: Path) -> dict[str, Any]:
     return card
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested keys joined by dots."""
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
+            found |= flat(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value
-    return flat
+            found[prefix + name] = value
+    return found

@@ -1,0 +1,168 @@
+"""Cards of trained cascades: on what, with what, how long, and how to tell that it is the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msgan import presets
+from msgan.config import CascadeConfig
+from msgan.report.page import duration
+from msgan.report.table import Cell, Table, file_name
+from msgan.training.loop import LOG
+from msgan.training.run import CARD, CONFIG, Run, flat
+from msgan.types import InputError
+
+DIGITS = 12
+"""Of a hash that stand in the open; all of them are in the fold-out."""
+
+
+@dataclass(frozen=True)
+class RunCard:
+    """What is known of one run folder.
+
+    Attributes:
+        name: Path of the folder below the report's.
+        facts: Name and value, in the order of display.
+        data: Subject and SHA-256 of their files.
+        scales: Steps, time, best L1 and memory of every scale.
+        config: YAML.
+        preset: The one its configuration is nearest to.
+        differences: Key, value in that preset, value here.
+    """
+
+    name: str
+    facts: tuple[tuple[str, str], ...]
+    data: tuple[tuple[str, str], ...]
+    scales: Table
+    config: str
+    preset: str
+    differences: tuple[tuple[str, str, str], ...]
+
+
+def run_card(folder: Path, name: str) -> RunCard:
+    """The card of a run folder.
+
+    Raises:
+        InputError: Its files are damaged.
+    """
+    run = Run.open(folder)
+    raw = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    span, config = run.intensity, run.config
+    made = raw.get("versions")
+    versions = made.items() if isinstance(made, dict) else ()
+    facts = {
+        "learnt": run.target,
+        "range": f"{span.low:g} to {span.high:g} {span.unit}".strip() + " shown as [-1, 1]",
+        "dimension": f"{config.dims}D",
+        "scales": f"s0 to s{run.scales}",
+        "seed": str(config.seed),
+        "data": f"{len(run.data)} subjects, all together SHA-256 {_together(run.data)}",
+        "commit": str(raw.get("git") or "not recorded"),
+        "machine": str(raw.get("machine", "not recorded")),
+        "versions": ", ".join(f"{k} {v}" for k, v in versions) or "not recorded",
+    }
+    preset, differences = nearest_preset(config)
+    return RunCard(
+        name=name,
+        facts=tuple(facts.items()),
+        data=tuple(run.data.items()),
+        scales=_scales(run, name),
+        config=(folder / CONFIG).read_text(encoding="utf-8"),
+        preset=preset,
+        differences=differences,
+    )
+
+
+def _together(data: Any) -> str:
+    """First digits of one hash over all subjects, to compare two runs at a glance."""
+    import hashlib
+
+    text = "\0".join(f"{k}\0{v}" for k, v in sorted(data.items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+
+def _scales(run: Run, name: str) -> Table:
+    import pandas as pd
+
+    records = [{"scale": f"s{i}"} | _trained(run, i) for i in range(run.scales + 1)]
+    names = ["scale", "state", "step", "seconds", "best", "peak_MiB", "gpu_peak_MiB"]
+    frame = pd.DataFrame(records, columns=names)
+
+    def shown(record: Mapping[Any, Any]) -> Iterator[Cell]:
+        yield Cell(record["scale"])
+        yield Cell(record["state"])
+        for key, form in (
+            ("step", "{:.0f}".format),
+            ("seconds", duration),
+            ("best", "{:.4f}".format),
+            ("peak_MiB", "{:.0f} MiB".format),
+            ("gpu_peak_MiB", "{:.0f} MiB".format),
+        ):
+            yield Cell("–" if pd.isna(record[key]) else form(record[key]))
+
+    return Table(
+        name=file_name("run", name, "training"),
+        title=f"Training of {name}",
+        note=(
+            f"Data: {len(run.data)} subjects, {run.target}, {run.config.dims}D, intensities in "
+            "[-1, 1]. Validation L1 is that of the weights kept. Memory: most that the training "
+            "process has held by the end of a scale; – where it was not recorded."
+        ),
+        columns=("scale", "state", "steps", "time", "validation L1", "peak, host", "peak, GPU"),
+        rows=tuple(tuple(shown(record)) for record in frame.to_dict("records")),
+        frame=frame,
+        words=2,
+    )
+
+
+def _trained(run: Run, scale: int) -> dict[str, Any]:
+    """What is known of the training of one scale: its end, or the last line of its log."""
+    folder = run.folder_of(scale)
+    ended, log = folder / "done.json", folder / LOG
+    try:
+        if ended.is_file():
+            known = json.loads(ended.read_text(encoding="utf-8"))
+            state = "finished"
+        elif log.is_file():
+            lines = log.read_text(encoding="utf-8").splitlines()
+            known = json.loads(lines[-1]) if lines else {}
+            state = "not finished"
+        else:
+            return {"state": "not begun"}
+    except ValueError as error:
+        raise InputError(f"{folder}: {error}") from None
+    if not isinstance(known, dict):
+        raise InputError(f"{folder}: what is known of its training is no JSON object")
+    names = ("step", "seconds", "best", "peak_MiB", "gpu_peak_MiB")
+    return {"state": state} | {k: known[k] for k in names if isinstance(known.get(k), int | float)}
+
+
+def nearest_preset(config: CascadeConfig) -> tuple[str, tuple[tuple[str, str, str], ...]]:
+    """The preset with the fewest values that differ, and those values: key, there, here."""
+    here = flat(config.model_dump(mode="json"))
+    best: tuple[str, tuple[tuple[str, str, str], ...]] | None = None
+    for name, other in _presets(config):
+        there = flat(other.model_dump(mode="json"))
+        changed = tuple(
+            (key, str(there.get(key)), str(here.get(key)))
+            for key in {**there, **here}
+            if there.get(key) != here.get(key)
+        )
+        if best is None or len(changed) < len(best[1]):
+            best = (name, changed)
+    assert best is not None
+    return best
+
+
+def _presets(config: CascadeConfig) -> Iterator[tuple[str, CascadeConfig]]:
+    for name in presets.PRESETS:
+        yield name, presets.preset(name, config.dims, config.seed)
+        if config.dims == 3:
+            yield f"{name} for brains", presets.brain(name, config.seed)
+            yield f"{name} for the thorax", presets.thorax(name, 3, config.seed)
+        else:
+            yield f"{name} for X-rays", presets.xray(name, config.seed)

@@ -1,0 +1,219 @@
+"""One notebook's results as a report reads them, whichever of its files are there."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msgan.methods.table import CONVENTION, SCORES
+from msgan.report import record, stamp
+from msgan.report.page import load_notebook, title_of
+from msgan.report.pictures import Picture, pictures
+from msgan.report.results import FILE, Figure, read_results
+from msgan.training.run import CARD as RUN_CARD
+from msgan.types import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+UNSTATED = "not stated in this record"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a notebook left.
+
+    Attributes:
+        stem: Name of the notebook without suffix.
+        title: Its first heading, or the stem.
+        card: Of a record, else what a run's stamp says under the same names.
+        figures: Key figures.
+        scores: A line a task, method and subject; None where there are none.
+        tests: Against the reference; None where there are none.
+        others: Further tables by file name.
+        pictures: Of the executed notebook.
+        problems: A line for each file that could not be read.
+    """
+
+    stem: str
+    title: str
+    card: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    scores: pd.DataFrame | None = None
+    tests: pd.DataFrame | None = None
+    others: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    pictures: tuple[Picture, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def data(self) -> str:
+        """What was translated, in words."""
+        return str(self.card.get("data", f"data {UNSTATED}"))
+
+    def convention(self, name: str) -> str:
+        """One of :data:`msgan.methods.table.CONVENTION`, of the scores or of the card."""
+        if self.scores is not None and name in self.scores:
+            return "; ".join(dict.fromkeys(map(str, self.scores[name].dropna())))
+        stated = self.card.get("convention")
+        known = stated.get(name) if isinstance(stated, Mapping) else None
+        return str(known or f"{name} {UNSTATED}")
+
+
+def find(runs: Path) -> tuple[list[Experiment], list[Path]]:
+    """Results and run folders in ``runs``, sorted by name.
+
+    Args:
+        runs: Folder of executed notebooks, of results of record, of one notebook's results, or of
+            trained cascades; or such a cascade.
+
+    Raises:
+        InputError: It is no folder, or there is nothing to report.
+    """
+    if not runs.is_dir():
+        raise InputError(f"{runs}: the folder of the results must exist")
+    if _holds_results(runs):
+        found = [_load(runs.resolve())]
+    else:
+        stems = {p.name for p in runs.iterdir() if p.is_dir() and _holds_results(p)}
+        stems |= {p.name.removesuffix(".stamp.json") for p in runs.glob("[!.]*.stamp.json")}
+        found = [_load(runs / stem) for stem in sorted(stems)]
+    trained = [
+        p.parent
+        for p in sorted(runs.rglob(RUN_CARD))
+        if not any(part.startswith(".") for part in p.relative_to(runs).parts)
+    ]
+    if not found and not trained:
+        looked = f"{record.CARD}, {record.SCORES}, {FILE}, *.stamp.json or {RUN_CARD}"
+        raise InputError(f"{runs}: nothing to report: looked for {looked}")
+    return found, trained
+
+
+def _holds_results(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (record.CARD, record.SCORES, FILE))
+
+
+def _load(folder: Path) -> Experiment:
+    problems: list[str] = []
+
+    def reading(path: Path, read: Callable[[Path], Any], absent: Any) -> Any:
+        if not path.is_file():
+            return absent
+        try:
+            return read(path)
+        except (InputError, OSError, ValueError) as error:
+            text = " ".join(str(error).split())
+            problems.append(text if path.name in text else f"{path.name}: {text}")
+            return absent
+
+    known = (record.SCORES, record.TESTS)
+    scores, tests = (
+        reading(folder / name, read, None)
+        for name, read in zip(known, (read_scores, read_tests), strict=True)
+    )
+    others = {
+        p.name: reading(p, read_table, None)
+        for p in sorted(folder.glob("[!.]*.csv"))
+        if p.name not in known
+    }
+    card = reading(folder / record.CARD, _card, {})
+    figures = card.get("figures") or reading(
+        folder / FILE, lambda path: read_results(path.parent), {}
+    )
+    stem = str(card.get("notebook", folder.name))
+    path = folder.parent / f"{folder.name}.ipynb"
+    notebook = load_notebook(path)
+    shown = reading(path, lambda path: pictures(notebook), ())
+    return Experiment(
+        stem=stem,
+        title=str(card.get("title") or title_of(notebook) or stem),
+        card=card or _of_the_run(folder, notebook),
+        figures=figures,
+        scores=scores,
+        tests=tests,
+        others={name: table for name, table in others.items() if table is not None},
+        pictures=shown,
+        problems=tuple(problems),
+    )
+
+
+def _card(path: Path) -> dict[str, Any]:
+    card = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(card, dict) or not isinstance(card.get("figures", {}), dict):
+        raise InputError(f"{path.name}: no card of a run")
+    return card
+
+
+def _of_the_run(folder: Path, notebook: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card would say of a run that nobody has kept yet."""
+    run = stamp.last(folder.parent, folder.name)
+    if not run.finished:
+        return {}
+    card: dict[str, Any] = {"finished": run.finished, "seconds": run.seconds, "git": run.git}
+    card |= {"peak MiB": round(run.peak_bytes / 2**20), "status": run.status}
+    if run.error:
+        card["error"] = run.error
+    return card | record.data_of(notebook)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A CSV file whose lines are all as long as its header.
+
+    Raises:
+        InputError: It is empty, no text, or a line is cut short.
+    """
+    import pandas as pd
+
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            lines = [line for line in csv.reader(stream, strict=True) if line]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path.name}: not a CSV file ({error})") from error
+    if not lines:
+        raise InputError(f"{path.name}: empty")
+    for number, line in enumerate(lines, start=1):
+        if len(line) != len(lines[0]):
+            raise InputError(
+                f"{path.name}: line {number} has {len(line)} fields, the header {len(lines[0])}"
+            )
+    return pd.read_csv(path)
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """The scores of a study, with a column ``task`` in any case.
+
+    Raises:
+        InputError: A column is missing or holds no numbers, or the file is damaged.
+    """
+    table = _with_columns(path, ("method", "subject"))
+    measures = [
+        str(c) for c in table if c not in ("task", "fold", "method", "subject", *CONVENTION)
+    ]
+    numeric = table[measures].select_dtypes("number").columns
+    for column in measures:
+        if column.rpartition("_")[2] in SCORES and column not in numeric:
+            raise InputError(f"{path.name}: column {column} holds more than numbers")
+    if "task" not in table:
+        table.insert(0, "task", "")
+    return table.fillna({"task": ""})
+
+
+def read_tests(path: Path) -> pd.DataFrame:
+    """The tests of a study.
+
+    Raises:
+        InputError: A column is missing, or the file is damaged.
+    """
+    names = ("task", "method", "reference", "metric", "n", "difference", "low", "high")
+    return _with_columns(path, (*names, "t_p_holm", "wilcoxon_p_holm"))
+
+
+def _with_columns(path: Path, names: tuple[str, ...]) -> pd.DataFrame:
+    table = read_table(path)
+    missing = [name for name in names if name not in table]
+    if missing:
+        raise InputError(f"{path.name}: no column {missing[0]!r}")
+    return table
