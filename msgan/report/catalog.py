@@ -1,0 +1,312 @@
+"""What there is to look at below a folder: trained runs, translations, tables, plain images."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from msgan.data.formats.dicom import is_dicom
+from msgan.data.grid import Grid
+from msgan.data.store import suffix_of
+from msgan.data.volume import READERS, open_volume
+from msgan.training.loop import LOG
+from msgan.training.run import CARD, Run
+from msgan.translate.trace import TRACE, Trace
+from msgan.types import InputError
+
+SCALE = re.compile(r"y(\d+)\.(nii|nii\.gz|mha|nrrd|zarr)")
+TABLES = ("scores.csv", "tests.csv", "results.json")
+HIDDEN = {"cache", "tb", "node_modules", "__pycache__"}
+"""Folders that hold nothing to look at."""
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that cannot be shown: where, and what is wrong with it."""
+
+    path: Path
+    what: str
+
+    def __str__(self) -> str:
+        return self.what if str(self.path) in self.what else f"{self.path}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained run, or one in training.
+
+    Attributes:
+        name: Its folder, relative to that of the catalog.
+        run: As it was opened.
+        logs: Curves by scale, of the scales whose training has begun.
+        finished: Whether all scales are trained.
+    """
+
+    name: str
+    run: Run
+    logs: dict[int, Path]
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Translated:
+    """A translated image and what it was made of.
+
+    Attributes:
+        study: What made it: a notebook's folder, relative to that of the catalog.
+        task: As ``t1→t2``.
+        trace: Files, ranges and tiles.
+        scales: y0..yn where they were kept, else empty.
+    """
+
+    study: str
+    task: str
+    trace: Trace
+    scales: tuple[Path, ...] = ()
+
+    @property
+    def method(self) -> str:
+        """Name of the row of a table."""
+        return self.trace.method
+
+    @property
+    def subject(self) -> str:
+        """Whose image it is."""
+        return self.trace.subject
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images in one folder that are not results of ours.
+
+    Attributes:
+        name: The folder, relative to that of the catalog.
+        paths: Files, folders of DICOM slices, Zarr stores; sorted.
+    """
+
+    name: str
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images that lie on one grid, so that they can be shown side by side."""
+
+    grid: Grid
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What there is below a folder; see :func:`catalog`.
+
+    Attributes:
+        folder: Where it was looked for.
+        runs: Trained, or in training.
+        translated: Results, each with its trace.
+        kept: Folders of scales that have no trace, by name.
+        tables: Scores, tests and key figures that notebooks left.
+        pages: Executed notebooks as pages.
+        images: Other images, by folder.
+        faults: What cannot be shown.
+    """
+
+    folder: Path
+    runs: tuple[Trained, ...] = ()
+    translated: tuple[Translated, ...] = ()
+    kept: tuple[Images, ...] = ()
+    tables: tuple[Path, ...] = ()
+    pages: tuple[Path, ...] = ()
+    images: tuple[Images, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to look at."""
+        return not (self.runs or self.translated or self.kept or self.images)
+
+    def scores(self, study: str) -> Path | None:
+        """The table of scores of a study, if it left one."""
+        path = self.folder / study / TABLES[0]
+        return path if path in self.tables else None
+
+
+def catalog(folder: str | os.PathLike[str]) -> Catalog:
+    """Find what there is to look at below a folder.
+
+    Only names, small JSON files and run cards are read, no image. What is damaged is listed
+    among the faults and does not hide the rest.
+
+    Raises:
+        InputError: There is no such folder.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder")
+    faults: list[Fault] = []
+    runs, kept, tables, pages, images = [], [], [], [], []
+    found: dict[tuple[str, ...], Translated] = {}
+    for here, folders, names in _walk(root, faults):
+        name = here.relative_to(root).as_posix()
+        if CARD in names:
+            folders.clear()
+            if made := _tried(partial(_trained, name, here), here, faults):
+                runs.append(made)
+            continue
+        tables += [here / t for t in TABLES if t in names]
+        pages += [here / n for n in names if n.endswith(".html") and f"{n[:-5]}.ipynb" in names]
+        files = _images(here, folders, names)
+        scales = _scales(files)
+        for path in _traces(here, names, files):
+            trace = _tried(partial(_trace, path), path, faults)
+            if trace is None:
+                continue
+            files = [file for file in files if file != trace.result]
+            faults += _missing(trace)
+            if not trace.result.exists():
+                continue
+            own = scales if path.name == TRACE else ()
+            study = _study(root, here)
+            task = f"{trace.source or 'image'}→{trace.target}"
+            key = (study, task, trace.method, trace.subject)
+            if key not in found or own:
+                old = found.get(key)  # the trace of the table knows where its voxels count
+                found[key] = Translated(study, task, old.trace if old else trace, own)
+            elif found[key].scales:
+                found[key] = Translated(study, task, trace, found[key].scales)
+        if scales and TRACE not in names:
+            kept.append(Images(name, scales))
+        if plain := [file for file in files if file not in scales]:
+            images.append(Images(name, tuple(plain)))
+    return Catalog(
+        root,
+        tuple(runs),
+        tuple(found.values()),
+        tuple(kept),
+        tuple(tables),
+        tuple(pages),
+        tuple(images),
+        tuple(faults),
+    )
+
+
+def grouped(paths: Sequence[Path]) -> tuple[list[Group], list[Fault]]:
+    """Images by the grid they lie on, in order; the headers are read, no voxel is.
+
+    Returns:
+        The groups, and which images cannot be read.
+    """
+    groups: list[tuple[Grid, list[Path]]] = []
+    faults: list[Fault] = []
+    for path in paths:
+        grid = _tried(partial(_grid, path), path, faults)
+        if grid is None:
+            continue
+        for other, members in groups:
+            if other.same_as(grid, 1e-3):  # files round; nobody sees a thousandth of a mm
+                members.append(path)
+                break
+        else:
+            groups.append((grid, [path]))
+    return [Group(grid, tuple(members)) for grid, members in groups], faults
+
+
+def _walk(root: Path, faults: list[Fault]) -> Iterator[tuple[Path, list[str], list[str]]]:
+    def refused(error: OSError) -> None:
+        faults.append(Fault(Path(error.filename), error.strerror or "cannot be read"))
+
+    for here, folders, names in os.walk(root, onerror=refused):
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in HIDDEN)
+        yield Path(here), folders, sorted(n for n in names if not n.startswith("."))
+
+
+def _tried(make: Callable[[], Made], path: Path, faults: list[Fault]) -> Made | None:
+    try:
+        return make()
+    except (ValueError, OSError) as error:  # text that is not UTF-8 is a ValueError too
+        reason = getattr(error, "strerror", None) or str(error)
+        faults.append(Fault(path, " ".join(reason.split())))
+        return None
+
+
+def _trained(name: str, folder: Path) -> Trained:
+    run = Run.open(folder)
+    logs = {i: run.folder_of(i) / LOG for i in run.used if (run.folder_of(i) / LOG).is_file()}
+    return Trained(name, run, logs, all(run.finished(i) for i in run.used))
+
+
+def _images(here: Path, folders: list[str], names: list[str]) -> list[Path]:
+    """Images in a folder; those that are folders themselves are not entered any more."""
+    found = [here / n for n in names if suffix_of(Path(n)) in READERS]
+    for name in list(folders):
+        path = here / name
+        if suffix_of(path) in READERS or _dicom(path):
+            folders.remove(name)
+            found.append(path)
+    return sorted(found)
+
+
+def _dicom(folder: Path) -> bool:
+    """Whether a folder holds DICOM slices, as far as its first files tell."""
+    try:
+        files = [entry for entry in os.scandir(folder) if entry.is_file()]
+        return any(is_dicom(Path(file.path)) for file in files[:4])
+    except OSError:
+        return False  # said when it is entered
+
+
+def _scales(files: Sequence[Path]) -> tuple[Path, ...]:
+    """y0..yn among the files of a folder, in order."""
+    numbers = {int(m[1]): f for f in files if (m := SCALE.fullmatch(f.name))}
+    return tuple(numbers[i] for i in sorted(numbers))
+
+
+def _traces(here: Path, names: Sequence[str], files: Sequence[Path]) -> list[Path]:
+    """JSON files that may be traces: in a folder of scales, or beside an image."""
+    stems = {f.name[: len(f.name) - len(suffix_of(f))] for f in files}
+    return [here / n for n in names if n == TRACE or (n.endswith(".json") and n[:-5] in stems)]
+
+
+def _trace(path: Path) -> Trace | None:
+    """A trace; None for a JSON file of somebody else's, as BIDS has beside its images."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON: {error}") from None
+    ours = isinstance(content, dict) and {"method", "result", "tiles"} <= set(content)
+    return Trace.load(path) if ours or path.name == TRACE else None
+
+
+def _missing(trace: Trace) -> Iterator[Fault]:
+    """Files of a translation that are not there any more."""
+    for name, what in (
+        ("result", "the translation"),
+        ("image", f"the image that was translated to {trace.result}"),
+        ("real", f"the real image to {trace.result}"),
+    ):
+        path = getattr(trace, name)
+        if path is not None and not path.exists():
+            yield Fault(path, f"{what} is not there any more")
+
+
+def _study(root: Path, here: Path) -> str:
+    """Folder of the notebook or command that left results in ``here``."""
+    parts = here.relative_to(root).parts
+    if "translated" in parts:
+        parts = parts[: parts.index("translated")]
+    elif parts and parts[-1] == "scales":
+        parts = parts[:-1]
+    return "/".join(parts) or "."
+
+
+def _grid(path: Path) -> Grid:
+    with open_volume(path, check=False) as volume:
+        return volume.grid
