@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import msgan
-from msgan.cli import console, data, evaluate, phantom, plan, sketch, train, translate
+from msgan.cli import console, data, evaluate, explore, phantom, plan, sketch, train, translate
 from msgan.types import InputError
 
 GO_ON = {
@@ -36,7 +36,7 @@ MSGAN_SCRATCH    folder for temporary files; default: the system's
 GRACE = 5.0
 """Seconds that other processes leave the first to say what is wrong."""
 
-ORDER = ("phantom", "data", "sketch", "train", "plan", "translate", "evaluate")
+ORDER = ("phantom", "data", "sketch", "train", "plan", "translate", "evaluate", "explore")
 """Commands as they are used one after the other."""
 
 
@@ -119,7 +119,7 @@ def _program(
 
 app.add_typer(phantom.app, name="phantom")
 app.add_typer(data.app, name="data")
-for module in (sketch, train, plan, translate, evaluate):
+for module in (sketch, train, plan, translate, evaluate, explore):
     app.command()(getattr(module, module.__name__.rpartition(".")[2]))
 
 
