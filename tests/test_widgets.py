@@ -1,15 +1,25 @@
-"""The slice browser without a browser: what a control changes in the picture it shows."""
+"""Viewers without a browser: what a touch, a key or a control changes in what is shown."""
 
 import io
+import time
+import weakref
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
+from msgan.data.volume import open_volume
+from msgan.plots.style import label_colour
 from msgan.types import Box, InputError
-from msgan.widgets import Slices, browse
+from msgan.widgets import Comparison, Slices, Viewer, browse, compare, compared
+from msgan.widgets.canvas import Canvas, Picture
+from msgan.widgets.window import HU, OWN
 
 SHAPE = (6, 9, 4)
+PLANES = ("axial", "coronal", "sagittal")
 
 
 def volume() -> np.ndarray:
@@ -21,56 +31,25 @@ def pixels(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)))
 
 
-def test_the_slider_changes_the_picture() -> None:
-    shown = browse({"a": volume()})
-    first = shown.picture.value
-    shown.slice.value = 0
-    second = shown.picture.value
-    shown.slice.value = SHAPE[2] // 2
-    assert first != second
-    assert shown.picture.value == first
-    assert shown.slice.max == SHAPE[2] - 1
+def shown(viewer: Viewer | Comparison) -> list[np.ndarray]:
+    return [pixels(p.png) for p in viewer.desk.panes.canvas.pictures]
 
 
-def test_the_slider_stays_within_the_plane_and_each_plane_remembers_its_slice() -> None:
-    shown = browse({"a": volume()})
-    shown.slice.value = 99
-    assert shown.slice.value == SHAPE[2] - 1
-    shown.plane.value = "sagittal"
-    assert (shown.slice.value, shown.slice.max) == (SHAPE[0] // 2, SHAPE[0] - 1)
-    shown.slice.value = 5
-    shown.plane.value = "coronal"
-    assert shown.slice.max == SHAPE[1] - 1
-    shown.slice.value = 8  # beyond what the other planes have
-    shown.plane.value = "axial"
-    assert shown.slice.value == SHAPE[2] - 1
-    shown.plane.value = "sagittal"
-    assert shown.slice.value == 5
-    assert "i = 5" in shown.reading
+def touch(viewer: Viewer | Comparison, **content: object) -> None:
+    """What canvas.js sends, through the door it comes in by."""
+    widget = viewer.desk.panes.canvas.widget
+    data = {"method": "custom", "content": content}
+    widget._handle_msg({"content": {"data": data}, "buffers": []})
 
 
-@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
-def test_a_change_of_plane_draws_once(plane: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = browse({"a": volume()})
-    shown.plane.value = "coronal" if plane != "coronal" else "axial"
-    shown.slice.value = 0
-    drawn = []
-    png = Slices.png
-    monkeypatch.setattr(Slices, "png", lambda self, *w: (drawn.append(w), png(self, *w))[1])
-    shown.plane.value = plane
-    assert drawn == [("a", plane, shown.slice.value)]
-    assert shown.picture.value == png(shown.slices, *drawn[0])
+def under_the_crosshair(viewer: Viewer, picture: int) -> np.ndarray:
+    part = viewer.desk.panes.canvas.pictures[picture]
+    array = pixels(part.png)
+    right, down = part.mark
+    return array[int(down * array.shape[0]), int(right * array.shape[1])]
 
 
-def test_the_buttons_flip_between_images_at_the_same_slice() -> None:
-    shown = browse({"a": volume(), "b": -volume()})
-    shown.slice.value = 1
-    a = pixels(shown.picture.value)
-    shown.image.value = "b"
-    b = pixels(shown.picture.value)
-    assert shown.slice.value == 1
-    np.testing.assert_allclose(a.astype(int) + b, 255, atol=1)
-    assert shown.reading.startswith("b, ")
+# --- slices --------------------------------------------------------------------------------------
 
 
 def test_planes_point_right_and_up() -> None:
@@ -79,6 +58,35 @@ def test_planes_point_right_and_up() -> None:
     np.testing.assert_array_equal(slices.read("a", "axial", 2), x[:, ::-1, 2].T)
     np.testing.assert_array_equal(slices.read("a", "coronal", 3), x[:, 3, ::-1].T)
     np.testing.assert_array_equal(slices.read("a", "sagittal", 1), x[1, :, ::-1].T)
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "IPR", "SLA"])
+def test_with_an_affine_planes_are_those_of_the_body(axes: str) -> None:
+    ras = nib.Nifti1Image(volume(), np.diag([1.0, 2.0, 3.0, 1.0]))
+    to = nib.orientations.axcodes2ornt(axes)
+    turned = ras.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(ras.affine), to))
+    straight = Slices({"a": volume()}, spacing=(1, 2, 3))
+    slices = Slices({"a": np.asarray(turned.dataobj)}, affine=turned.affine)
+    for plane in PLANES:
+        number = slices.slices(plane) // 2
+        there = slices.grid.position(slices.grid.voxel(plane, 0.1, 0.1, slices.grid.middle))
+        index = round(there[(2, 1, 0)[PLANES.index(plane)]] / (3, 2, 1)[PLANES.index(plane)])
+        np.testing.assert_array_equal(
+            slices.read("a", plane, number), straight.read("a", plane, index)
+        )
+        assert slices.grid.size(plane) == pytest.approx(straight.grid.size(plane))
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_a_voxel_lies_where_its_pixel_is(plane: str) -> None:
+    affine = np.array([[0, -1.0, 0, 9], [2, 0, 0, 0], [0, 0, -3, 5], [0, 0, 0, 1]])
+    for slices in (Slices({"a": volume()}), Slices({"a": volume()}, affine=affine)):
+        at = (4, 1, 3)
+        picture = slices.read("a", plane, slices.grid.index(plane, at))
+        right, down = slices.grid.point(plane, at)
+        pixel = picture[int(down * picture.shape[0]), int(right * picture.shape[1])]
+        assert pixel == volume()[at] == slices.value("a", at)
+        assert slices.grid.voxel(plane, right, down, at) == at
 
 
 def test_grey_values_follow_the_window_and_sides_follow_the_spacing() -> None:
@@ -99,28 +107,277 @@ def test_windows_are_each_image_s_own_or_given_by_title() -> None:
     assert len(Slices({"n": np.full((3, 3), np.nan)}).png("n", "", 0)) > 0
 
 
+def test_overlays_colour_what_they_mark_and_nothing_else() -> None:
+    labels = np.zeros(SHAPE, np.int16)
+    labels[0, 0], labels[1, 1] = 1, 2
+    sketch = np.zeros(SHAPE, np.float32)
+    sketch[5, 8] = 1
+    slices = Slices({"a": volume()}, labels=labels, sketch=sketch)
+    plain = slices.picture("a", "axial", 1)
+    laid = slices.picture("a", "axial", 1, opacity=1.0)
+    marked = (labels + sketch)[:, ::-1, 1].T > 0
+    grey = np.repeat(plain[..., None], 3, axis=2)
+    np.testing.assert_array_equal(laid[~marked], grey[~marked])
+    for (i, j), value in {(0, 0): 1, (1, 1): 2}.items():
+        expected = np.array(label_colour(value)) * 255
+        np.testing.assert_allclose(laid[SHAPE[1] - 1 - j, i], expected, atol=0.51)
+    assert np.ptp(laid[0, 5].astype(int)) > 50  # the edge is no grey
+    half = slices.picture("a", "axial", 1, opacity=0.5).astype(float)
+    np.testing.assert_allclose(half, (grey.astype(float) + laid) / 2, atol=1)
+
+
+def test_a_difference_is_white_at_zero_blue_below_and_red_above() -> None:
+    x = np.array([[-1.0, 0.0, 1.0]])
+    blue, white, red = Slices({"d": x}, diverging=["d"]).picture("d", "", 0)[0].astype(int)
+    assert white.min() > 240
+    assert blue[2] > blue[0] + 50
+    assert red[0] > red[2] + 50
+
+
+# --- the viewer ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("picture", "axis"), [(0, 2), (1, 1), (2, 0)])
+def test_moving_in_one_plane_changes_the_two_others(picture: int, axis: int) -> None:
+    viewer = browse({"a": volume()}, window=(0, 216))
+    before = shown(viewer)
+    touch(viewer, picture=picture, kind="point", right=0.0, down=0.0)
+    after = shown(viewer)
+    for number in range(3):
+        assert np.array_equal(before[number], after[number]) == (number == picture)
+    assert viewer.at[axis] == SHAPE[axis] // 2
+    assert [under_the_crosshair(viewer, n) for n in range(3)] == [
+        int(volume()[viewer.at] * 255 / 216)
+    ] * 3
+
+
+def test_keys_move_the_slice_of_their_plane_and_stop_at_its_ends() -> None:
+    viewer = browse({"a": volume()})
+    for kind, by, index in [
+        ("step", 1, 5),
+        ("step", -2, 3),
+        ("step", 10, 8),
+        ("first", 0, 0),
+        ("step", -1, 0),
+        ("last", 0, 8),
+    ]:
+        touch(viewer, picture=1, kind=kind, by=by)
+        assert viewer.at == (3, index, 2)
+        assert viewer.desk.place.sliders["coronal"].value == index
+    assert f"coronal, j = {viewer.at[1]}" in viewer.reading
+
+
+def test_every_message_is_answered_even_one_that_changes_nothing() -> None:
+    viewer = browse({"a": volume()})
+    widget = viewer.desk.panes.canvas.widget
+    touch(viewer, picture=0, kind="first")
+    touch(viewer, picture=0, kind="first")
+    touch(viewer, picture=7, kind="first")  # of a picture that has gone
+    assert widget.answered == 3
+
+
+def test_sliders_crosshair_and_listeners_follow_each_other() -> None:
+    viewer, heard = browse({"a": volume()}), []
+    viewer.on_move(heard.append)
+    viewer.desk.place.sliders["sagittal"].value = 5
+    viewer.at = (1, 2, 3)
+    viewer.at = (1, 2, 3)
+    assert heard == [(5, 4, 2), (1, 2, 3)]
+    assert [viewer.desk.place.sliders[p].value for p in PLANES] == [3, 2, 1]
+    with pytest.raises(InputError, match=r"at \(6, 0, 0\): outside images of shape"):
+        viewer.at = (6, 0, 0)
+
+
+def test_the_readout_tells_voxel_position_and_values_with_units() -> None:
+    affine = np.array([[-2.0, 0, 0, 10], [0, 2, 0, 20], [0, 0, 3, 30], [0, 0, 0, 1]])
+    labels = np.full(SHAPE, 7)
+    viewer = browse({"a": volume(), "b": -volume()}, affine=affine, unit={"a": "HU"}, labels=labels)
+    viewer.at = (1, 2, 3)
+    value = f"{volume()[1, 2, 3]:.4g}"
+    text = viewer.desk.place.readout.value
+    assert text.startswith("voxel (i, j, k) = (1, 2, 3); at 8.0, 24.0, 39.0 mm; ")
+    assert f"a {value} HU; b -{value} a.u.; labels 7" in text
+    assert "mm" not in browse({"a": volume()}).desk.place.text
+
+
+def test_the_buttons_flip_between_images_at_the_same_place() -> None:
+    viewer = browse({"a": volume(), "b": -volume()})
+    viewer.at = (1, 2, 3)
+    a = shown(viewer)
+    viewer.show("b")
+    for first, second in zip(a, shown(viewer), strict=True):
+        np.testing.assert_allclose(first.astype(int) + second, 255, atol=1)
+    assert viewer.reading.startswith("b, ")
+    with pytest.raises(InputError, match="image 'c' is none of a, b"):
+        viewer.show("c")
+
+
+def test_presets_of_ct_are_offered_for_hu_only_and_set_the_grey_values() -> None:
+    x = np.linspace(-2000, 2000, np.prod(SHAPE)).reshape(SHAPE)
+    viewer = browse({"a": x}, unit="HU")
+    for name, (low, high) in HU.items():
+        viewer.desk.window.preset.value = name
+        expected = np.clip((x[viewer.at] - low) * 255 / (high - low), 0, 255)
+        assert abs(int(under_the_crosshair(viewer, 0)) - expected) <= 1
+        assert f"{low:.4g} (black) to {high:.4g} (white) HU" in viewer.reading
+    assert "lung" not in browse({"a": x}).desk.window.preset.options
+
+
+def test_a_range_of_one_s_own_stays_with_its_image() -> None:
+    viewer = browse({"a": volume(), "b": volume()})
+    before = shown(viewer)
+    viewer.desk.window.range.value = (0.0, 50.0)
+    assert viewer.desk.window.preset.value == OWN
+    assert not np.array_equal(shown(viewer)[0], before[0])
+    viewer.show("b")
+    np.testing.assert_array_equal(shown(viewer)[0], before[0])
+    viewer.show("a")
+    assert viewer.desk.window.of("a") == (0.0, 50.0)
+
+
+def test_the_overlay_is_switched_and_faded() -> None:
+    viewer = browse({"a": volume()}, labels=np.ones(SHAPE, int))
+    place = viewer.desk.place
+    strong = shown(viewer)[0]
+    place.opacity.value = 0.1
+    weak = shown(viewer)[0]
+    place.overlay.value = False
+    off = shown(viewer)[0]
+    assert (strong.ndim, weak.ndim, off.ndim) == (3, 3, 2)
+    far = [np.abs(x - off[..., None].astype(float)).mean() for x in (strong, weak)]
+    assert far[0] > far[1] > 0
+    assert browse({"a": volume()}).desk.place.over.layout.display == "none"
+
+
+def test_other_images_are_swapped_into_the_same_widget() -> None:
+    viewer = browse({"a": volume(), "b": -volume()}, unit="HU")
+    viewer.show("b")
+    viewer.desk.window.preset.value = "bone"
+    viewer.at = (1, 2, 3)
+    widget, heard = viewer.desk.panes.canvas.widget, []
+    viewer.on_move(heard.append)
+    viewer.set_slices(Slices({"b": 2 * volume(), "c": volume()}), caption="Another")
+    assert viewer.desk.panes.canvas.widget is widget
+    assert (viewer.at, viewer.image.value, viewer.desk.caption) == ((1, 2, 3), "b", "Another")
+    assert viewer.desk.window.of("b") == HU["bone"]
+    assert heard == []
+    viewer.set_slices(Slices({"z": np.zeros((3, 3, 30))}))
+    assert viewer.at == (1, 1, 15)
+    assert heard == [(1, 1, 15)]
+    assert viewer.desk.place.sliders["axial"].max == 29
+    assert shown(viewer)[1].shape == (30, 3)
+
+
 def test_a_picture_has_no_slider_and_row_0_on_top() -> None:
     x = np.arange(12.0).reshape(3, 4)
-    shown = browse({"a": x, "b": x[::-1]})
-    assert shown.slice.layout.display == shown.plane.layout.display == "none"
-    assert pixels(shown.picture.value)[0, 0] == 0
-    before = shown.picture.value
-    shown.image.value = "b"
-    assert shown.picture.value != before
-    assert "slice" not in shown.reading
+    viewer = browse({"a": x, "b": x[::-1]})
+    assert viewer.desk.place.box.layout.display == "none"
+    assert shown(viewer)[0][0, 0] == 0
+    touch(viewer, picture=0, kind="point", right=0.99, down=0.01)
+    assert viewer.at == (0, 3)
+    assert "(row, column) = (0, 3); a 3 a.u.; b 11 a.u." in viewer.desk.place.text
+    touch(viewer, picture=0, kind="step", by=1)
+    assert viewer.at == (0, 3)
 
 
-def test_of_a_reader_only_the_slice_is_read() -> None:
+def test_of_a_reader_only_the_slices_shown_are_read() -> None:
     x, seen = volume(), []
 
     def read(box: Box) -> np.ndarray:
         seen.append(box)
         return x[box.slices]
 
-    shown = browse({"a": (read, SHAPE)}, window=(0, 1))
-    assert [box.size for box in seen] == [(6, 9, 1)]
-    shown.plane.value = "coronal"
-    assert seen[-1] == Box((0, SHAPE[1] // 2, 0), (6, 1, 4))
+    viewer = browse({"a": (read, SHAPE)}, window=(0, 1))
+    assert {box.size for box in seen} == {(6, 9, 1), (6, 1, 4), (1, 9, 4), (1, 1, 1)}
+    seen.clear()
+    viewer.desk.place.sliders["coronal"].value = 0
+    assert [box for box in seen if box.voxels > 1] == [Box((0, 0, 0), (6, 1, 4))]
+
+
+def test_a_viewer_that_nobody_holds_is_forgotten() -> None:
+    viewer = browse({"a": volume()})
+    image = weakref.ref(viewer.slices)
+    viewer.set_slices(Slices({"a": volume()}))
+    assert image() is None
+
+
+# --- the comparison ------------------------------------------------------------------------------
+
+
+def pair() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    real = volume()
+    made = real.copy()
+    made[:3] += 8
+    made[3:] -= 8
+    return -real, made, real
+
+
+def test_a_comparison_shows_all_images_at_one_place() -> None:
+    both = compare(*pair(), unit="HU", source_unit="a.u.")
+    assert len(shown(both)) == 3
+    marks = {p.mark for p in both.desk.panes.canvas.pictures}
+    touch(both, picture=2, kind="point", right=0.0, down=0.0)
+    assert both.at == (0, 8, 2)
+    assert {p.mark for p in both.desk.panes.canvas.pictures} != marks
+    assert len({p.mark for p in both.desk.panes.canvas.pictures}) == 1
+    touch(both, picture=0, kind="last")
+    assert both.at == (0, 8, 3)
+    both.plane.value = "sagittal"
+    assert {x.shape for x in shown(both)} == {(4, 9)}
+    assert "translated − real 8 HU" in both.desk.place.text
+
+
+def test_translated_and_real_share_a_window_and_the_source_has_its_own() -> None:
+    both = compare(*pair())
+    window = both.desk.window
+    assert window.of("translated") == window.of("real") != window.of("source")
+    both.adjusted.value = "source"
+    window.range.value = (-100.0, 0.0)
+    assert window.of("source") == (-100.0, 0.0)
+    both.adjusted.value = "translated and real"
+    window.range.value = (0.0, 20.0)
+    assert window.of("translated") == window.of("real") == (0.0, 20.0)
+    assert window.of("source") == (-100.0, 0.0)
+
+
+def test_the_difference_is_red_where_the_translation_is_brighter() -> None:
+    both = compare(*pair())
+    both.show("difference")
+    colours = shown(both)[2].astype(int)
+    assert (colours[:, :3, 0] > colours[:, :3, 2] + 50).all()
+    assert (colours[:, 3:, 2] > colours[:, 3:, 0] + 50).all()
+    assert "-8 (blue) through 0 (white) to 8 (red) a.u." in both.reading
+    both.adjusted.value = "translated − real"
+    both.desk.window.range.value = (-8.0, 2.0)
+    assert both.desk.window.of("translated − real") == (-2.0, 2.0)
+
+
+def test_a_swipe_lays_the_chosen_two_on_top_of_each_other() -> None:
+    both = compare(*pair())
+    both.show("swipe")
+    scene = both.desk.panes.canvas.widget.scene
+    assert scene["swipe"]
+    assert [p["title"].split(",")[0] for p in scene["pictures"]] == ["translated", "real"]
+    both.left.value = "source"
+    titles = [p.title.split(",")[0] for p in both.desk.panes.canvas.pictures]
+    assert titles == ["source", "real"]
+    with pytest.raises(InputError, match="1 pictures to swipe: expected 2"):
+        Canvas().show([Picture(b"", "", "", (1, 1))], swipe=True)
+
+
+def test_without_a_real_image_there_is_no_difference() -> None:
+    both = compare(*pair()[:2])
+    assert len(shown(both)) == 2
+    with pytest.raises(InputError, match="view 'difference' is none of side by side, swipe"):
+        both.show("difference")
+    both.set_slices(compared(*pair()), caption="Now")
+    both.show("difference")
+    both.set_slices(compared(*pair()[:2]))
+    assert (both.view.value, both.desk.caption) == ("side by side", "Now")
+    assert len(shown(both)) == 2
+
+
+# --- bad input -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -128,16 +385,27 @@ def test_of_a_reader_only_the_slice_is_read() -> None:
     [
         ({}, {}, "no image"),
         ({"a": volume(), "b": volume()[1:]}, {}, r"a of shape \(6, 9, 4\), b of shape \(5, 9, 4\)"),
+        ({"a": volume()}, {"labels": volume()[1:]}, r"labels of shape \(5, 9, 4\)"),
         ({"a": np.zeros((2, 2, 2, 2))}, {}, "expected 2 or 3 axes"),
         ({"a": np.zeros((0, 2, 2))}, {}, "expected 2 or 3 axes"),
         ({"a": volume()}, {"spacing": (1, 1)}, "expected 3 positive sizes"),
         ({"a": volume()}, {"spacing": (1, 1, 0)}, "expected 3 positive sizes"),
+        ({"a": volume()}, {"affine": np.zeros((4, 4))}, "affine"),
+        ({"a": volume()}, {"affine": np.eye(3)}, "affine"),
         ({"a": volume()}, {"window": (1, 1)}, "window"),
     ],
 )
 def test_bad_input_is_named(volumes: dict, options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         browse(volumes, **options)
+
+
+def test_a_comparison_names_what_does_not_fit() -> None:
+    source, made, real = pair()
+    with pytest.raises(InputError, match=r"translated of shape .* real of shape \(5, 9, 4\)"):
+        compare(source, made, real[1:])
+    with pytest.raises(InputError, match="difference -1: expected"):
+        compare(source, made, real, difference=-1)
 
 
 @pytest.mark.parametrize(
@@ -154,25 +422,80 @@ def test_slices_that_are_not_there_are_named(what: tuple, message: str) -> None:
         Slices({"a": volume()}).png(*what)
 
 
+# --- still pictures and speed --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["viewer", "comparison"])
 def test_a_still_picture_is_left_and_hidden_by_the_live_controls(
-    monkeypatch: pytest.MonkeyPatch,
+    kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from ipywidgets.widgets.widget import _instances as widgets
     from nbconvert import HTMLExporter
     from nbformat.v4 import new_code_cell, new_notebook, new_output
 
     bundles: list[dict] = []
     monkeypatch.setattr("IPython.display.display", lambda data, raw: bundles.append(data))
-    shown = browse({"a <b>": volume()}, caption="Look here", unit="HU")
-    shown._ipython_display_()
+    made = browse({"a <b>": volume()}, caption="Look here", unit="HU")
+    if kind == "comparison":
+        made = compare(*pair(), caption="Look here", unit="HU")
+    made._ipython_display_()
     still, live = bundles
-    assert "application/vnd.jupyter.widget-view+json" in live
-    style = shown.box.children[0].value
+    view = live["application/vnd.jupyter.widget-view+json"]
+    style = widgets[view["model_id"]].children[0].value
     assert "display: none" in style
     assert still["text/html"].split('class="')[1].split('"')[0] in style
-    assert "Look here. a &lt;b&gt;" in still["text/html"]
-    other = browse({"a": volume()})
-    assert other.box.children[0].value != style  # one browser does not hide another's picture
+    assert "Look here. " in still["text/html"]
+    assert "a &lt;b&gt;" in still["text/html"] or kind == "comparison"
+    assert "axial, k = 2" in still["text/html"]
+    assert "(white) HU" in still["text/html"]
+    made._ipython_display_()  # one view does not hide another's picture
+    again = bundles[3]["application/vnd.jupyter.widget-view+json"]
+    assert widgets[again["model_id"]].children[0].value != style
 
     cell = new_code_cell("x", outputs=[new_output("display_data", data=d) for d in bundles])
     page, _ = HTMLExporter().from_notebook_node(new_notebook(cells=[cell]))
     assert f"data:image/png;base64,{still['image/png']}" in page
+
+
+def test_the_still_picture_holds_three_planes_in_one_scale() -> None:
+    viewer = browse({"a": np.ones(SHAPE)}, window=(0, 1), spacing=(1, 1, 2))
+    sheet = pixels(viewer.still)
+    white = (sheet[-3] == 255).all(axis=-1)  # a row of ones: white where there is a plane
+    assert white.mean() > 0.8
+    before = viewer.still
+    viewer.at = (0, 0, 0)
+    assert viewer.still != before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plane", PLANES)
+def test_a_large_volume_is_leafed_through_from_disk(plane: str, tmp_path: Path) -> None:
+    path = tmp_path / "large.nii"
+    image = nib.Nifti1Image(np.zeros((1, 1, 1), np.int16), np.eye(4))
+    image.header.set_data_shape((512, 512, 512))
+    slab = np.random.default_rng(0).integers(0, 1000, (512, 512), np.int16)
+    with path.open("wb") as file:
+        file.write(image.header.binaryblock + bytes(4))
+        for k in range(512):
+            file.write((slab + k).tobytes())
+    process = psutil.Process()
+    before = process.memory_info().rss
+    with open_volume(path, check=False) as large:
+        viewer = browse({"a": (large.read, large.grid.shape)}, affine=large.grid.affine)
+        peak, taken = before, []
+        for _ in range(12):
+            start = time.perf_counter()
+            touch(viewer, picture=PLANES.index(plane), kind="step", by=1)
+            taken.append(time.perf_counter() - start)
+            peak = max(peak, process.memory_info().rss)
+        assert viewer.desk.place.sliders[plane].value == 256 + 12
+        assert int(under_the_crosshair(viewer, PLANES.index(plane))) == pytest.approx(
+            255 * _share(viewer), abs=1
+        )
+    assert np.median(taken) < 0.1
+    assert peak - before < 300 * 2**20
+
+
+def _share(viewer: Viewer) -> float:
+    low, high = viewer.desk.window.of("a")
+    return float(np.clip((viewer.slices.value("a", viewer.at) - low) / (high - low), 0, 1))

@@ -1,0 +1,149 @@
+"""Three planes of an image with a crosshair that links them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from msgan.types import Array, InputError
+from msgan.widgets.desk import Desk
+from msgan.widgets.place import units_of
+from msgan.widgets.slices import Image, Slices, Window
+
+
+def browse(
+    volumes: Mapping[str, Image],
+    *,
+    spacing: Sequence[float] | None = None,
+    affine: Array | None = None,
+    window: Window | Mapping[str, Window] | None = None,
+    unit: str | Mapping[str, str] = "",
+    labels: Image | None = None,
+    sketch: Image | None = None,
+    caption: str = "",
+) -> Viewer:
+    """Look through images of one grid in three planes that a crosshair links.
+
+    Click or drag in a plane to move the crosshair; arrow and page keys, or the wheel, move the
+    slice of the plane clicked last. Shown as the last line of a cell. Where there is no live
+    kernel (a page made from the notebook) a picture of the first view is left.
+
+    Args:
+        volumes: Title -> image, (i, j, k) or (rows, columns), or its reader and shape; only the
+            slices shown are read.
+        spacing: Size of a voxel in mm along each axis; default from ``affine``, else 1.
+        affine: Index -> mm (RAS); with it the planes are anatomical and positions are told.
+        window: Darkest and brightest intensity, for all images or by title; default 0.5 and
+            99.5 % of the image's middle slices, each its own.
+        unit: Of the intensities, for all images or by title; ``HU`` offers windows of CT.
+        labels: Integers on the same grid, laid over the images; 0 stays clear.
+        sketch: Strength of edges on the same grid, [0, 1], laid over the images.
+        caption: What to see.
+
+    Raises:
+        InputError: No image, shapes that differ, not 2 or 3 axes, or a spacing, affine or
+            window that does not fit.
+    """
+    slices = Slices(volumes, spacing, window, affine=affine, labels=labels, sketch=sketch)
+    return Viewer(slices, unit=unit, caption=caption)
+
+
+class Viewer:
+    """The controls of :func:`browse`.
+
+    Attributes:
+        slices: What is shown.
+        image: Buttons, the title of the image.
+        desk: Pictures and all other controls.
+        box: All of it, for a page.
+    """
+
+    def __init__(
+        self, slices: Slices, *, unit: str | Mapping[str, str] = "", caption: str = ""
+    ) -> None:
+        import ipywidgets as widgets
+
+        self.slices = slices
+        self._unit = unit
+        self.image = widgets.ToggleButtons(options=slices.titles, description="image")
+        units = units_of(unit, slices.titles)
+        self.desk = Desk(slices, units, above=[self.image], caption=caption)
+        self.box = self.desk.box
+        self.image.observe(self._turned, names="value")
+        self._turned(None)
+
+    @property
+    def at(self) -> tuple[int, ...]:
+        """The voxel under the crosshair.
+
+        Raises:
+            InputError: It is set to what is outside the images.
+        """
+        return self.desk.panes.at
+
+    @at.setter
+    def at(self, voxel: Sequence[int]) -> None:
+        self.desk.panes.at = tuple(voxel)
+
+    def on_move(self, listener: Callable[[tuple[int, ...]], None]) -> None:
+        """Call ``listener`` with the voxel whenever the crosshair has moved."""
+        self.desk.panes.on_move(listener)
+
+    def show(self, title: str) -> None:
+        """Turn to another image.
+
+        Raises:
+            InputError: There is no such image.
+        """
+        if title not in self.slices.titles:
+            raise InputError(f"image {title!r} is none of {', '.join(self.slices.titles)}")
+        self.image.value = title
+
+    def set_slices(
+        self,
+        slices: Slices,
+        *,
+        unit: str | Mapping[str, str] | None = None,
+        caption: str | None = None,
+    ) -> None:
+        """Show other images in the same controls.
+
+        The image of the same title stays chosen, windows stay where presets of that name exist,
+        and the crosshair stays where the grid has the same size.
+
+        Args:
+            slices: The images.
+            unit: See :func:`browse`; default as before.
+            caption: What to see; default as before.
+        """
+        self.slices = slices
+        self._unit = self._unit if unit is None else unit
+        title = self.image.value if self.image.value in slices.titles else slices.titles[0]
+        self.image.unobserve(self._turned, names="value")  # one redraw, not three
+        self.image.options = slices.titles
+        self.image.value = title
+        self.image.observe(self._turned, names="value")
+        units = units_of(self._unit, slices.titles)
+        self.desk.swap(slices, units, panes=self._panes, caption=caption)
+        self.desk.window.edit(title)
+
+    @property
+    def reading(self) -> str:
+        """What the pictures show, in words."""
+        return self.desk.reading
+
+    @property
+    def still(self) -> bytes:
+        """All planes as they are shown, in one PNG."""
+        return self.desk.panes.still()
+
+    @property
+    def _panes(self) -> list[tuple[str, str]]:
+        return [(self.image.value, plane) for plane in self.slices.planes]
+
+    def _turned(self, _: Any) -> None:
+        self.desk.window.edit(self.image.value)
+        self.desk.show(self._panes)
+
+    def _ipython_display_(self) -> None:
+        self.desk.display()
