@@ -294,6 +294,24 @@ def test_of_a_reader_only_the_slices_shown_are_read() -> None:
     assert [box for box in seen if box.voxels > 1] == [Box((0, 0, 0), (6, 1, 4))]
 
 
+def test_going_step_by_step_reads_ahead_and_shows_the_same_slices() -> None:
+    x, seen = np.random.default_rng(0).random((40, 3, 3)), []
+
+    def read(box: Box) -> np.ndarray:
+        seen.append((box.start[0], box.size[0]))
+        return x[box.slices]
+
+    slices = Slices({"a": (read, x.shape)}, window=(0, 1))
+    order = [20, 21, 22, 28, 29, 28, 20, 19, 18, 39, 38, 39, 5, 0, 1]
+    for index in order:
+        np.testing.assert_array_equal(slices.read("a", "sagittal", index), x[index, :, ::-1].T)
+    assert seen == [
+        *[(20, 1), (21, 8), (29, 8)],  # forth
+        *[(21, 8), (20, 1), (12, 8)],  # and back
+        *[(39, 1), (31, 8), (39, 1), (5, 1), (0, 1), (1, 8)],
+    ]
+
+
 def test_a_viewer_that_nobody_holds_is_forgotten() -> None:
     viewer = browse({"a": volume()})
     image = weakref.ref(viewer.slices)

@@ -70,7 +70,7 @@ class PlaceControl:
             words.append(f"at {', '.join(f'{v:.1f}' for v in position)} mm")
         for title in slices.titles:
             words.append(f"{title} {slices.value(title, at):.4g} {self.units[title] or 'a.u.'}")
-        words += [f"{name} {slices.value(name, at):.3g}" for name in slices.overlays]
+        words += [f"{name} {slices.laid(name, at):.3g}" for name in slices.overlays]
         return "; ".join(words)
 
     @property

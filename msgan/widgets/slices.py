@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache
 
 import numpy as np
 
 from msgan.types import Array, Box, InputError, Reader, Shape
+from msgan.widgets.ahead import Ahead
+from msgan.widgets.colours import blue_to_red, label_colours, sketch_colour
 from msgan.widgets.planes import Planes
 
 Window = tuple[float, float]
@@ -73,6 +74,8 @@ class Slices:
             raise InputError(f"difference {min(unknown)!r} is none of {', '.join(images)}")
         self._readers = {title: read for title, (read, _) in images.items()}
         self._over = {name: read for name, (read, _) in over.items()}
+        # Two, since an image may be called as an overlay is.
+        self._ahead, self._laid = Ahead(self.grid, self._readers), Ahead(self.grid, self._over)
         every = window if isinstance(window, Mapping) else dict.fromkeys(images, window)
         self.given = frozenset(title for title in images if every.get(title))
         self.windows = {title: every.get(title) or self._window(title) for title in images}
@@ -110,17 +113,20 @@ class Slices:
         Raises:
             InputError: There is no such image, plane or slice.
         """
-        box = self.grid.box(plane, index)
-        return self.grid.upright(self._reader(title)(box), plane)
+        self._reader(title)
+        return self.grid.upright(self._ahead.read(title, plane, index), plane)
 
     def value(self, title: str, at: Sequence[int]) -> float:
-        """The intensity of one voxel; also of an overlay, by its name.
+        """The intensity of one voxel.
 
         Raises:
             InputError: There is no such image.
         """
-        read = self._over.get(title) or self._reader(title)
-        return float(read(Box(tuple(at), (1,) * len(at))).item())
+        return _voxel(self._reader(title), at)
+
+    def laid(self, name: str, at: Sequence[int]) -> float:
+        """The label, or the strength of the sketch, at one voxel."""
+        return _voxel(self._over[name], at)
 
     def picture(
         self,
@@ -151,17 +157,16 @@ class Slices:
         shown = np.nan_to_num((part - low) * (255 / (high - low)), nan=0.0).clip(0, 255)
         shown = shown.astype(np.uint8)
         if title in self.diverging:
-            shown = _blue_to_red()[shown]
+            shown = blue_to_red()[shown]
         if not self._over or not opacity:
             return shown
         colour = shown if shown.ndim == 3 else np.repeat(shown[..., None], 3, axis=2)
-        box = self.grid.box(plane, index)
-        for name, read in self._over.items():
-            part = self.grid.upright(read(box), plane)
+        for name in self._over:
+            part = self.grid.upright(self._laid.read(name, plane, index), plane)
             if name == "labels":
-                ink, share = _label_colours()[(part.astype(np.int64) - 1) % 6], part != 0
+                ink, share = label_colours()[(part.astype(np.int64) - 1) % 6], part != 0
             else:
-                ink, share = _sketch_colour(), np.nan_to_num(part, nan=0.0).clip(0, 1)
+                ink, share = sketch_colour(), np.nan_to_num(part, nan=0.0).clip(0, 1)
             weight = (share * opacity)[..., None].astype(np.float32)
             colour = colour + weight * (ink - colour)
         return np.rint(colour).astype(np.uint8)
@@ -216,6 +221,10 @@ def encoded(picture: object) -> bytes:
     return file.getvalue()
 
 
+def _voxel(read: Reader, at: Sequence[int]) -> float:
+    return float(read(Box(tuple(at), (1,) * len(at))).item())
+
+
 def opened(volume: Image) -> tuple[Reader, Shape]:
     """The reader of an image, and its shape."""
     if isinstance(volume, tuple):
@@ -223,24 +232,3 @@ def opened(volume: Image) -> tuple[Reader, Shape]:
         return read, tuple(int(n) for n in shape)
     array = np.asarray(volume)
     return lambda box: array[box.slices], array.shape
-
-
-@cache
-def _label_colours() -> Array:
-    from msgan.plots.style import label_colour
-
-    return np.array([label_colour(v) for v in range(1, 7)], np.float32) * 255
-
-
-@cache
-def _sketch_colour() -> Array:
-    from msgan.plots.style import colours
-
-    return np.array(colours()[3], np.float32) * 255  # none of the labels' colours
-
-
-@cache
-def _blue_to_red() -> Array:
-    from matplotlib import colormaps
-
-    return np.rint(colormaps["RdBu_r"](np.arange(256))[:, :3] * 255).astype(np.uint8)
