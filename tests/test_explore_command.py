@@ -8,6 +8,9 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+from urllib.error import URLError
 
 import pytest
 from tree import image
@@ -90,6 +93,18 @@ def test_bad_input_is_one_line(started, monkeypatch: pytest.MonkeyPatch) -> None
     assert not Path("explore.ipynb").exists()
 
 
+def _patiently(opener: urllib.request.OpenerDirector, address: str, seconds: float = 60) -> Any:
+    """The answer of a server that says where it is before it listens."""
+    end = monotonic() + seconds
+    while True:
+        try:
+            return opener.open(address, timeout=30)
+        except URLError:
+            if monotonic() > end:
+                raise
+            sleep(0.2)
+
+
 @pytest.mark.slow
 def test_the_server_answers_and_tells_where(tmp_path: Path) -> None:
     image(tmp_path / "images" / "a.nii", 1)
@@ -117,7 +132,8 @@ def test_the_server_answers_and_tells_where(tmp_path: Path) -> None:
         assert "explore.ipynb" in address[0]
         base, token = address[0].split("/lab")[0], address[0].split("token=")[1]
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with direct.open(f"{base}/api/contents/explore.ipynb?token={token}", timeout=30) as reply:
+        where = f"{base}/api/contents/explore.ipynb?token={token}"
+        with _patiently(direct, where) as reply:
             assert "'images'" in json.dumps(json.load(reply))
     finally:
         os.killpg(process.pid, signal.SIGTERM)

@@ -24,7 +24,8 @@ def image(path: Path, level: float, shape: tuple[int, ...] = (SIDE,) * 3) -> Pat
     """A ramp that begins at ``level``, so that no two images look the same."""
     grid = Grid.from_spacing(shape, (1.0,) * len(shape))
     ramp = np.arange(np.prod(shape), dtype=np.float32).reshape(shape) % 97
-    ramp[(slice(0, 4 + int(level) % 8),) * len(shape)] = 99  # a corner whose size tells the level
+    half = 1 + int(level) % 9  # of a box in the middle, whose size tells the level
+    ramp[tuple(slice(max(0, n // 2 - half), n // 2 + half) for n in shape)] = 99
     path.parent.mkdir(parents=True, exist_ok=True)
     dtype = np.uint8 if path.suffix == ".png" else np.float32
     write_volume(path, grid, lambda box: ramp[box.slices], dtype=dtype)
