@@ -14,7 +14,7 @@ from PIL import Image
 from msgan.data.volume import open_volume
 from msgan.plots.style import label_colour
 from msgan.types import Box, InputError
-from msgan.widgets import Comparison, Slices, Viewer, browse, compare, compared
+from msgan.widgets import Comparison, Slices, Viewer, browse, compare, compared, render
 from msgan.widgets.canvas import Canvas, Picture
 from msgan.widgets.window import HU, OWN
 
@@ -235,6 +235,15 @@ def test_a_range_of_one_s_own_stays_with_its_image() -> None:
     assert viewer.desk.window.of("a") == (0.0, 50.0)
 
 
+def test_a_page_that_rounds_the_range_to_steps_changes_nothing() -> None:
+    viewer = browse({"a": volume()})
+    window, control = viewer.desk.window.of("a"), viewer.desk.window
+    step = control.range.step
+    control.range.value = tuple(step * round(v / step) for v in window)
+    assert control.preset.value != OWN
+    assert control.of("a") == window
+
+
 def test_the_overlay_is_switched_and_faded() -> None:
     viewer = browse({"a": volume()}, labels=np.ones(SHAPE, int))
     place = viewer.desk.place
@@ -395,6 +404,34 @@ def test_without_a_real_image_there_is_no_difference() -> None:
     assert len(shown(both)) == 2
 
 
+# --- three dimensions ----------------------------------------------------------------------------
+
+
+def test_a_rendering_takes_every_so_many_th_voxel_of_a_file_slice_by_slice(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((9, 12, 10)).astype(np.float32)
+    affine = np.array([[-2.0, 0, 0, 10], [0, 2, 0, 20], [0, 0, 3, 30], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(x, affine), tmp_path / "x.nii")
+    made = render(tmp_path / "x.nii", max_side=4, window=(0, 1), caption="Turn it")
+    drawn = nib.Nifti1Image.from_bytes(bytes(made.box.volumes[0].data))
+    assert made.step == 3
+    np.testing.assert_allclose(drawn.get_fdata(), x[::3, ::3, ::3] * 255, atol=1)
+    for index in np.ndindex(drawn.shape):
+        there = affine @ [*(3 * np.array(index)), 1]
+        np.testing.assert_allclose(drawn.affine @ [*index, 1], there, atol=1e-4)
+    seen = []
+    render((lambda box: (seen.append(box.voxels), x[box.slices])[1], x.shape), max_side=4)
+    assert set(seen) == {9 * 12}
+
+
+def test_what_cannot_be_rendered_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"volume of shape \(3, 3\): expected 3 axes"):
+        render(np.zeros((3, 3)))
+    with pytest.raises(InputError, match="max_side 1: expected at least 2"):
+        render(volume(), max_side=1)
+    with pytest.raises(InputError, match=r"x\.nii: no such file"):
+        render(tmp_path / "x.nii")
+
+
 # --- bad input -----------------------------------------------------------------------------------
 
 
@@ -443,7 +480,7 @@ def test_slices_that_are_not_there_are_named(what: tuple, message: str) -> None:
 # --- still pictures and speed --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["viewer", "comparison"])
+@pytest.mark.parametrize("kind", ["viewer", "comparison", "rendering"])
 def test_a_still_picture_is_left_and_hidden_by_the_live_controls(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -456,6 +493,8 @@ def test_a_still_picture_is_left_and_hidden_by_the_live_controls(
     made = browse({"a <b>": volume()}, caption="Look here", unit="HU")
     if kind == "comparison":
         made = compare(*pair(), caption="Look here", unit="HU")
+    if kind == "rendering":
+        made = render(volume(), caption="Look here", unit="HU")
     made._ipython_display_()
     still, live = bundles
     view = live["application/vnd.jupyter.widget-view+json"]
@@ -463,7 +502,7 @@ def test_a_still_picture_is_left_and_hidden_by_the_live_controls(
     assert "display: none" in style
     assert still["text/html"].split('class="')[1].split('"')[0] in style
     assert "Look here. " in still["text/html"]
-    assert "a &lt;b&gt;" in still["text/html"] or kind == "comparison"
+    assert "a &lt;b&gt;" in still["text/html"] or kind != "viewer"
     assert "axial, k = 2" in still["text/html"]
     assert "(white) HU" in still["text/html"]
     made._ipython_display_()  # one view does not hide another's picture

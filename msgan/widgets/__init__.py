@@ -4,5 +4,6 @@ from msgan.widgets.compare import compare, compared
 from msgan.widgets.comparison import Comparison
 from msgan.widgets.slices import Slices
 from msgan.widgets.viewer import Viewer, browse
+from msgan.widgets.volume3d import Rendering, render
 
-__all__ = ["Comparison", "Slices", "Viewer", "browse", "compare", "compared"]
+__all__ = ["Comparison", "Rendering", "Slices", "Viewer", "browse", "compare", "compared", "render"]

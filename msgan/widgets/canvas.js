@@ -3,7 +3,8 @@
 const STYLE = `
 .msgan-canvas { display: flex; flex-wrap: wrap; gap: 12px; align-items: flex-end; padding: 4px; }
 .msgan-canvas figure { margin: 0; min-width: 0; }
-.msgan-canvas figcaption { font-size: 13px; line-height: 1.4; }
+.msgan-canvas figcaption { font-size: 13px; line-height: 1.4;
+  color: var(--jp-content-font-color1, inherit); }
 .msgan-canvas .pane { position: relative; overflow: hidden; background: #000; cursor: crosshair;
   touch-action: none; user-select: none; max-width: 100%; }
 .msgan-canvas .pane:focus { outline: 3px solid #56b4e9; outline-offset: 1px; }
@@ -23,29 +24,29 @@ const KEYS = {
   ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 10, PageDown: -10,
 };
 
-// One message at a time: what is done while Python draws is joined into the next message.
+// One message at a time: what is done while Python draws waits, and is joined where it can be.
 function mailbox(model) {
-  let waiting = false, next = null, timer = 0;
-  function post(message) {
-    waiting = true;
-    model.send(message);
+  const queue = [];
+  let waiting = false, timer = 0;
+  function post() {
     clearTimeout(timer);
-    timer = setTimeout(answered, 3000);  // a kernel that was restarted never answers
+    waiting = queue.length > 0;
+    if (!waiting) return;
+    model.send(queue.shift());
+    timer = setTimeout(post, 3000);  // a kernel that was restarted never answers
   }
-  function answered() {
-    clearTimeout(timer);
-    waiting = false;
-    if (next) { const message = next; next = null; post(message); }
-  }
-  model.on("change:answered", answered);
+  model.on("change:answered", post);
   return {
     send(message) {
-      if (!waiting) { post(message); return; }
-      const steps = next && next.kind === "step" && message.kind === "step"
-        && next.picture === message.picture;
-      next = steps ? { ...message, by: next.by + message.by } : message;
+      const last = queue.at(-1);
+      if (last && last.kind === message.kind && last.picture === message.picture) {
+        queue.pop();
+        if (message.kind === "step") message.by += last.by;
+      }
+      queue.push(message);
+      if (!waiting) post();
     },
-    close() { clearTimeout(timer); model.off("change:answered", answered); },
+    close() { clearTimeout(timer); model.off("change:answered", post); },
   };
 }
 
@@ -89,6 +90,7 @@ function pane(root, number, mail) {
   const box = part("pane", figure);
   box.tabIndex = 0;
   box.setAttribute("role", "application");
+  box.title = "Click or drag: crosshair. Arrow keys, Page, Home, End, wheel: slice.";
   box.dataset.lmSuppressShortcuts = "true";  // else JupyterLab takes the arrow keys
   const images = [part("", box, "img"), part("", box, "img")];
   for (const img of images) img.draggable = false;

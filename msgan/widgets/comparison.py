@@ -52,7 +52,7 @@ class Comparison:
         short = {"width": "220px"}
         self.left = widgets.Dropdown(description="left", layout=short)
         self.right = widgets.Dropdown(description="right", layout=short)
-        self.adjusted = widgets.Dropdown(description="window of", layout=short)
+        self.adjusted = widgets.Dropdown(description="window of", layout={"width": "300px"})
         self._pair = widgets.HBox([self.left, self.right])
         self._silent = False
         self._offer()

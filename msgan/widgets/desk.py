@@ -45,7 +45,8 @@ class Desk:
         self.window.follow(slices, units, groups)
         self.panes = Panes(slices, self.window.of)
         self.place = PlaceControl(self.panes, units)
-        self._reading, self._caption = widgets.Label(), widgets.HTML()
+        wide = {"width": "100%", "margin": "0 4px"}
+        self._reading, self._caption = widgets.HTML(layout=wide), widgets.HTML(layout=wide)
         self.panes.on_move(lambda _: self._read())
         rows = [
             *above,
@@ -134,4 +135,4 @@ class Desk:
         return f"{title}, {low:.4g} (black) to {high:.4g} (white) {unit}"
 
     def _read(self) -> None:
-        self._reading.value = self.reading
+        self._reading.value = escape(self.reading)

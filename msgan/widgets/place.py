@@ -26,7 +26,7 @@ class PlaceControl:
 
         self._panes, self._quiet = panes, False
         self.units = dict(units)
-        wide = {"width": "300px"}
+        wide = {"width": "270px"}
         self.sliders = {
             plane: widgets.IntSlider(description=plane, min=0, layout=wide)
             for plane in ("axial", "coronal", "sagittal")
@@ -37,7 +37,7 @@ class PlaceControl:
             value=0.5, min=0.0, max=1.0, step=0.05, description="opacity", layout=wide
         )
         self.over = widgets.HBox([self.overlay, self.opacity])
-        self.readout = widgets.HTML()
+        self.readout = widgets.HTML(layout={"width": "100%", "margin": "0 4px"})
         for plane, slider in self.sliders.items():
             slider.observe(lambda change, p=plane: self._slid(p, change["new"]), names="value")
         for control in (self.overlay, self.opacity):

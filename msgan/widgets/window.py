@@ -96,7 +96,7 @@ class WindowControl:
         self.range.min = min(self.range.min, low - room)
         self.range.max = high + room
         self.range.min = low - room
-        self.range.step = (high - low) / 200
+        self.range.step = (high - low) / 500
         self.range.value = choice.window
         self.preset.options = [*choice.presets, OWN]
         self.preset.value = choice.name
@@ -116,6 +116,9 @@ class WindowControl:
         if self._quiet:
             return
         choice, (low, high) = self._choices[self._current], change["new"]
+        half = 0.51 * self.range.step
+        if all(abs(a - b) < half for a, b in zip((low, high), choice.window, strict=True)):
+            return  # a page rounds what it shows to steps, and says so
         if choice.symmetric:  # white stays at zero
             most = max(abs(v) for v in (low, high) if v not in change["old"]) or 1.0
             low, high = -most, most
