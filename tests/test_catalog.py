@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from tree import METHODS, PEOPLE, STUDY, image, tree
 
-from msgan.report.catalog import catalog, grouped
+from msgan.report.catalog import catalog
+from msgan.report.images import grouped
 from msgan.types import InputError
 
 

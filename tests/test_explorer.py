@@ -9,7 +9,8 @@ from tree import METHODS, PEOPLE, STUDY, image, tree
 from msgan.report.catalog import catalog
 from msgan.report.scores import scores_of
 from msgan.types import Box, InputError
-from msgan.widgets.explorer import VIEWS, explore
+from msgan.widgets.explorer import explore
+from msgan.widgets.menus import VIEWS
 
 
 @pytest.fixture(scope="module")

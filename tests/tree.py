@@ -20,9 +20,12 @@ PEOPLE = ("p0", "p1")
 STUDY = "smoke/09_study"
 
 
-def image(path: Path, level: float, shape: tuple[int, ...] = (SIDE,) * 3) -> Path:
+def image(
+    path: Path, level: float, shape: tuple[int, ...] = (SIDE,) * 3, spacing: float = 1.0
+) -> Path:
     """A ramp that begins at ``level``, so that no two images look the same."""
-    grid = Grid.from_spacing(shape, (1.0,) * len(shape))
+    origin = ((spacing - 1) / 2,) * len(shape)
+    grid = Grid.from_spacing(shape, (spacing,) * len(shape), origin)
     ramp = np.arange(np.prod(shape), dtype=np.float32).reshape(shape) % 97
     half = 1 + int(level) % 9  # of a box in the middle, whose size tells the level
     ramp[tuple(slice(max(0, n // 2 - half), n // 2 + half) for n in shape)] = 99
@@ -78,7 +81,7 @@ def tree(root: Path) -> Path:
             lines.append(f"t1→t2,0,{method},{name},0.{k}{j},0.1,2{k}.{j},4096")
         if k == 0:
             kept = study / "scales"
-            image(kept / "y0.nii", 1, (SIDE // 2,) * 3)
+            image(kept / "y0.nii", 1, (SIDE // 2,) * 3, 2.0)
             image(kept / "y1.nii", 1)
             image(kept / "t1.nii", 1)
             made = trace(person, "t1", "t2", kept / "t1.nii", trained.intensity, **tiles)

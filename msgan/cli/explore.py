@@ -29,7 +29,7 @@ def explore(
         typer.Argument(
             metavar="[DIR]",
             help="Folder with runs and results, or with images of any readable format.",
-            show_default="reports/runs; where it is empty, an example is made",
+            show_default="reports/runs; in a clone an example is made where it is empty",
         ),
     ] = None,
     browser: Annotated[
@@ -63,10 +63,12 @@ def explore(
         )
     if folder is not None and not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    found = folder or RUNS
+    if folder is None and RUNS.is_dir() and any(RUNS.iterdir()):
+        folder = RUNS
     console.check_writable(Path("explore.ipynb"))
-    path = write_notebook(Path(), found if found.is_dir() else None)
-    console.note(f"{path}: shows {found}; Run > Run All Cells starts it")
+    path = write_notebook(Path(), folder)
+    shown = "what there is, or an example" if folder is None else folder
+    console.note(f"{path}: shows {shown}; Run > Run All Cells starts it")
     command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1"]
     # In the address that is printed too, which people copy to another browser.
     command += [f"--LabApp.default_url=/lab/tree/{path}"]
@@ -127,11 +129,7 @@ def _essence() -> dict[str, Any]:
     texts = [
         ("markdown", "# Explore\n\nRun > Run All Cells shows what the folder holds."),
         ("code", "folder = None"),
-        (
-            "code",
-            "from msgan.widgets.explorer import explore\n\n"
-            'explore("reports/runs" if folder is None else folder)',
-        ),
+        ("code", 'from msgan.widgets.explorer import explore\n\nexplore(folder or ".")'),
     ]
     cells: list[dict[str, Any]] = [
         {"cell_type": kind, "id": f"explore-{k}", "metadata": {}, "source": text}

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-from msgan.data.formats.dicom import is_dicom
-from msgan.data.grid import Grid
 from msgan.data.store import suffix_of
-from msgan.data.volume import READERS, open_volume
+from msgan.report.fault import Fault, tried
+from msgan.report.images import Images, images_in
 from msgan.training.loop import LOG
 from msgan.training.run import CARD, Run
 from msgan.translate.trace import TRACE, Trace
@@ -24,19 +22,6 @@ SCALE = re.compile(r"y(\d+)\.(nii|nii\.gz|mha|nrrd|zarr)")
 TABLES = ("scores.csv", "tests.csv", "results.json")
 HIDDEN = {"cache", "tb", "node_modules", "__pycache__"}
 """Folders that hold nothing to look at."""
-
-Made = TypeVar("Made")
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something that cannot be shown: where, and what is wrong with it."""
-
-    path: Path
-    what: str
-
-    def __str__(self) -> str:
-        return self.what if str(self.path) in self.what else f"{self.path}: {self.what}"
 
 
 @dataclass(frozen=True)
@@ -81,27 +66,6 @@ class Translated:
     def subject(self) -> str:
         """Whose image it is."""
         return self.trace.subject
-
-
-@dataclass(frozen=True)
-class Images:
-    """Images in one folder that are not results of ours.
-
-    Attributes:
-        name: The folder, relative to that of the catalog.
-        paths: Files, folders of DICOM slices, Zarr stores; sorted.
-    """
-
-    name: str
-    paths: tuple[Path, ...]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Images that lie on one grid, so that they can be shown side by side."""
-
-    grid: Grid
-    paths: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -158,15 +122,15 @@ def catalog(folder: str | os.PathLike[str]) -> Catalog:
         name = here.relative_to(root).as_posix()
         if CARD in names:
             folders.clear()
-            if made := _tried(partial(_trained, name, here), here, faults):
+            if made := tried(partial(_trained, name, here), here, faults):
                 runs.append(made)
             continue
         tables += [here / t for t in TABLES if t in names]
         pages += [here / n for n in names if n.endswith(".html") and f"{n[:-5]}.ipynb" in names]
-        files = _images(here, folders, names)
+        files = images_in(here, folders, names)
         scales = _scales(files)
         for path in _traces(here, names, files):
-            trace = _tried(partial(_trace, path), path, faults)
+            trace = tried(partial(_trace, path), path, faults)
             if trace is None:
                 continue
             files = [file for file in files if file != trace.result]
@@ -198,27 +162,6 @@ def catalog(folder: str | os.PathLike[str]) -> Catalog:
     )
 
 
-def grouped(paths: Sequence[Path]) -> tuple[list[Group], list[Fault]]:
-    """Images by the grid they lie on, in order; the headers are read, no voxel is.
-
-    Returns:
-        The groups, and which images cannot be read.
-    """
-    groups: list[tuple[Grid, list[Path]]] = []
-    faults: list[Fault] = []
-    for path in paths:
-        grid = _tried(partial(_grid, path), path, faults)
-        if grid is None:
-            continue
-        for other, members in groups:
-            if other.same_as(grid, 1e-3):  # files round; nobody sees a thousandth of a mm
-                members.append(path)
-                break
-        else:
-            groups.append((grid, [path]))
-    return [Group(grid, tuple(members)) for grid, members in groups], faults
-
-
 def _walk(root: Path, faults: list[Fault]) -> Iterator[tuple[Path, list[str], list[str]]]:
     def refused(error: OSError) -> None:
         faults.append(Fault(Path(error.filename), error.strerror or "cannot be read"))
@@ -228,39 +171,10 @@ def _walk(root: Path, faults: list[Fault]) -> Iterator[tuple[Path, list[str], li
         yield Path(here), folders, sorted(n for n in names if not n.startswith("."))
 
 
-def _tried(make: Callable[[], Made], path: Path, faults: list[Fault]) -> Made | None:
-    try:
-        return make()
-    except (ValueError, OSError) as error:  # text that is not UTF-8 is a ValueError too
-        reason = getattr(error, "strerror", None) or str(error)
-        faults.append(Fault(path, " ".join(reason.split())))
-        return None
-
-
 def _trained(name: str, folder: Path) -> Trained:
     run = Run.open(folder)
     logs = {i: run.folder_of(i) / LOG for i in run.used if (run.folder_of(i) / LOG).is_file()}
     return Trained(name, run, logs, all(run.finished(i) for i in run.used))
-
-
-def _images(here: Path, folders: list[str], names: list[str]) -> list[Path]:
-    """Images in a folder; those that are folders themselves are not entered any more."""
-    found = [here / n for n in names if suffix_of(Path(n)) in READERS]
-    for name in list(folders):
-        path = here / name
-        if suffix_of(path) in READERS or _dicom(path):
-            folders.remove(name)
-            found.append(path)
-    return sorted(found)
-
-
-def _dicom(folder: Path) -> bool:
-    """Whether a folder holds DICOM slices, as far as its first files tell."""
-    try:
-        files = [entry for entry in os.scandir(folder) if entry.is_file()]
-        return any(is_dicom(Path(file.path)) for file in files[:4])
-    except OSError:
-        return False  # said when it is entered
 
 
 def _scales(files: Sequence[Path]) -> tuple[Path, ...]:
@@ -305,8 +219,3 @@ def _study(root: Path, here: Path) -> str:
     elif parts and parts[-1] == "scales":
         parts = parts[:-1]
     return "/".join(parts) or "."
-
-
-def _grid(path: Path) -> Grid:
-    with open_volume(path, check=False) as volume:
-        return volume.grid

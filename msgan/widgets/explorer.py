@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from msgan.report.catalog import Catalog, Group, Translated, catalog, grouped
+from msgan.report.catalog import Catalog, Translated, catalog
+from msgan.report.fault import Fault
 from msgan.report.scores import as_html, scores_of
 from msgan.types import InputError
 from msgan.widgets.comparison import Comparison
@@ -21,15 +22,9 @@ from msgan.widgets.exhibits import (
     tiles_of,
     viewer_of,
 )
+from msgan.widgets.menus import IMAGES, SCALES, TRAINING, Menus
 from msgan.widgets.shelf import Shelf
 from msgan.widgets.still import leave, sentence
-
-VIEWS = ("compare", "scales", "tiles", "curves", "scores")
-IMAGES, SCALES, TRAINING = "images: ", "scales: ", "training: "
-"""How the names begin of what is no notebook's study."""
-
-SIDE_BY_SIDE = 6
-"""Images of one grid that one viewer offers."""
 
 FAULTS = 8
 """Damaged files that are named; the rest is counted."""
@@ -56,11 +51,7 @@ class Explorer:
 
     Attributes:
         found: What there is.
-        run: Menu of all that can be looked at.
-        task: Menu.
-        method: Menu.
-        subject: Menu; of images: those that lie on one grid.
-        view: Buttons.
+        menus: What is chosen; each of them is an attribute here too.
         shelf: The images that are open.
         shown: The view that is shown; None where there is nothing to show.
         box: All of it, for a page.
@@ -73,42 +64,19 @@ class Explorer:
         self.shown: Any = None
         self._comparison: Comparison | None = None
         self._curves: Curves | None = None
-        self._quiet = False
-        self._groups: dict[str, Group] = {}
-        wide = {"width": "420px"}
-        self.run = widgets.Dropdown(description="run", layout=wide)
-        self.task = widgets.Dropdown(description="task", layout=wide)
-        self.method = widgets.Dropdown(description="method", layout=wide)
-        self.subject = widgets.Dropdown(description="subject", layout=wide)
-        self.view = widgets.ToggleButtons(options=VIEWS, description="view")
-        for name in ("run", "task", "method", "subject", "view"):
-            control = getattr(self, name)
-            control.add_class(f"msgan-{name}")
-            control.observe(self._turned, names="value")
+        self.menus = Menus(found)
+        self.menus.on_change(self._show)
+        self.run, self.task = self.menus.run, self.menus.task
+        self.method, self.subject = self.menus.method, self.menus.subject
+        self.view = self.menus.view
         self._words = widgets.HTML()
         self._place = widgets.VBox()
         self._place.add_class("msgan-exhibit")
-        self._faults = widgets.HTML(_told(found))
-        menus = widgets.HBox(
-            [self.run, self.task, self.method, self.subject], layout={"flex_flow": "row wrap"}
-        )
-        self._controls = [menus, self.view]
-        parts = [*self._controls, self._place, self._words, self._faults]
+        self._faults = widgets.HTML()
+        parts = [self.menus.box, self._place, self._words, self._faults]
         self.box = widgets.VBox(parts)
         self.box.add_class("msgan-explorer")
-        if found.empty:
-            menus.layout.display = self.view.layout.display = "none"
-        self._offer("run", self._entries())
-        self._follow("run")
-
-    @property
-    def translated(self) -> Translated | None:
-        """The translation that is chosen."""
-        wanted = (self.run.value, self.task.value, self.method.value, self.subject.value)
-        for one in self.found.translated:
-            if (one.study, one.task, one.method, one.subject) == wanted:
-                return one
-        return None
+        self._show()
 
     @property
     def still(self) -> bytes:
@@ -118,9 +86,7 @@ class Explorer:
     @property
     def reading(self) -> str:
         """What is shown, in words."""
-        if self.shown is None:
-            return str(self._words.value).replace("<p>", "").replace("</p>", "")
-        return str(self.shown.reading)
+        return self._note if self.shown is None else str(self.shown.reading)
 
     def close(self) -> None:
         """Stop following trainings and put all images away."""
@@ -129,85 +95,29 @@ class Explorer:
         self.shelf.keep([])
         self.box.close()
 
-    def _entries(self) -> list[str]:
-        found = self.found
-        studies = dict.fromkeys(one.study for one in found.translated)
-        return [
-            *studies,
-            *(TRAINING + one.name for one in found.runs),
-            *(SCALES + one.name for one in found.kept),
-            *(IMAGES + one.name for one in found.images),
-        ]
-
-    def _offer(self, name: str, options: list[str]) -> None:
-        """Fill a menu; what is chosen stays where it is offered."""
-        control = getattr(self, name)
-        self._quiet = True
-        chosen = control.value if control.value in options else next(iter(options), None)
-        control.options = options
-        control.value = chosen
-        control.layout.display = None if options else "none"
-        self._quiet = False
-
-    def _turned(self, change: Any) -> None:
-        if not self._quiet:
-            names = ("run", "task", "method", "subject", "view")
-            self._follow(next(n for n in names if getattr(self, n) is change["owner"]))
-
-    def _follow(self, name: str) -> None:
-        """Fill the menus that depend on the one that has changed, and show what is chosen."""
-        entry = self.run.value or ""
-        all_of = [one for one in self.found.translated if one.study == entry]
-        if name == "run":
-            self._offer("task", list(dict.fromkeys(one.task for one in all_of)))
-            self.view.layout.display = None if all_of else "none"
-        if name in ("run", "task"):
-            of_task = [one for one in all_of if one.task == self.task.value]
-            self._offer("method", list(dict.fromkeys(one.method for one in of_task)))
-        if name in ("run", "task", "method"):
-            of_method = [
-                one
-                for one in all_of
-                if (one.task, one.method) == (self.task.value, self.method.value)
-            ]
-            self._groups = {}
-            if entry.startswith(IMAGES):
-                self._group(entry.removeprefix(IMAGES))
-            subjects = [one.subject for one in of_method] or list(self._groups)
-            self._offer("subject", subjects)
-        self._show()
-
-    def _group(self, name: str) -> None:
-        (images,) = (one for one in self.found.images if one.name == name)
-        groups, faults = grouped(images.paths)
-        for group in groups:
-            for k in range(0, len(group.paths), SIDE_BY_SIDE):
-                part = group.paths[k : k + SIDE_BY_SIDE]
-                shape = " x ".join(map(str, group.grid.shape))
-                more = f" and {len(part) - 1} more" if len(part) > 1 else ""
-                self._groups[f"{part[0].name}{more}, {shape}"] = Group(group.grid, part)
-        self._faults.value = _told(self.found, faults)
-
     def _show(self) -> None:
         """Show what is chosen, or say in one sentence why it cannot be shown."""
-        made, words, scores = None, "", ""
+        scores = self.view.value == "scores" and self.menus.translated is not None
+        self.shown, self._note, html = None, "", ""
         try:
-            made = self._exhibit()
+            self.shown = self._exhibit()
+            if scores:
+                html = self._scores()
         except (InputError, OSError) as error:
-            words = f"<p>{escape(str(error))}</p>"
-        if self.translated is not None and self.view.value == "scores":
-            try:
-                table = scores_of(self.found, self.translated)
-                scores = as_html(table) if len(table) else "<p>no scores of this subject</p>"
-            except (InputError, OSError) as error:
-                scores = f"<p>{escape(str(error))}</p>"
-        self.shown = made
-        boxes = [] if made is None or (self.view.value == "scores" and scores) else [made.box]
-        self._place.children = boxes
-        self._words.value = scores or words
+            self._note = str(error)
+        self._place.children = [] if scores or self.shown is None else [self.shown.box]
+        self._words.value = html or f"<p>{escape(self._note)}</p>"
+        self._faults.value = _told([*self.found.faults, *self.menus.faults])
+
+    def _scores(self) -> str:
+        assert self.menus.translated is not None
+        table = scores_of(self.found, self.menus.translated)
+        if not len(table):
+            raise InputError(f"{self.run.value} left no scores of {self.subject.value}")
+        return as_html(table)
 
     def _exhibit(self) -> Any:
-        one, entry = self.translated, self.run.value or ""
+        one, entry = self.menus.translated, self.run.value or ""
         if self.found.empty:
             raise InputError(_how(self.found.folder))
         if entry.startswith(TRAINING):
@@ -218,7 +128,7 @@ class Explorer:
         if entry.startswith(IMAGES):
             if self.subject.value is None:
                 raise InputError(f"{entry.removeprefix(IMAGES)}: no image in it can be read")
-            group = self._groups[self.subject.value]
+            group = self.menus.groups[self.subject.value]
             caption = f"Images in {entry.removeprefix(IMAGES)}."
             return self._fresh(group.paths, lambda: viewer_of(group.paths, self.shelf, caption))
         if one is None:
@@ -253,17 +163,16 @@ class Explorer:
         return self._curves
 
     def _ipython_display_(self) -> None:
-        one = self.translated
-        text = sentence(caption_of(one) if one else str(self.run.value or ""), self.reading)
-        if not self.still:
+        one, png = self.menus.translated, self.still
+        if not png:  # a sentence needs no picture
             from IPython.display import display
 
-            display({"text/plain": self.reading, "text/html": self._words.value}, raw=True)
-            if self.found.empty:
-                return
-            display(self.box)
+            live = {} if self.found.empty else self.box._repr_mimebundle_()
+            text = {"text/plain": self.reading, "text/html": f"<p>{escape(self.reading)}</p>"}
+            display({**live, **text}, raw=True)
             return
-        leave(self.box, self.still, text)
+        name = caption_of(one) if one else str(self.run.value)
+        leave(self.box, png, sentence(name, self.reading))
 
 
 def _files(one: Translated) -> list[Path]:
@@ -279,9 +188,8 @@ def _how(folder: Path) -> str:
     )
 
 
-def _told(found: Catalog, more: Any = ()) -> str:
+def _told(faults: Sequence[Fault]) -> str:
     """What cannot be shown, as HTML."""
-    faults = [*found.faults, *more]
     if not faults:
         return ""
     lines = [f"<li>{escape(str(fault))}</li>" for fault in faults[:FAULTS]]
