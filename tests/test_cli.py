@@ -122,7 +122,7 @@ def test_every_command_and_option_is_explained():
         assert any(line.startswith(name) for line in examples(name.removeprefix("msgan ")))
         for parameter in command.params:
             assert parameter.help, f"{name} {parameter.name}"
-            if not parameter.required and not parameter.is_flag:
+            if not parameter.required and not getattr(parameter, "is_flag", False):
                 assert parameter.show_default, f"{name} {parameter.name}"
 
 

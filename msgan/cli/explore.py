@@ -27,7 +27,7 @@ def explore(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[DIR]",
+            metavar="DIR",
             help="Folder with runs and results, or with images of any readable format.",
             show_default="reports/runs; in a clone an example is made where it is empty",
         ),
