@@ -190,6 +190,7 @@ def test_the_profile_follows_the_cursor(dims: int) -> None:
     tiles.viewer.at = (3, 15, *(3,) * (dims - 2))
     assert tiles.profile.value != seam
     assert "along i" in words
+    assert tiles._words.value.endswith("a.u.")
     assert "along j" in tiles.reading
 
 

@@ -72,7 +72,7 @@ def explore(
     command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1"]
     # In the address that is printed too, which people copy to another browser.
     command += [f"--LabApp.default_url=/lab/tree/{path}"]
-    # Nobody is asked about news, and nothing is fetched to find some.
+    # Nothing is fetched from elsewhere to find news.
     command += ["--LabApp.news_url=None", f"--ServerApp.root_dir={Path.cwd()}"]
     command += [] if browser else ["--no-browser"]
     if port is not None:

@@ -104,7 +104,8 @@ class Curves:
         self.picture = widgets.Image(format="png", layout={"max_width": "100%"})
         self.picture.add_class("msgan-curves")
         self._readout = widgets.HTML()
-        self.box = widgets.VBox([self.picture, self._readout])
+        rows = [self.picture, self._readout]
+        self.box = widgets.VBox(rows, layout={"align_items": "flex-start"})  # nothing stretched
         self.read()
         self.follow()
 

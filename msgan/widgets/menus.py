@@ -47,7 +47,7 @@ class Menus:
         self.task = widgets.Dropdown(description="task", layout=wide)
         self.method = widgets.Dropdown(description="method", layout=wide)
         self.subject = widgets.Dropdown(description="subject", layout=wide)
-        self.view = widgets.ToggleButtons(options=VIEWS, description="view")
+        self.view = widgets.ToggleButtons(options=VIEWS, description="show")
         for name in ("run", "task", "method", "subject", "view"):
             control = getattr(self, name)
             control.add_class(f"msgan-{name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -177,7 +178,8 @@ class Tiles:
         self.profile.add_class("msgan-profile")
         self._words = widgets.HTML()
         self._drawn: Border | None = None
-        self.box = widgets.VBox([self.viewer.box, self._words, self.profile])
+        rows = [self.viewer.box, self._words, self.profile]
+        self.box = widgets.VBox(rows, layout={"align_items": "flex-start"})  # nothing stretched
         self.box.add_class("msgan-tiles")
         self.viewer.on_move(self._moved)
         self._moved(self.viewer.at)
@@ -217,7 +219,7 @@ class Tiles:
     def _moved(self, _: Any) -> None:
         border = self.border
         if border is None or border != self._drawn:
-            self._words.value = f"{self.reading}."
+            self._words.value = escape(sentence(self.reading))
             self._drawn = border
             self.profile.value = b"" if border is None else self._figure(border)
 
