@@ -1,6 +1,7 @@
 """Whatever lies on disk can be picked and seen; what cannot is named."""
 
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,22 @@ def test_only_what_is_shown_is_open(study: Path) -> None:
     for volume in opened.values():
         with pytest.raises(ValueError, match="closed"):
             volume.read(Box.whole(volume.grid.shape))
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_images(study: Path, tmp_path: Path) -> None:
+    assert explore(study).still  # what is loaded once
+    side = 160
+    shown = explore(tree(tmp_path, side))
+    tracemalloc.start()
+    try:
+        for person in PEOPLE:
+            for view in ("compare", "scales", "tiles"):
+                shown.view.value, shown.subject.value = view, person
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < side**3 * 4, "less than one of the images"
 
 
 def test_a_damaged_run_is_named_and_the_rest_is_shown(study: Path, tmp_path: Path) -> None:

@@ -56,21 +56,23 @@ def row(scale: int, step: int) -> str:
     return json.dumps({"scale": scale, "step": step, **loss, **rest}) + "\n"
 
 
-def tree(root: Path) -> Path:
+def tree(root: Path, side: int = SIDE) -> Path:
     """All of it, below ``root``; returns ``root``."""
-    study = root / STUDY
+    study, shape = root / STUDY, (side,) * 3
     trained = run(root / "smoke" / "shared" / "t2-seamless-0123")
-    fine = Grid.from_spacing((SIDE,) * 3, (1.0,) * 3)
+    fine = Grid.from_spacing((side,) * 3, (1.0,) * 3)
     lines = ["task,fold,method,subject,ssim,mae,psnr,voxels"]
     for k, name in enumerate(PEOPLE):
         files = {
-            m: image(root / "smoke" / "shared" / "people" / name / f"{name}_{m}.nii", 3 * k + j)
+            m: image(
+                root / "smoke" / "shared" / "people" / name / f"{name}_{m}.nii", 3 * k + j, shape
+            )
             for j, m in enumerate(("t1", "t2"))
         }
         person = Subject(name, files)
         for j, method in enumerate(METHODS):
             result = result_path(study / "translated" / "t1-t2" / "fold0", method, name)
-            image(result, 5 + 3 * k + j)
+            image(result, 5 + 3 * k + j, shape)
             tiles = {"run": trained.folder, "grid": fine, "tiles": ((TILE // 2,) * 3, (TILE,) * 3)}
             about = {
                 "method": method,
@@ -81,9 +83,9 @@ def tree(root: Path) -> Path:
             lines.append(f"t1→t2,0,{method},{name},0.{k}{j},0.1,2{k}.{j},4096")
         if k == 0:
             kept = study / "scales"
-            image(kept / "y0.nii", 1, (SIDE // 2,) * 3, 2.0)
-            image(kept / "y1.nii", 1)
-            image(kept / "t1.nii", 1)
+            image(kept / "y0.nii", 1, (side // 2,) * 3, 2.0)
+            image(kept / "y1.nii", 1, shape)
+            image(kept / "t1.nii", 1, shape)
             made = trace(person, "t1", "t2", kept / "t1.nii", trained.intensity, **tiles)
             made.save(kept / TRACE)
     (study / "scores.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
