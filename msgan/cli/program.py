@@ -17,6 +17,7 @@ from msgan.cli import (
     console,
     data,
     evaluate,
+    explore,
     init,
     model,
     phantom,
@@ -57,6 +58,7 @@ ORDER = (
     "plan",
     "translate",
     "evaluate",
+    "explore",
     "report",
     "model",
 )
@@ -143,7 +145,7 @@ def _program(
 app.add_typer(phantom.app, name="phantom")
 app.add_typer(data.app, name="data")
 app.add_typer(model.app, name="model")
-for module in (init, sketch, train, plan, translate, evaluate, report):
+for module in (init, sketch, train, plan, translate, evaluate, explore, report):
     app.command()(getattr(module, module.__name__.rpartition(".")[2]))
 
 

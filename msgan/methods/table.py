@@ -18,6 +18,7 @@ from msgan.data.cohort import Subject, prepare
 from msgan.data.intensity import IntensityMap
 from msgan.data.volume import Volume, open_labels, open_volume
 from msgan.metrics import Scores, regional_scores_of
+from msgan.translate.trace import beside, trace
 from msgan.types import Array, Box, InputError, Reader
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def score_table(
         target: Modality of the real image, on the grid of ``source``.
         intensity: The target's range that the methods write their results in.
         preparation: Decides foreground and range of the real image.
-        folder: Where the translations go (:func:`result_path`).
+        folder: Where the translations go (:func:`result_path`), each with a trace beside it
+            (:class:`msgan.translate.trace.Trace`).
         regions: Where voxels count, see :func:`score_file`; those the subject has no file of are
             left out, apart from the first.
         measures: Give further columns.
@@ -135,8 +137,11 @@ def score_table(
         for name, method in methods.items():
             path = result_path(folder, name, subject.name)
             start = perf_counter()
-            method.translate(subject, path, modality=source)
+            done = method.translate(subject, path, modality=source)
             seconds = perf_counter() - start
+            kept = {k: getattr(done, k) for k in ("run", "grid", "tiles") if hasattr(done, k)}
+            named = {"method": name, "regions": tuple(known), **kept}
+            trace(subject, source, target, path, intensity, **named).save(beside(path))
             line: dict[str, Any] = {"method": name, "subject": subject.name}
             scored = score_regions(path, subject, target, intensity, preparation, known)
             for region, score in scored.items():

@@ -17,6 +17,7 @@ import msgan
 from msgan import pyramid
 from msgan.data.cohort import Prepared, Subject, prepare
 from msgan.data.formats import picture
+from msgan.data.grid import Grid
 from msgan.data.store import suffix_of
 from msgan.data.writing import WRITERS, write_volume
 from msgan.memory import process
@@ -27,8 +28,9 @@ from msgan.translate.engine import Engine, Here
 from msgan.translate.job import Job
 from msgan.translate.plan import Limits, Plan, check, plan
 from msgan.translate.scale import Precision
+from msgan.translate.trace import TRACE, faces, trace
 from msgan.translate.work import Work
-from msgan.types import Array, Box, InputError, Reader
+from msgan.types import Array, Box, InputError, Reader, Shape
 
 SCRATCH = "the scratch of this translation (in MSGAN_SCRATCH; what is done is kept)"
 
@@ -45,11 +47,18 @@ class Translation:
         path: The written file.
         plan: Tiles, memory and disk as planned.
         seconds: Wall time.
+        run: Folder of the run.
+        grid: s_n, the grid the image was computed on.
+        tiles: Voxels between the faces of tiles along each axis, of each scale that was made;
+            of the published family those are the patches it keeps.
     """
 
     path: Path
     plan: Plan
     seconds: float
+    run: Path
+    grid: Grid
+    tiles: tuple[Shape, ...]
 
 
 def translate(
@@ -87,7 +96,7 @@ def translate(
             a multiple of the 20 voxels it keeps.
         precision: Of the networks' arithmetic.
         keep: Folder for the images of all scales that are made, ``y0.nii`` .. ``yn.nii`` on
-            their own grids.
+            their own grids, with ``translation.json`` (:class:`msgan.translate.trace.Trace`).
         engine: Computes the tiles, as :class:`msgan.translate.cluster.Cluster`; None: this
             process.
         progress: Called as tiles are done.
@@ -130,7 +139,17 @@ def translate(
                     write_volume(path, subject.grid.grid_at(i), shown, unit=run.intensity.unit)
             read = subject.to_source(results[-1], run.intensity)
             write_volume(out, subject.grid.source, read, unit=run.intensity.unit, dtype=dtype)
-    return Translation(Path(out), planned, perf_counter() - start)
+            grid, tiles = subject.grid.grid, faces(run, planned.scales)
+            if keep is not None:
+                made_by: dict[str, Any] = {
+                    "run": run.folder,
+                    "grid": grid,
+                    "tiles": tiles,
+                    "labels": labels,
+                }
+                kept = trace(source, modality, run.target, out, run.intensity, **made_by)
+                kept.save(Path(keep) / TRACE)
+    return Translation(Path(out), planned, perf_counter() - start, run.folder, grid, tiles)
 
 
 def _scales(subject: Prepared, run: Run, work: Work, progress: Progress | None) -> None:

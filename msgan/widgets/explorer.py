@@ -1,0 +1,197 @@
+"""The explorer: whatever lies below a folder, picked from menus."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from msgan.report.catalog import Catalog, Translated, catalog
+from msgan.report.fault import Fault
+from msgan.report.scores import as_html, scores_of
+from msgan.types import InputError
+from msgan.widgets.comparison import Comparison
+from msgan.widgets.curves import Curves
+from msgan.widgets.exhibits import (
+    caption_of,
+    comparison_of,
+    kept_scales,
+    scales_of,
+    tiles_of,
+    viewer_of,
+)
+from msgan.widgets.menus import IMAGES, SCALES, TRAINING, Menus
+from msgan.widgets.shelf import Shelf
+from msgan.widgets.still import leave, sentence
+
+FAULTS = 8
+"""Damaged files that are named; the rest is counted."""
+
+
+def explore(folder: str | os.PathLike[str] = "reports/runs") -> Explorer:
+    """Look at the runs, translations and images below a folder.
+
+    Shown as the last line of a cell. Menus choose the run, the task, the method and the subject;
+    buttons choose what is shown of it: the images compared, the scales, the tiles, the curves of
+    the training, the scores. Of a folder with images alone it is the viewer.
+
+    Args:
+        folder: What the notebooks have left, or images of one's own.
+
+    Raises:
+        InputError: There is no such folder.
+    """
+    return Explorer(catalog(folder))
+
+
+class Explorer:
+    """The controls of :func:`explore`.
+
+    Attributes:
+        found: What there is.
+        menus: What is chosen; each of them is an attribute here too.
+        shelf: The images that are open.
+        shown: The view that is shown; None where there is nothing to show.
+        box: All of it, for a page.
+    """
+
+    def __init__(self, found: Catalog) -> None:
+        import ipywidgets as widgets
+
+        self.found, self.shelf = found, Shelf()
+        self.shown: Any = None
+        self._comparison: Comparison | None = None
+        self._curves: Curves | None = None
+        self.menus = Menus(found)
+        self.menus.on_change(self._show)
+        self.run, self.task = self.menus.run, self.menus.task
+        self.method, self.subject = self.menus.method, self.menus.subject
+        self.view = self.menus.view
+        self._words = widgets.HTML()
+        self._place = widgets.VBox()
+        self._place.add_class("msgan-exhibit")
+        self._faults = widgets.HTML()
+        parts = [self.menus.box, self._place, self._words, self._faults]
+        self.box = widgets.VBox(parts)
+        self.box.add_class("msgan-explorer")
+        self._show()
+
+    @property
+    def still(self) -> bytes:
+        """What is shown, as one PNG; empty where there is nothing."""
+        return b"" if self.shown is None else bytes(self.shown.still)
+
+    @property
+    def reading(self) -> str:
+        """What is shown, in words."""
+        return self._note if self.shown is None else str(self.shown.reading)
+
+    def close(self) -> None:
+        """Stop following trainings and put all images away."""
+        if self._curves is not None:
+            self._curves.close()
+        self.shelf.keep([])
+        self.box.close()
+
+    def _show(self) -> None:
+        """Show what is chosen, or say in one sentence why it cannot be shown."""
+        scores = self.view.value == "scores" and self.menus.translated is not None
+        self.shown, self._note, html = None, "", ""
+        try:
+            self.shown = self._exhibit()
+            if scores:
+                html = self._scores()
+        except (InputError, OSError) as error:
+            self._note = str(error)
+        self._place.children = [] if scores or self.shown is None else [self.shown.box]
+        self._words.value = html or f"<p>{escape(self._note)}</p>"
+        self._faults.value = _told([*self.found.faults, *self.menus.faults])
+
+    def _scores(self) -> str:
+        assert self.menus.translated is not None
+        table = scores_of(self.found, self.menus.translated)
+        if not len(table):
+            raise InputError(f"{self.run.value} left no scores of {self.subject.value}")
+        return as_html(table)
+
+    def _exhibit(self) -> Any:
+        one, entry = self.menus.translated, self.run.value or ""
+        if self.found.empty:
+            raise InputError(_how(self.found.folder))
+        if entry.startswith(TRAINING):
+            return self._curves_of(self.found.folder / entry.removeprefix(TRAINING))
+        if entry.startswith(SCALES):
+            (kept,) = (k for k in self.found.kept if SCALES + k.name == entry)
+            return self._fresh(kept.paths, lambda: kept_scales(kept.paths, self.shelf))
+        if entry.startswith(IMAGES):
+            if self.subject.value is None:
+                raise InputError(f"{entry.removeprefix(IMAGES)}: no image in it can be read")
+            group = self.menus.groups[self.subject.value]
+            caption = f"Images in {entry.removeprefix(IMAGES)}."
+            return self._fresh(group.paths, lambda: viewer_of(group.paths, self.shelf, caption))
+        if one is None:
+            raise InputError("nothing is chosen")
+        if self.view.value == "curves":
+            if one.trace.run is None:
+                raise InputError(f"{one.method} has no training curves")
+            return self._curves_of(one.trace.run)
+        if self.view.value == "scales":
+            return self._fresh(one.scales, lambda: scales_of(one, self.shelf))
+        if self.view.value == "tiles":
+            return self._fresh(_files(one), lambda: tiles_of(one, self.shelf))
+        # Windows, plane and place stay when another subject or method is looked at.
+        self._comparison = self._fresh(
+            _files(one), lambda: comparison_of(one, self.shelf, self._comparison)
+        )
+        return self._comparison
+
+    def _fresh(self, paths: Any, make: Callable[[], Any]) -> Any:
+        """Make a view; images that it does not show are put away."""
+        made = make()
+        self.shelf.keep(list(paths))
+        return made
+
+    def _curves_of(self, folder: Path) -> Curves:
+        if self._curves is not None:
+            if self._curves.run.folder.resolve() == folder.resolve():
+                self._curves.read()
+                return self._curves
+            self._curves.close()
+        self._curves = Curves(folder)
+        return self._curves
+
+    def _ipython_display_(self) -> None:
+        one, png = self.menus.translated, self.still
+        if not png:  # a sentence needs no picture
+            from IPython.display import display
+
+            live = {} if self.found.empty else self.box._repr_mimebundle_()
+            text = {"text/plain": self.reading, "text/html": f"<p>{escape(self.reading)}</p>"}
+            display({**live, **text}, raw=True)
+            return
+        name = caption_of(one) if one else str(self.run.value)
+        leave(self.box, png, sentence(name, self.reading))
+
+
+def _files(one: Translated) -> list[Path]:
+    trace = one.trace
+    return [p for p in (trace.image, trace.result, trace.real, trace.labels) if p is not None]
+
+
+def _how(folder: Path) -> str:
+    """What fills an empty folder."""
+    return (
+        f"{folder}: nothing to look at yet: ./run_all.sh smoke fills reports/runs in minutes, and "
+        f"msgan translate RUN IN {folder / 'result.nii.gz'} writes a translation here"
+    )
+
+
+def _told(faults: Sequence[Fault]) -> str:
+    """What cannot be shown, as HTML."""
+    if not faults:
+        return ""
+    lines = [f"<li>{escape(str(fault))}</li>" for fault in faults[:FAULTS]]
+    rest = f"<li>and {len(faults) - FAULTS} more</li>" if len(faults) > FAULTS else ""
+    return f"<p>Cannot be shown:</p><ul>{''.join(lines)}{rest}</ul>"

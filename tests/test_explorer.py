@@ -1,0 +1,180 @@
+"""Whatever lies on disk can be picked and seen; what cannot is named."""
+
+import shutil
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from tree import METHODS, PEOPLE, STUDY, image, tree
+
+from msgan.report.catalog import catalog
+from msgan.report.scores import scores_of
+from msgan.types import Box, InputError
+from msgan.widgets.explorer import explore
+from msgan.widgets.menus import VIEWS
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tree(tmp_path_factory.mktemp("tree"))
+
+
+def test_everything_on_disk_is_offered(study: Path) -> None:
+    shown = explore(study)
+    people = [f"images: smoke/shared/people/{name}" for name in PEOPLE]
+    assert list(shown.run.options) == [STUDY, "training: smoke/shared/t2-seamless-0123", *people]
+    assert shown.task.options == ("t1→t2",)
+    assert shown.method.options == METHODS
+    assert shown.subject.options == PEOPLE
+    for entry in shown.run.options:
+        shown.run.value = entry
+        assert len(shown.still) > 1000, entry
+
+
+def test_changing_subject_method_and_view_changes_the_picture(study: Path) -> None:
+    shown = explore(study)
+    seen = [shown.still]
+    shown.subject.value = "p1"
+    seen.append(shown.still)
+    shown.method.value = "source"
+    assert shown.subject.value == "p1"  # what is chosen stays
+    seen.append(shown.still)
+    shown.method.value, shown.subject.value = "cascade", "p0"
+    for view in ("scales", "tiles", "curves"):
+        shown.view.value = view
+        seen.append(shown.still)
+    assert len(set(seen)) == len(seen)
+    shown.view.value = "compare"
+    assert shown.still == seen[0]
+
+
+def test_what_a_method_does_not_have_is_said(study: Path) -> None:
+    shown = explore(study)
+    shown.method.value = "source"
+    for view, words in (
+        ("scales", "no scales of p0 by source were kept: msgan translate"),
+        ("tiles", "source makes the whole image at once: it has no tiles"),
+        ("curves", "source has no training curves"),
+    ):
+        shown.view.value = view
+        assert words in shown.reading
+        assert shown.still == b""
+    shown.view.value = "compare"
+    assert shown.still
+
+
+def test_only_what_is_shown_is_open(study: Path) -> None:
+    shown = explore(study)
+    most, opened = 0, {}
+    for _ in range(2):
+        for person in PEOPLE:
+            for method in METHODS:
+                for view in VIEWS:
+                    shown.method.value, shown.subject.value = method, person
+                    shown.view.value = view
+                    opened |= dict(shown.shelf._volumes)
+                    most = max(most, len(shown.shelf.paths))
+    assert most <= 4
+    shown.close()
+    assert shown.shelf.paths == set()
+    assert len(opened) > 8
+    for volume in opened.values():
+        with pytest.raises(ValueError, match="closed"):
+            volume.read(Box.whole(volume.grid.shape))
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_images(study: Path, tmp_path: Path) -> None:
+    assert explore(study).still  # what is loaded once
+    side = 160
+    shown = explore(tree(tmp_path, side))
+    tracemalloc.start()
+    try:
+        for person in PEOPLE:
+            for view in ("compare", "scales", "tiles"):
+                shown.view.value, shown.subject.value = view, person
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < side**3 * 4, "less than one of the images"
+
+
+def test_a_damaged_run_is_named_and_the_rest_is_shown(study: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(study, root)
+    (root / "smoke" / "shared" / "t2-seamless-0123" / "run.json").write_text("{")
+    (root / STUDY / "translated/t1-t2/fold0/cascade/p1.nii").write_bytes(b"broken")
+    shown = explore(root)
+    assert "t2-seamless-0123/run.json" in shown._faults.value
+    shown.subject.value = "p1"
+    assert "p1.nii" in shown.reading
+    assert shown.still == b""
+    shown.subject.value = "p0"
+    assert shown.still
+    shown.view.value = "curves"
+    assert "run.json" in shown.reading
+
+
+def test_a_folder_of_ones_own_images_is_the_viewer(tmp_path: Path, dims: int) -> None:
+    suffix = "png" if dims == 2 else "nii.gz"
+    for k in range(2):
+        image(tmp_path / f"x{k}.{suffix}", k, (12,) * dims)
+    image(tmp_path / f"y.{suffix}", 3, (14,) * dims)
+    (tmp_path / "z.nii").write_bytes(b"broken")
+    shown = explore(tmp_path)
+    assert shown.run.options == ("images: .",)
+    assert len(shown.subject.options) == 2
+    assert shown.view.layout.display == "none"
+    first = shown.still
+    assert "x0" in shown.reading
+    shown.subject.value = shown.subject.options[1]
+    assert shown.still != first
+    assert "z.nii" in shown._faults.value
+
+
+def test_an_empty_folder_says_what_fills_it(tmp_path: Path) -> None:
+    shown = explore(tmp_path)
+    assert "./run_all.sh smoke" in shown.reading
+    assert "msgan translate RUN IN" in shown.reading
+    assert shown.still == b""
+    with pytest.raises(InputError, match="no such folder"):
+        explore(tmp_path / "absent")
+
+
+def test_it_leaves_a_picture_where_no_kernel_answers(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict] = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: told.append(data))
+    explore(study)._ipython_display_()
+    still, live = told
+    assert "data:image/png;base64," in still["text/html"]
+    assert "p0, t1→t2 by cascade" in still["text/plain"]
+    assert "application/vnd.jupyter.widget-view+json" in live
+    explore(tmp_path)._ipython_display_()
+    assert "./run_all.sh smoke" in told[-1]["text/html"]
+
+
+def test_scores_stand_with_what_they_were_measured_on(study: Path) -> None:
+    found = catalog(study)
+    one = next(t for t in found.translated if (t.method, t.subject) == ("source", "p1"))
+    table = scores_of(found, one)
+    assert list(table["method"].unique()) == [*METHODS]
+    own = table[(table["method"] == "source") & (table["of"] == "p1")].iloc[0]
+    assert (own["SSIM"], own["PSNR (dB)"]) == (0.11, 21.1)
+    assert (own["n"], own["voxels"], own["region"], own["axes"]) == (1, 4096, "body", "3D")
+    assert own["range"] == "0 to 99 a.u."
+    mean = table[(table["method"] == "source") & (table["of"] == "mean")].iloc[0]
+    assert (mean["n"], mean["SSIM"]) == (2, pytest.approx((0.01 + 0.11) / 2))
+    shown = explore(study)
+    shown.view.value = "scores"
+    assert "<table" in shown._words.value
+
+
+def test_a_damaged_table_of_scores_is_named(study: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(study, root)
+    (root / STUDY / "scores.csv").write_bytes(b"\xff\x00a,b\n1")
+    shown = explore(root)
+    shown.view.value = "scores"
+    assert "scores.csv: not a table of scores" in shown._words.value
