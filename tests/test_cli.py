@@ -364,7 +364,8 @@ def test_translation_returns_to_the_grid_of_the_image(study, tmp_path, t1):
     counted = re.search(r"s1: (\d+)/\1 tiles", done.stderr)
     assert counted is not None
     assert int(counted[1]) > 8
-    assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == ["y0.nii", "y1.nii"]
+    names = ["translation.json", "y0.nii", "y1.nii"]
+    assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == names
     whole, tiles, source = map(
         nib.load, (tmp_path / "new/whole.nii.gz", tmp_path / "tiles.nii", t1)
     )

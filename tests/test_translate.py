@@ -265,7 +265,8 @@ def test_all_scales_are_kept_where_wanted(tmp_path, dims, picture_run, volume_ru
         keep=tmp_path / "k",
         progress=lambda *x: seen.append(x),
     )
-    assert sorted(p.name for p in (tmp_path / "k").iterdir()) == ["y0.nii", "y1.nii", "y2.nii"]
+    names = ["translation.json", "y0.nii", "y1.nii", "y2.nii"]
+    assert sorted(p.name for p in (tmp_path / "k").iterdir()) == names
     shapes = [nib.load(tmp_path / "k" / f"y{i}.nii").shape[:dims] for i in range(3)]
     assert shapes[2] == tuple(4 * n for n in shapes[0])
     assert shapes[1] == tuple(2 * n for n in shapes[0])
