@@ -1,7 +1,9 @@
 """Notebooks in a real browser: they run, their pictures answer, and nothing leaves the machine."""
 
+import re
 from typing import Any
 
+import numpy as np
 import pytest
 from notebook_page import NotebookPage, changed, pixels, slide, until
 
@@ -10,33 +12,130 @@ pytestmark = pytest.mark.slow
 RUN = 240
 """Seconds a notebook may take; thirty on two quiet cores."""
 
-
-def outputs(content: dict[str, Any]) -> list[dict[str, Any]]:
-    return [o for c in content["cells"] if c["cell_type"] == "code" for o in c["outputs"]]
-
-
-def assert_new_picture(notebook: NotebookPage, picture: Any, before: Any) -> None:
-    """The picture becomes another one, in more than a pixel here and there."""
-    until(lambda: changed(before, pixels(picture)) > 0.02, 15, "another picture", notebook.page)
+ANSWER = 20
+"""Seconds a picture may take; a tenth of one on two quiet cores."""
 
 
-def test_start_here_runs_and_its_slider_moves_the_picture(notebook: NotebookPage) -> None:
-    name = "00_start_here.ipynb"
-    assert 'preset = "smoke"' in (notebook.lab.folder / name).read_text().replace('\\"', '"')
+def opened(notebook: NotebookPage, stem: str) -> None:
+    """Run all of a notebook, which fails if one of its cells does."""
+    name = f"{stem}.ipynb"
+    source = (notebook.lab.folder / name).read_text(encoding="utf-8")
+    assert r"preset = \"smoke\"" in source
     notebook.open(name)
-    notebook.shoot("00_start_here_opened")
+    notebook.shoot(f"{stem}_opened")
     notebook.run_all(RUN)
     assert notebook.errors() == []
 
-    picture = notebook.page.locator(".jp-OutputArea-output .widget-image").last
-    slider = notebook.page.locator(".widget-slider").filter(visible=True).last
-    before = pixels(picture)
-    notebook.shoot("00_start_here_before")
-    slide(notebook.page, slider, 0.75)
-    assert_new_picture(notebook, picture, before)
-    notebook.shoot("00_start_here_after")
 
-    kinds = [output["output_type"] for output in outputs(notebook.saved(name))]
+def closed(notebook: NotebookPage, stem: str) -> None:
+    """What is in the file afterwards, and what the console has said."""
+    notebook.shoot(stem)
+    cells = notebook.saved(f"{stem}.ipynb")["cells"]
+    outputs = [o for c in cells if c["cell_type"] == "code" for o in c["outputs"]]
+    kinds = [output["output_type"] for output in outputs]
     assert "error" not in kinds
-    assert "display_data" in kinds
+    assert [
+        o["name"] for o in outputs if o["output_type"] == "stream" and o["name"] != "stdout"
+    ] == []
+    stills = [o for o in outputs if "image/png" in o.get("data", {})]
+    assert stills  # what is left for whoever opens the file without a kernel
+    assert notebook.errors() == []
     assert notebook.faults == []
+
+
+class Panes:
+    """The pictures of a viewer, and whether what is done to them shows."""
+
+    def __init__(self, notebook: NotebookPage) -> None:
+        self.notebook = notebook
+        self.all = notebook.page.locator(".msgan-canvas .pane").filter(visible=True)
+
+    def seen(self) -> list[np.ndarray]:
+        return [pixels(pane) for pane in self.all.all()]
+
+    def differ(self, before: list[np.ndarray], share: float = 0.01) -> bool:
+        now = self.seen()
+        pairs = zip(before, now, strict=False)
+        return len(now) != len(before) or any(changed(a, b) > share for a, b in pairs)
+
+    def wait(self, before: list[np.ndarray], what: str) -> None:
+        """Fails unless the pictures become others, in more than a pixel here and there."""
+        until(
+            lambda: self.differ(before), ANSWER, f"other pictures after {what}", self.notebook.page
+        )
+
+    def wait_one(self, pane: Any, before: np.ndarray, what: str) -> np.ndarray:
+        """The new look of one picture."""
+        page = self.notebook.page
+        until(lambda: changed(before, pixels(pane)) > 0.01, ANSWER, f"a new one after {what}", page)
+        page.wait_for_timeout(300)  # what was sent before is drawn
+        return pixels(pane)
+
+    def loaded(self) -> None:
+        """Wait until there is something in the pictures."""
+        bright = lambda: [float(p.max()) > 100 for p in self.seen()]  # noqa: E731
+        until(
+            lambda: len(found := bright()) > 0 and all(found),
+            ANSWER,
+            "pictures",
+            self.notebook.page,
+        )
+
+
+def sliders(notebook: NotebookPage) -> Any:
+    return notebook.page.locator(".widget-slider").filter(visible=True)
+
+
+def test_start_here_runs_and_its_pictures_answer(notebook: NotebookPage) -> None:
+    opened(notebook, "00_start_here")
+    panes = Panes(notebook)
+    panes.loaded()
+    assert panes.all.count() == 3  # axial, coronal, sagittal
+
+    before = panes.seen()
+    notebook.shoot("00_start_here_before")
+    axial = sliders(notebook).filter(has_text=re.compile("axial"))
+    slide(notebook.page, axial, 0.7)
+    panes.wait(before, "the slider")
+
+    before = panes.seen()
+    notebook.page.get_by_role("button", name="real T2", exact=True).click()
+    panes.wait(before, "the other image")
+    closed(notebook, "00_start_here")
+
+
+def test_explore_changes_subject_and_answers_keys(notebook: NotebookPage) -> None:
+    opened(notebook, "13_explore")
+    explorer = notebook.page.locator(".msgan-explorer").last
+    panes = Panes(notebook)
+    panes.loaded()
+    subject = explorer.locator(".msgan-subject select")
+    subjects = subject.locator("option").all_text_contents()
+    assert len(subjects) == 2
+
+    before = panes.seen()
+    notebook.shoot("13_explore_first_subject")
+    subject.select_option(index=1)
+    panes.wait(before, "another subject")
+    notebook.shoot("13_explore_second_subject")
+
+    before = panes.seen()
+    slide(notebook.page, sliders(notebook).filter(has_text=re.compile("axial")), 0.65)
+    panes.wait(before, "the slider")
+
+    pane = panes.all.first
+    pane.click()
+    notebook.page.wait_for_timeout(500)
+    look = pixels(pane)
+    for key in ("ArrowUp", "ArrowUp", "PageDown", "ArrowLeft"):
+        notebook.page.keyboard.press(key)
+        look = panes.wait_one(pane, look, key)
+
+    for view in ("scales", "tiles", "curves", "scores", "compare"):
+        chosen = explorer.locator(".msgan-view button", has_text=view)
+        chosen.click()
+        active = explorer.locator(".msgan-view .mod-active", has_text=view)
+        active.wait_for(timeout=1000 * ANSWER)
+        notebook.page.wait_for_timeout(2000)
+        notebook.shoot(f"13_explore_{view}")
+    closed(notebook, "13_explore")
