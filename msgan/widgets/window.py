@@ -92,12 +92,15 @@ class WindowControl:
         windows = [*choice.presets.values(), choice.window]
         low, high = min(w[0] for w in windows), max(w[1] for w in windows)
         room = (high - low) / 2
-        # Never an empty range between two assignments: traitlets refuse it.
-        self.range.min = min(self.range.min, low - room)
-        self.range.max = high + room
-        self.range.min = low - room
-        self.range.step = (high - low) / 500
-        self.range.value = choice.window
+        # As one message: a page that knows the new ends and the old steps would round the window
+        # to those, and report that as a range somebody has chosen.
+        with self.range.hold_sync():
+            # Never an empty range between two assignments: traitlets refuse it.
+            self.range.min = min(self.range.min, low - room)
+            self.range.max = high + room
+            self.range.min = low - room
+            self.range.step = (high - low) / 500
+            self.range.value = choice.window
         self.preset.options = [*choice.presets, OWN]
         self.preset.value = choice.name
         self._quiet = False

@@ -45,7 +45,19 @@ class NotebookPage:
         """
         self.page.goto(f"{self.lab.url}lab/tree/{name}?reset")
         self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=OPEN)
+        self.idle()
+
+    def idle(self) -> None:
+        """Wait until the kernel has answered all it was asked."""
+        self.page.wait_for_timeout(500)  # what was just done is on its way
         self.page.get_by_text(re.compile(r"\| Idle$")).wait_for(timeout=OPEN)
+        self.page.wait_for_timeout(500)  # and so is the answer
+
+    def broken(self) -> list[str]:
+        """Pictures that stand in the page as broken ones."""
+        images = self.page.locator("img:visible")
+        script = "all => all.filter(i => i.complete && !i.naturalWidth).map(i => i.className)"
+        return list(images.evaluate_all(script))
 
     def run_all(self, seconds: float) -> None:
         """Run > Run All Cells, and wait until the last cell has run or one has failed."""

@@ -37,6 +37,7 @@ def closed(notebook: NotebookPage, stem: str) -> None:
     assert [
         o["name"] for o in outputs if o["output_type"] == "stream" and o["name"] != "stdout"
     ] == []
+    assert notebook.broken() == []
     stills = [o for o in outputs if "image/png" in o.get("data", {})]
     assert stills  # what is left for whoever opens the file without a kernel
     assert notebook.errors() == []
@@ -101,6 +102,8 @@ def test_start_here_runs_and_its_pictures_answer(notebook: NotebookPage) -> None
     before = panes.seen()
     notebook.page.get_by_role("button", name="real T2", exact=True).click()
     panes.wait(before, "the other image")
+    window = notebook.page.locator(".widget-dropdown", has_text="window").locator("select")
+    assert window.evaluate("menu => menu.selectedIndex") == 0  # not one that nobody has chosen
     closed(notebook, "00_start_here")
 
 
@@ -136,6 +139,7 @@ def test_explore_changes_subject_and_answers_keys(notebook: NotebookPage) -> Non
         chosen.click()
         active = explorer.locator(".msgan-view .mod-active", has_text=view)
         active.wait_for(timeout=1000 * ANSWER)
-        notebook.page.wait_for_timeout(2000)
+        notebook.idle()
         notebook.shoot(f"13_explore_{view}")
+        assert notebook.broken() == []
     closed(notebook, "13_explore")
