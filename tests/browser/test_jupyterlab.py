@@ -104,6 +104,8 @@ def test_start_here_runs_and_its_pictures_answer(notebook: NotebookPage) -> None
     panes.wait(before, "the other image")
     window = notebook.page.locator(".widget-dropdown", has_text="window").locator("select")
     assert window.evaluate("menu => menu.selectedIndex") == 0  # not one that nobody has chosen
+    shown = notebook.page.locator(".widget-slider", has_text="range").locator(".widget-readout")
+    assert re.fullmatch(r"0(\.0+)? – \d+(\.\d+)?", str(shown.text_content()).strip())
     closed(notebook, "00_start_here")
 
 
