@@ -1,7 +1,6 @@
 """A notebook in JupyterLab as somebody at the screen works with it."""
 
 import io
-import json
 import re
 import time
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import nbformat
 import numpy as np
 from server import Lab
 
@@ -84,19 +84,19 @@ class NotebookPage:
         shown = ", ".join(f'.jp-OutputArea-output[data-mime-type="{kind}"]' for kind in kinds)
         return [str(text) for text in self.page.locator(shown).all_text_contents()]
 
-    def saved(self, name: str) -> dict[str, Any]:
+    def saved(self, name: str) -> Any:
         """The notebook as it is in its file after File > Save."""
         path = self.lab.folder / name
         before = path.stat().st_mtime_ns
         self.menu("File", "Save Notebook")
         until(lambda: path.stat().st_mtime_ns != before, 20, f"{name} to be saved", self.page)
         self.page.wait_for_timeout(300)  # written in one go, but not atomically
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return nbformat.read(path, as_version=4)
 
-    def shoot(self, name: str) -> None:
-        """Keep a screenshot."""
+    def shoot(self, name: str, *, whole: bool = False) -> None:
+        """Keep a screenshot of what can be seen, or of the whole page."""
         self._shots.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=self._shots / f"{name}.png")
+        self.page.screenshot(path=self._shots / f"{name}.png", full_page=whole)
 
     def _said(self, message: Any) -> None:
         line = f"{message.type}: {message.text}"

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from notebook_page import NotebookPage, changed, pixels, slide, until
 
+from msgan.report.check import page_faults
+from msgan.report.html import to_html
+
 pytestmark = pytest.mark.slow
 
 RUN = 240
@@ -28,20 +31,30 @@ def opened(notebook: NotebookPage, stem: str) -> None:
 
 
 def closed(notebook: NotebookPage, stem: str) -> None:
-    """What is in the file afterwards, and what the console has said."""
+    """What the console has said, what is in the file afterwards, and the page made from it."""
     notebook.shoot(stem)
-    cells = notebook.saved(f"{stem}.ipynb")["cells"]
-    outputs = [o for c in cells if c["cell_type"] == "code" for o in c["outputs"]]
-    kinds = [output["output_type"] for output in outputs]
-    assert "error" not in kinds
-    assert [
-        o["name"] for o in outputs if o["output_type"] == "stream" and o["name"] != "stdout"
-    ] == []
-    assert notebook.broken() == []
-    stills = [o for o in outputs if "image/png" in o.get("data", {})]
-    assert stills  # what is left for whoever opens the file without a kernel
+    content = notebook.saved(f"{stem}.ipynb")
     assert notebook.errors() == []
+    assert notebook.broken() == []
     assert notebook.faults == []
+
+    html = to_html(content, notebook.lab.folder, stem)
+    assert page_faults(content, html) == []
+    file = notebook.lab.folder.parent / f"{stem}.html"
+    file.write_text(html, encoding="utf-8")
+    notebook.page.goto(file.as_uri())
+    pictures = [
+        output
+        for cell in content.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    ]
+    assert pictures
+    assert notebook.page.locator("img:visible").count() == len(pictures)
+    assert notebook.broken() == []
+    assert notebook.faults == []
+    notebook.shoot(f"{stem}_page", whole=True)
 
 
 class Panes:
