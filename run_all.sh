@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything the repository shows, from a fresh clone: makes the environment if there is none, then
-# runs the notebooks (smoke, small, paper) into reports/runs/PRESET/, or the checks (test).
+# runs the notebooks (smoke, small, paper) into reports/runs/PRESET/, the checks (test), or
+# JupyterLab on what there is to look at (explore).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
@@ -8,12 +9,16 @@ cd "$root"
 
 usage() {
   cat <<'TEXT'
-usage: ./run_all.sh [smoke|small|paper|test] [--data-root DIR] [--only GLOB]
+usage: ./run_all.sh [smoke|small|paper] [--data-root DIR] [--only GLOB]
+       ./run_all.sh test
+       ./run_all.sh explore [DIR] [--no-browser] [--port N]
 
   smoke   minutes on 2 CPU cores; shows that everything runs, makes no claim (default)
   small   a workstation overnight, or minutes on one GPU; the tables of record, on phantoms
   paper   the published sizes and data
   test    lint, format, types, layers, tests with coverage
+  explore JupyterLab on results in reports/runs, or on the images in DIR; where there is
+          nothing yet, a phantom is translated by the model that is shipped
 
   --data-root DIR   folder with the data; phantoms stand in where it is not given
   --only GLOB       run only the notebooks whose name (without .ipynb) matches, e.g. '03*'
@@ -32,9 +37,13 @@ die() {
 # --- arguments ---------------------------------------------------------------------------------
 mode=smoke
 case ${1-} in
-  smoke | small | paper | test) mode=$1; shift ;;
+  smoke | small | paper | test | explore) mode=$1; shift ;;
 esac
 options=()
+if [[ $mode == explore ]]; then  # its arguments are those of msgan explore
+  options=("$@")
+  shift $#
+fi
 while (($#)); do
   case $1 in
     -h | --help) usage; exit 0 ;;
@@ -112,6 +121,9 @@ PATH=$(dirname "$python"):$PATH
 export PATH
 
 # --- work --------------------------------------------------------------------------------------
+if [[ $mode == explore ]]; then
+  exec "$python" -m msgan.cli explore ${options[@]+"${options[@]}"}
+fi
 if [[ $mode != test ]]; then
   exec "$python" -m msgan.report run --preset "$mode" ${options[@]+"${options[@]}"}
 fi
