@@ -79,6 +79,7 @@ def test_pages_hold_figures_and_failures(out: Path) -> None:
     fine = (out / "01_fine.html").read_text()
     assert "A notebook that works" in fine
     assert "data:image/png;base64," in fine
+    assert 'alt="A line that rises with the &lt;seed&gt;."' in fine
     failing = (out / "02_fails.html").read_text()
     assert "patch size &lt;30&gt;" in failing
     assert (out / "03_dies.html").is_file()
@@ -211,7 +212,7 @@ def test_what_a_run_depends_on_repeats_it(
     assert again()
     monkeypatch.setattr(stamp, "environment_hash", lambda: "another torch")
     assert again()
-    edit(book / "01_fine.ipynb", "figsize=(2, 1)", "figsize=(3, 1)")
+    edit(book / "01_fine.ipynb", "new_figure(2, 1", "new_figure(3, 1")
     assert again()
     assert not again()
     (out / "01_fine.html").unlink()

@@ -556,3 +556,12 @@ def test_a_large_volume_is_leafed_through_from_disk(plane: str, tmp_path: Path) 
 def _share(viewer: Viewer) -> float:
     low, high = viewer.desk.window.of("a")
     return float(np.clip((viewer.slices.value("a", viewer.at) - low) / (high - low), 0, 1))
+
+
+def test_noise_of_a_background_is_not_the_black_of_a_window() -> None:
+    x = np.linspace(0, 900, 6 * 9 * 4).reshape(6, 9, 4)
+    for scale in (1.0, 1e-9):
+        y = np.where(x < 300, -5.7e-14, x) * scale
+        low, high = Slices({"a": y}).windows["a"]
+        assert low == 0
+        assert high == pytest.approx(np.quantile(y, 0.995), rel=0.02)

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msgan.plots.style import WIDTH, colours, new_figure, settled, style, with_unit
+from msgan.plots.style import (
+    APART,
+    DASHES,
+    WIDTH,
+    colours,
+    new_figure,
+    settled,
+    style,
+    with_unit,
+)
 from msgan.types import Array, InputError
 
 if TYPE_CHECKING:
@@ -44,7 +53,6 @@ def curves(
         InputError: no such column, nothing to draw, or a line that is not JSON.
     """
     import pandas as pd
-    import seaborn as sns
 
     table = metrics if isinstance(metrics, pd.DataFrame) else _read_jsonl(Path(metrics))
     hue = hue if hue in table.columns else None
@@ -68,13 +76,14 @@ def curves(
         figure = new_figure(WIDTH, 2.1 * down + 0.45, note)
         axes = figure.subplots(down, across, squeeze=False)
         groups = [(None, table)] if hue is None else list(table.groupby(hue, sort=True))
-        palette = sns.color_palette("colorblind", len(groups))
         for index, name in enumerate(chosen):
             ax = axes[index // across][index % across]
-            for colour, (group, rows) in zip(palette, groups, strict=True):
+            for number, (group, rows) in enumerate(groups):
+                colour = colours()[number % APART]
                 rows = rows.dropna(subset=[name]).sort_values(x)
                 label = None if group is None else f"{hue} {group!s}"
-                look: dict[str, Any] = {"color": colour, "label": label}
+                line = DASHES[number // APART % len(DASHES)]
+                look: dict[str, Any] = {"color": colour, "label": label, "ls": line}
                 if len(rows) < 12:
                     look |= {"marker": "o", "ms": 3}
                 if 1 < smooth < len(rows) / 2:  # a wider mean would hide the curve

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgan.paths import atomic
+from msgan.plots.shown import describe_figures
 from msgan.types import InputError
 
 if TYPE_CHECKING:
@@ -20,6 +21,18 @@ WIDTH = 7.2
 
 SIZE = 9.0
 """Points of the smallest running text."""
+
+APART = 4
+"""How many lines are told apart by colour; more of them need markers or dashes."""
+
+DASHES = ("-", "--", ":")
+"""Styles of lines, for every ``APART`` of them the next."""
+
+LABELS = ("#de8f05", "#648fff", "#029e73", "#fbafe4", "#f0e442", "#0173b2")
+"""Colours of labels 1 to 6, then from the start again."""
+
+SKETCH = "#cc3311"
+"""Colour of a sketch over an image, none of the labels'."""
 
 
 @contextmanager
@@ -81,6 +94,7 @@ def new_figure(width: float, height: float, caption: str) -> Figure:
     text = " ".join(caption.split())
     lines = textwrap.wrap(text, int(width * 72 / (SIZE * 0.53)))
     figure = plt.figure(figsize=(width, height + 0.19 * len(lines) + 0.05))
+    describe_figures()
     plt.close(figure)  # pyplot would keep it for ever, and a notebook would show it twice
     figure.set_label(text)
     if lines:
@@ -158,15 +172,22 @@ def outlined() -> dict[str, Any]:
 
 
 def colours() -> list[Any]:
-    """Ten colours that colour-blind readers can tell apart."""
+    """Ten colours, of which colour-blind readers can tell the first ``APART`` by colour alone."""
     import seaborn as sns
 
-    return list(sns.color_palette("colorblind"))
+    palette = sns.color_palette("colorblind")
+    return [palette[c] for c in (0, 1, 2, 9, 3, 4, 5, 6, 7, 8)]
 
 
 def label_colour(value: int) -> Any:
-    """The colour a label is outlined in, on black and gray."""
-    return [colours()[c] for c in (1, 9, 2, 4, 8, 0)][(value - 1) % 6]
+    """The colour a label is outlined in, on black and gray: red, green, blue in [0, 1]."""
+    return rgb(LABELS[(value - 1) % len(LABELS)])
+
+
+def rgb(code: str) -> tuple[float, float, float]:
+    """Red, green and blue in [0, 1] of ``#rrggbb``."""
+    red, green, blue = bytes.fromhex(code.removeprefix("#"))
+    return red / 255, green / 255, blue / 255
 
 
 def with_unit(name: str, unit: str) -> str:

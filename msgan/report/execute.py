@@ -171,12 +171,3 @@ def execute(
 
 def _first_line(text: object) -> str:
     return (str(text).strip().splitlines() or [""])[0]
-
-
-def to_html(notebook: Any, folder: Path, title: str) -> str:
-    """The notebook as one page, figures and the pictures its text shows included."""
-    from nbconvert import HTMLExporter
-
-    exporter = HTMLExporter(embed_images=True)
-    resources = {"metadata": {"name": title, "path": str(folder)}}
-    return str(exporter.from_notebook_node(notebook, resources=resources)[0])

@@ -12,7 +12,9 @@ from typing import Any
 
 from msgan.paths import PARTIAL, sweep, write_text
 from msgan.report import stamp
-from msgan.report.execute import declared, execute, to_html
+from msgan.report.check import page_faults
+from msgan.report.execute import declared, execute
+from msgan.report.html import to_html
 from msgan.report.page import write_index
 from msgan.report.results import forget_results
 from msgan.report.stamp import Run
@@ -31,6 +33,9 @@ def run_notebooks(
     say: Callable[[str], None] = print,
 ) -> list[Run]:
     """Execute the notebooks of ``folder`` and render each, and an index, as pages in ``out``.
+
+    A notebook fails where a cell raises, and where its page would not do: a warning, a figure
+    that is missing, empty or not described, something to be loaded from elsewhere.
 
     A notebook gets those of ``preset``, ``data_root``, ``seed`` and ``device`` that its parameter
     cell assigns and that are not None. One that passed before with the same cells, parameters,
@@ -116,9 +121,11 @@ def _run(notebook: Any, folder: Path, out: Path, parameters: dict[str, object], 
     start = time.monotonic()
     executed, error, peak = execute(notebook, folder, out, parameters)
     seconds = time.monotonic() - start
-    write_text(out / f"{run.stem}.html", to_html(executed, folder, run.stem))
+    page = to_html(executed, folder, run.stem)
+    write_text(out / f"{run.stem}.html", page)
     write_text(out / f"{run.stem}.ipynb", nbformat.writes(executed))
     finished = datetime.now().astimezone().isoformat(timespec="seconds")
+    error = error or "; ".join(page_faults(executed, page))
     status = "failed" if error else "passed"
     return Run(run.stem, status, run.key, seconds, peak, error, finished, commit)
 

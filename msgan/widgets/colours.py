@@ -20,9 +20,9 @@ def label_colours() -> Array:
 @cache
 def sketch_colour() -> Array:
     """(3,), none of the labels'."""
-    from msgan.plots.style import colours
+    from msgan.plots.style import SKETCH, rgb
 
-    return np.array(colours()[3], np.float32) * 255
+    return np.array(rgb(SKETCH), np.float32) * 255
 
 
 @cache

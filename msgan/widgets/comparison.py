@@ -47,7 +47,7 @@ class Comparison:
 
         self.slices = slices
         self._unit, self._source_unit = unit, source_unit
-        self.view = widgets.ToggleButtons(description="view")
+        self.view = widgets.ToggleButtons(description="layout")
         self.plane = widgets.ToggleButtons(description="plane")
         short = {"width": "220px"}
         self.left = widgets.Dropdown(description="left", layout=short)

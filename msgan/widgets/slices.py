@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -207,7 +208,11 @@ class Slices:
             most = float(np.quantile(np.abs(values), 0.995)) if values.size else 0.0
             return (-most, most) if most else (-1.0, 1.0)
         low, high = np.quantile(values, [0.005, 0.995]) if values.size else (0.0, 0.0)
-        return (float(low), float(high)) if high > low else (float(low) - 0.5, float(low) + 0.5)
+        if not high > low:
+            return float(low) - 0.5, float(low) + 0.5
+        # To a millionth of the range: a background of -6e-14 is 0.
+        digits = 6 - math.ceil(math.log10(high - low))
+        return round(float(low), digits) + 0.0, round(float(high), digits)
 
 
 def encoded(picture: object) -> bytes:

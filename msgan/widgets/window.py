@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -91,13 +92,19 @@ class WindowControl:
         choice, self._quiet = self._choices[self._current], True
         windows = [*choice.presets.values(), choice.window]
         low, high = min(w[0] for w in windows), max(w[1] for w in windows)
+        # Steps and ends that a page adds up without rounding: where 0 is shown, it is 0.
+        step = 2.0 ** math.floor(math.log2((high - low) / 1000))
         room = (high - low) / 2
-        # Never an empty range between two assignments: traitlets refuse it.
-        self.range.min = min(self.range.min, low - room)
-        self.range.max = high + room
-        self.range.min = low - room
-        self.range.step = (high - low) / 500
-        self.range.value = choice.window
+        least, most = math.floor((low - room) / step) * step, math.ceil((high + room) / step) * step
+        # As one message: a page that knows the new ends and the old steps would round the window
+        # to those, and report that as a range somebody has chosen.
+        with self.range.hold_sync():
+            # Never an empty range between two assignments: traitlets refuse it.
+            self.range.min = min(self.range.min, least)
+            self.range.max = most
+            self.range.min = least
+            self.range.step = step
+            self.range.value = choice.window
         self.preset.options = [*choice.presets, OWN]
         self.preset.value = choice.name
         self._quiet = False
