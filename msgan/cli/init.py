@@ -116,22 +116,13 @@ def _next(found: Proposal, out: Path, root: Path) -> tuple[list[str], str]:
     lines += [["report", out / "runs"], ["explore", out]]
     if target == UNKNOWN:  # the manifest must be corrected first
         lines = lines[:1]
-    known = _commands()
-    return [shlex.join(["msgan", *map(str, w)]) for w in lines if w[0] in known], settings
+    return [shlex.join(["msgan", *map(str, words)]) for words in lines], settings
 
 
 def _grid(found: Proposal, subject: str, modality: str) -> Any:
     """Where an image of a subject lies."""
     kind = (subject, "image", modality)
     return next(found.grids[f.path] for f in found.found if (f.subject, f.role, f.modality) == kind)
-
-
-def _commands() -> set[str]:
-    """Names of the program's commands."""
-    from msgan.cli.program import app
-
-    group = typer.main.get_command(app)
-    return set(getattr(group, "commands", {}))
 
 
 def _images(found: Proposal) -> list[tuple[Any, Any]]:
