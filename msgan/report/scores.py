@@ -77,7 +77,8 @@ def scores_of(found: Catalog, shown: Translated) -> pd.DataFrame:
 def as_html(table: pd.DataFrame, columns: Sequence[str] | None = None) -> str:
     """The table for a page, numbers to four digits after the point."""
     shown = table if columns is None else table[list(columns)]
-    return shown.to_html(index=False, float_format="{:.4f}".format, border=0, na_rep="")
+    digits = "{:.4f}".format
+    return shown.to_html(index=False, float_format=digits, border=0, na_rep="", justify="left")
 
 
 def _axes(shown: Translated) -> int:

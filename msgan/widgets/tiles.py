@@ -222,6 +222,8 @@ class Tiles:
             self._words.value = escape(sentence(self.reading))
             self._drawn = border
             self.profile.value = b"" if border is None else self._figure(border)
+            # A page shows a picture without a file as a broken one.
+            self.profile.layout.display = None if self.profile.value else "none"
 
     def _figure(self, border: Border) -> bytes:
         from msgan.plots.style import WIDTH, colours, new_figure, style, with_unit

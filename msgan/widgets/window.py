@@ -38,9 +38,7 @@ class WindowControl:
         import ipywidgets as widgets
 
         self.preset = widgets.Dropdown(description="window", layout={"width": "300px"})
-        self.range = widgets.FloatRangeSlider(
-            continuous_update=True, readout_format=".4g", layout={"width": "420px"}
-        )
+        self.range = widgets.FloatRangeSlider(continuous_update=True, layout={"width": "420px"})
         self.range.description = "range"
         self.box = widgets.HBox([self.preset, self.range], layout={"flex_flow": "row wrap"})
         self.preset.observe(self._chosen, names="value")
@@ -92,18 +90,18 @@ class WindowControl:
         choice, self._quiet = self._choices[self._current], True
         windows = [*choice.presets.values(), choice.window]
         low, high = min(w[0] for w in windows), max(w[1] for w in windows)
-        # Steps and ends that a page adds up without rounding: where 0 is shown, it is 0.
-        step = 2.0 ** math.floor(math.log2((high - low) / 1000))
         room = (high - low) / 2
-        least, most = math.floor((low - room) / step) * step, math.ceil((high + room) / step) * step
         # As one message: a page that knows the new ends and the old steps would round the window
         # to those, and report that as a range somebody has chosen.
         with self.range.hold_sync():
             # Never an empty range between two assignments: traitlets refuse it.
-            self.range.min = min(self.range.min, least)
-            self.range.max = most
-            self.range.min = least
-            self.range.step = step
+            self.range.min = min(self.range.min, low - room)
+            self.range.max = high + room
+            self.range.min = low - room
+            self.range.step = (high - low) / 500
+            # The page computes in shares of the track: as many digits as are true, and 0 is 0.
+            digits = max(0, 3 - math.ceil(math.log10(high - low)))
+            self.range.readout_format = f".{digits}f"
             self.range.value = choice.window
         self.preset.options = [*choice.presets, OWN]
         self.preset.value = choice.name
