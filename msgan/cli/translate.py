@@ -97,6 +97,7 @@ def translate(
     Examples:
         msgan translate runs/t2 phantoms/patient000/patient000_t1.nii.gz t2.nii.gz
         msgan translate runs/t2 phantoms/patient000 translated --match '*_t1*'
+        msgan translate brain-phantom-t2 phantoms/patient000/patient000_t1.nii.gz first.nii.gz
     """
     from msgan.data.store import suffix_of
     from msgan.data.writing import WRITERS
