@@ -1,7 +1,5 @@
 """One input of a trained cascade blacked out in translation only (2020, section 3.2.2, fig. 11)."""
 
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -53,7 +51,7 @@ def test_s0_is_as_before_and_no_scale_without_a_say_is_made(dims, tmp_path, monk
     for name, row in rows.items():
         made.clear()
         done = translate(row, source, tmp_path / "o.nii", device="cpu", keep=tmp_path / name)
-        kept[name] = {file: whole(tmp_path / name / file) for file in os.listdir(tmp_path / name)}
+        kept[name] = {file.name: whole(file) for file in (tmp_path / name).glob("*.nii")}
         planned = [scale.name for scale in done.plan.scales]
         assert planned == (["s2"] if name == "context" else ["s0", "s1", "s2"])
     assert made == ["s2", "y2"]
