@@ -187,6 +187,7 @@ def test_the_profile_follows_the_cursor(dims: int) -> None:
     )
     tiles.viewer.at = (14, *(3,) * (dims - 1))
     seam, words = tiles.profile.value, tiles.reading
+    assert tiles.viewer.slices.overlays == ("tile border",)
     tiles.viewer.at = (3, 15, *(3,) * (dims - 2))
     assert tiles.profile.value != seam
     assert "along i" in words

@@ -34,6 +34,7 @@ class Slices:
         affine: Index -> mm; see :class:`msgan.widgets.planes.Planes`.
         labels: Integers on the same grid, laid over the images in colours; 0 stays clear.
         sketch: Strength of edges on the same grid, [0, 1], laid over the images in one colour.
+        lines: What the readout calls ``sketch`` where it holds other lines.
         diverging: Titles of differences: blue below zero, white at it, red above, about a
             window that is symmetric unless it is given.
 
@@ -56,12 +57,13 @@ class Slices:
         affine: Array | None = None,
         labels: Image | None = None,
         sketch: Image | None = None,
+        lines: str = "sketch",
         diverging: Collection[str] = (),
     ) -> None:
         if not volumes:
             raise InputError("volumes: no image: expected at least one")
         images = {title: opened(volume) for title, volume in volumes.items()}
-        laid = {"labels": labels, "sketch": sketch}
+        laid = {"labels": labels, lines: sketch}
         over = {name: opened(image) for name, image in laid.items() if image is not None}
         first, (_, self.shape) = next(iter(images.items()))
         for title, (_, shape) in [*images.items(), *over.items()]:
@@ -101,7 +103,7 @@ class Slices:
 
     @property
     def overlays(self) -> tuple[str, ...]:
-        """What can be laid over the images: ``labels``, ``sketch``."""
+        """What can be laid over the images: ``labels``, ``sketch`` or what that is called."""
         return tuple(self._over)
 
     def slices(self, plane: str) -> int:
@@ -126,7 +128,7 @@ class Slices:
         return _voxel(self._reader(title), at)
 
     def laid(self, name: str, at: Sequence[int]) -> float:
-        """The label, or the strength of the sketch, at one voxel."""
+        """The label, or the strength of the edges, at one voxel."""
         return _voxel(self._over[name], at)
 
     def picture(

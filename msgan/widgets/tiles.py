@@ -172,6 +172,7 @@ class Tiles:
             window=window,
             affine=grid.affine,
             sketch=(tiles.lines, grid.shape),
+            lines="tile border",
         )
         self.viewer = Viewer(slices, unit=unit, caption=caption)
         self.profile = widgets.Image(format="png", layout={"max_width": "100%"})
