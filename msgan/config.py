@@ -68,6 +68,9 @@ class Degradation(Model):
     blur_sigma: float = Field(1.0, gt=0, description="voxels of the context")
     half_share: float = Field(0.2, ge=0, le=1)
     sketch_noise: float = Field(0.01, ge=0)
+    made_share: float = Field(
+        0.0, ge=0, le=1, description="share of contexts that the scales below have made"
+    )
 
 
 class ContrastAugmentation(Model):

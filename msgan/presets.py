@@ -132,6 +132,7 @@ def smoke(dims: int = 3, seed: int = 0) -> CascadeConfig:
         seed=seed,
         preparation=BRAIN_PREPARATION.model_copy(update={"scales": 2}),
         sketch=CONTRAST_FREE,
+        degradation=Degradation(made_share=1.0),
         contrast=ContrastAugmentation(share=0.5, variants=2),
         network=NetworkConfig(
             low_width=8, low_levels=3, high_width=16, high_blocks=2, discriminator_width=8
@@ -161,6 +162,7 @@ def small(dims: int = 3, seed: int = 0) -> CascadeConfig:
         seed=seed,
         preparation=BRAIN_PREPARATION.model_copy(update={"scales": 2}),
         sketch=CONTRAST_FREE,
+        degradation=Degradation(made_share=1.0),
         contrast=ContrastAugmentation(share=0.5, variants=6),
         network=NetworkConfig(
             low_width=16,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +22,7 @@ from msgan.training.cache import CachedSubject, Previous, cached
 from msgan.training.loop import train_scale
 from msgan.training.run import Run
 from msgan.translate import Translation, pick_device, translate
+from msgan.translate.contexts import FOLDER, with_contexts
 from msgan.types import InputError
 
 if TYPE_CHECKING:
@@ -47,7 +49,8 @@ def fit(
 
     Subjects of split ``test`` are left alone, those of ``val`` choose the best weights; without
     any, the training subjects do. Scales are independent of each other (extended paper, section
-    2.1) and may be trained in any order, by one process or several (torchrun, SLURM).
+    2.1) and may be trained in any order, by one process or several (torchrun, SLURM), unless
+    ``config.degradation.made_share`` gives each scale what those below it make.
 
     Args:
         cohort: Subjects; those without a ``target`` image are left out, and those without the
@@ -63,8 +66,8 @@ def fit(
 
     Raises:
         InputError: No subject has the images, a file is at fault, the images of a pair lie on
-            different grids, a scale does not exist, ``config.previous`` is stated and not made,
-            or ``out`` holds another run.
+            different grids, a scale does not exist or needs one that is not trained,
+            ``config.previous`` is stated and not made, or ``out`` holds another run.
     """
     if config.network.family == "paper" and config.training.patch != 32:
         raise InputError(f"patch size {config.training.patch}: the paper family runs at 32 only")
@@ -97,15 +100,18 @@ def fit(
                 n: cached(p, config, data[n], folder, sources.get(n), previous)
                 for n, p in opened.items()
             }
-    ready = _placed(ready, fabric)
+    placed = _placed(ready, fabric)
     for scale in chosen:
         if run.finished(scale):
             continue
+        if config.degradation.made_share and scale > run.first:
+            with fabric.rank_zero_first():
+                placed = _placed(with_contexts(run, ready, scale, fabric.device), fabric)
         about = train_scale(
             config,
             scale,
-            [ready[s.name] for s in train],
-            [ready[s.name] for s in held],
+            [placed[s.name] for s in train],
+            [placed[s.name] for s in held],
             run.folder_of(scale),
             fabric,
             report,
@@ -113,6 +119,8 @@ def fit(
         if fabric.is_global_zero:
             run.finish(scale, about | _peaks(fabric))
         fabric.barrier()
+    if fabric.is_global_zero and all(map(run.finished, run.used)):
+        shutil.rmtree(run.folder / FOLDER, ignore_errors=True)
     return run
 
 

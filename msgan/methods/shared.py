@@ -31,6 +31,8 @@ DECIDING = (
     "seeds.py",
     "sketch",
     "training",
+    "translate/contexts.py",
+    "translate/scale.py",
 )
 """What of the package's source decides the weights."""
 
@@ -76,11 +78,12 @@ def fit_shared(
 def lend(giver: Run, taker: Run, scale: int, to: int | None = None) -> None:
     """Give a trained scale of one run to another that would train the same network.
 
-    Scales are trained independently of each other, so s0 is the same whatever s1..sn are ``blind``
-    to ("the LR GAN stays unchanged", 2020, section 3.2.2), and a generator that reaches a
-    resolution is of use whatever number of scales lies below. Under the same number i the weights
-    are those that training would give (on a CPU to the bit), under another those of other random
-    numbers. Where the scale is there already nothing is done.
+    s0 is the same whatever s1..sn are ``blind`` to ("the LR GAN stays unchanged", 2020, section
+    3.2.2). Scales that are trained on real contexts are independent of each other, and a
+    generator that reaches a resolution is of use whatever number of scales lies below; one that
+    is trained on what the scales below it make (``made_share``) is of use above these alone.
+    Under the same number i the weights are those that training would give (on a CPU to the bit),
+    under another those of other random numbers. Where the scale is there already nothing is done.
 
     Args:
         giver: Has trained the scale, by the code of today.
@@ -112,7 +115,7 @@ def _deciding(run: Run, scale: int) -> dict[str, Any]:
     config = run.config.model_dump()
     if scale == 0:
         del config["blind"]
-    else:  # n decides how much is padded, and what begins with low is of s0
+    elif not config["degradation"]["made_share"]:  # n decides how much is padded, and what begins with low is of s0
         del config["preparation"]["scales"]
         for part in ("network", "training"):
             config[part] = {k: v for k, v in config[part].items() if not k.startswith("low_")}

@@ -49,6 +49,7 @@ class Sample:
         detail: Box cut out of the image.
         mirrored: Axes that are flipped.
         seed: Of what its degradation is drawn from.
+        made: Whether the context is what the scales below have made of the variant's sketch.
     """
 
     subject: int
@@ -58,6 +59,7 @@ class Sample:
     detail: Box
     mirrored: tuple[int, ...]
     seed: int
+    made: bool = False
 
 
 class Patches:
@@ -108,7 +110,9 @@ class Patches:
         ]
         details = [(x.images[i], s.detail) for x, s in zip(own, drawn, strict=True)]
         contexts = [
-            (x.images[i - 1], s.context) for x, s in zip(own, drawn, strict=True) if s.context
+            (x.made[s.variant] if s.made else x.images[i - 1], s.context)
+            for x, s in zip(own, drawn, strict=True)
+            if s.context
         ]
         for image, box in (*sketches, *contexts, *details):
             announce(image, box)
@@ -125,6 +129,9 @@ class Patches:
         if batch.context is None:
             return Batch(noisy, None, batch.detail)
         around = degrade_context(batch.context, how, dice)
+        for patch, raw, one in zip(around, batch.context, drawn, strict=True):
+            if one.made:  # it has the errors that the others are given
+                patch.copy_(raw)
         return self._blinded(Batch(noisy, around, batch.detail))
 
     def _blinded(self, batch: Batch) -> Batch:
@@ -155,7 +162,9 @@ class Patches:
             fine, context, detail = cut.sketch, cut.context, cut.detail
         mirrored = tuple(a for a in self.config.training.mirror if rng.random() < 0.5)
         noise = seeds.derive(self.config.seed, *names, "noise")
-        return Sample(chosen, variant, fine, context, detail, mirrored, noise)
+        share = self.config.degradation.made_share
+        made = bool(subject.made and share and rng.random() < share)
+        return Sample(chosen, variant, fine, context, detail, mirrored, noise, made)
 
     def _crop(self, shape: Shape, rng: np.random.Generator) -> Box:
         """At s0: the whole image, or a part of it of side ``low_patch``."""

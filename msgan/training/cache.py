@@ -44,13 +44,15 @@ class CachedSubject:
     ``sketches[i]`` lists variants of scale i: first the image's own sketch (in a paired cascade
     that of the source's image), then those of the image recoloured at random. ``sketches[0]`` is
     empty: s0 is made from the sketch at s1. ``host`` keeps the memory maps of images that were
-    moved to a device.
+    moved to a device. ``made`` lists, for each variant, the image (1, *s_(i-1)) that the scales
+    below s_i have made of its sketches; only while s_i is trained on them.
     """
 
     name: str
     images: tuple[Tensor, ...]
     sketches: tuple[tuple[Tensor, ...], ...]
     host: tuple[Tensor, ...] = ()
+    made: tuple[Tensor, ...] = ()
 
     def on_host(self, scale: int) -> Tensor:
         """The image of s_i where the CPU can look at a voxel without waiting for a GPU."""
@@ -59,7 +61,8 @@ class CachedSubject:
     @property
     def bytes(self) -> int:
         """Size of everything."""
-        tensors = [*self.images, *(t for variants in self.sketches for t in variants)]
+        drawn = (t for variants in self.sketches for t in variants)
+        tensors = [*self.images, *drawn, *self.made]
         return sum(t.numel() * t.element_size() for t in tensors)
 
     def to(self, device: torch.device) -> CachedSubject:
@@ -69,6 +72,7 @@ class CachedSubject:
             tuple(_moved(t, device) for t in self.images),
             tuple(tuple(_moved(t, device) for t in variants) for variants in self.sketches),
             self.host or self.images,
+            tuple(_moved(t, device) for t in self.made),
         )
 
 
@@ -121,11 +125,11 @@ def cached(
     variants = 1 + _variants(config)
     return CachedSubject(
         subject.name,
-        tuple(_load(target / f"image_s{i}.npy")[None] for i in range(n + 1)),
+        tuple(load(target / f"image_s{i}.npy")[None] for i in range(n + 1)),
         (
             (),
             *[
-                tuple(_load(target / f"sketch_s{i}_{v}.npy") for v in range(variants))
+                tuple(load(target / f"sketch_s{i}_{v}.npy") for v in range(variants))
                 for i in range(1, n + 1)
             ],
         ),
@@ -136,7 +140,8 @@ def _variants(config: CascadeConfig) -> int:
     return config.contrast.variants if config.contrast.share else 0
 
 
-def _load(path: Path) -> Tensor:
+def load(path: Path) -> Tensor:
+    """A memory map of a ``.npy`` file, as cheap to keep as its patches in use."""
     # Copy-on-write: torch wants a writable array, the file stays as it is.
     tensor = torch.from_numpy(np.load(path, mmap_mode="c"))
     if advise := _madvise():
