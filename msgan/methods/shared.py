@@ -115,7 +115,8 @@ def _deciding(run: Run, scale: int) -> dict[str, Any]:
     config = run.config.model_dump()
     if scale == 0:
         del config["blind"]
-    elif not config["degradation"]["made_share"]:  # n decides how much is padded, and what begins with low is of s0
+    elif not config["degradation"]["made_share"]:
+        # n decides how much is padded, and what begins with low is of s0.
         del config["preparation"]["scales"]
         for part in ("network", "training"):
             config[part] = {k: v for k, v in config[part].items() if not k.startswith("low_")}

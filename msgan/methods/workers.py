@@ -1,0 +1,46 @@
+"""Trainings that do not need each other, side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import torch
+
+from msgan.translate import pick_device
+
+Key = TypeVar("Key")
+Result = TypeVar("Result")
+
+MOST = 4
+"""Processes at a time: each holds the libraries and its batches."""
+
+
+def side_by_side(
+    jobs: Mapping[Key, Callable[[], Result]], device: str = "auto"
+) -> dict[Key, Result]:
+    """The results of jobs, under their names.
+
+    On a CPU several processes work on them, which share its cores: networks as small as those of
+    ``small`` leave a second core mostly idle. On a GPU, or where this process is one of several
+    that train together (torchrun, SLURM), they are done one by one.
+
+    Args:
+        jobs: Callables without arguments that can be pickled, as :func:`functools.partial` of
+            :func:`msgan.methods.shared.fit_shared`; so can their results.
+        device: ``auto``, ``cpu`` or ``cuda``, as the jobs are told.
+
+    Raises:
+        Exception: What a job raised; the others are ended.
+    """
+    cores = torch.get_num_threads()
+    workers = min(len(jobs), cores, MOST)
+    together = "WORLD_SIZE" in os.environ or "SLURM_NTASKS" in os.environ
+    if workers < 2 or together or pick_device(device).type == "cuda":
+        return {name: job() for name, job in jobs.items()}
+    from joblib import Parallel, delayed, parallel_config
+
+    with parallel_config(backend="loky", inner_max_num_threads=cores // workers):
+        done = Parallel(n_jobs=workers)(delayed(job)() for job in jobs.values())
+    return dict(zip(jobs, done, strict=True))
