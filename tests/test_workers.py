@@ -1,0 +1,48 @@
+"""Jobs side by side."""
+
+import os
+from functools import partial
+
+import pytest
+import torch
+
+from msgan.methods.workers import side_by_side
+from msgan.types import InputError
+
+
+def where(value: object) -> tuple[object, int, int]:
+    return value, os.getpid(), torch.get_num_threads()
+
+
+def refused(value: object) -> None:
+    raise InputError(f"value {value}: expected another")
+
+
+@pytest.fixture
+def cores(monkeypatch):
+    for name in ("WORLD_SIZE", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_each_job_has_its_share_of_the_cores(cores):
+    done = side_by_side({k: partial(where, k) for k in "abc"}, "cpu")
+    assert [value for value, _, _ in done.values()] == list(done) == ["a", "b", "c"]
+    assert os.getpid() not in {process for _, process, _ in done.values()}
+    assert {threads for _, _, threads in done.values()} == {1}
+
+
+def test_what_one_refuses_is_said(cores):
+    with pytest.raises(InputError, match="value 3: expected another"):
+        side_by_side({"a": partial(where, 1), "b": partial(refused, 3)}, "cpu")
+
+
+@pytest.mark.parametrize("told", ["WORLD_SIZE", "SLURM_NTASKS", None])
+def test_processes_that_train_together_and_single_jobs_stay_here(cores, monkeypatch, told):
+    if told:
+        monkeypatch.setenv(told, "2")
+    jobs = {k: partial(where, k) for k in ("ab" if told else "a")}
+    assert {process for _, process, _ in side_by_side(jobs, "cpu").values()} == {os.getpid()}
