@@ -118,10 +118,12 @@ def test_a_share_of_contexts_is_real_and_degraded(tmp_path):
 
 def test_a_scale_waits_for_those_below(tmp_path):
     cohort = cohort_in(tmp_path)
-    with pytest.raises(InputError, match="scale 2: its contexts are made by scale 1: train that"):
-        fit(cohort, "t2", taught(), tmp_path / "run", device="cpu", scales=[0, 2])
-    run = Run.open(tmp_path / "run")
-    assert [run.finished(i) for i in range(3)] == [True, False, False]
+    for scales, late in (([0, 2], 2), ([1, 0], 1), ([2], 2)):
+        message = rf"scale {late}: .* made by scale {late - 1} \(made_share 1\): train that first"
+        with pytest.raises(InputError, match=message):
+            fit(cohort, "t2", taught(), tmp_path / "run", device="cpu", scales=scales)
+    assert not (tmp_path / "run").exists()  # said before anything is done
+    trained(tmp_path, taught(), cohort, (0,))
     fit(cohort, "t2", taught(), tmp_path / "run", device="cpu")
     fit(cohort, "t2", taught(), tmp_path / "whole", device="cpu")
     assert all(equal(tmp_path / "run", tmp_path / "whole", i) for i in range(3))

@@ -22,7 +22,7 @@ from msgan.training.cache import CachedSubject, Previous, cached
 from msgan.training.loop import train_scale
 from msgan.training.run import Run
 from msgan.translate import Translation, pick_device, translate
-from msgan.translate.contexts import FOLDER, with_contexts
+from msgan.translate.contexts import FOLDER, check_order, with_contexts
 from msgan.types import InputError
 
 if TYPE_CHECKING:
@@ -92,6 +92,9 @@ def fit(
         for scale in chosen:
             if not 0 <= scale <= run.scales:
                 raise InputError(f"scale {scale} does not exist: there are 0 to {run.scales}")
+        made = bool(config.degradation.made_share)
+        if made:
+            check_order(run, chosen)
         with fabric.rank_zero_first():
             if fabric.is_global_zero:
                 run.create()
@@ -104,7 +107,7 @@ def fit(
     for scale in chosen:
         if run.finished(scale):
             continue
-        if config.degradation.made_share and scale > run.first:
+        if made and scale > run.first:
             with fabric.rank_zero_first():
                 placed = _placed(with_contexts(run, ready, scale, fabric.device), fabric)
         about = train_scale(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,26 @@ TILE = {2: 512, 3: 64}
 """Side of a tile, by dimensions; bounds memory, changes nothing else."""
 
 
+def check_order(run: Run, scales: Iterable[int]) -> None:
+    """Whether scales can be trained in this order, each on what those below it make.
+
+    Args:
+        run: What it has finished is there already.
+        scales: To train, in order.
+
+    Raises:
+        InputError: One comes before the scale below it.
+    """
+    there = {i for i in run.used if run.finished(i)}
+    for scale in scales:
+        if scale > run.first and scale - 1 not in there:
+            raise InputError(
+                f"scale {scale}: its contexts are made by scale {scale - 1} (made_share "
+                f"{run.config.degradation.made_share:g}): train that first"
+            )
+        there.add(scale)
+
+
 def with_contexts(
     run: Run, subjects: Mapping[str, CachedSubject], scale: int, device: torch.device
 ) -> dict[str, CachedSubject]:
@@ -44,11 +64,9 @@ def with_contexts(
         device: Where the generators compute.
 
     Raises:
-        InputError: The scale below is not trained yet.
+        InputError: The scale below has no weights yet.
     """
     below = scale - 1
-    if not run.finished(below):
-        raise InputError(f"scale {scale}: its contexts are made by scale {below}: train that first")
     folder = run.folder / FOLDER / f"y{below}"
     generator = inference.prepare(run.generator(below), device)
     found = {}
