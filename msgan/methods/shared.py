@@ -114,7 +114,7 @@ def _deciding(run: Run, scale: int) -> dict[str, Any]:
     """What decides s_i of a run, apart from the code."""
     config = run.config.model_dump()
     if scale == 0:
-        del config["blind"]
+        del config["blind"], config["degradation"]["made_share"]
     elif not config["degradation"]["made_share"]:
         # n decides how much is padded, and what begins with low is of s0.
         del config["preparation"]["scales"]
