@@ -217,17 +217,30 @@ def main() -> None:
         "of another patient, the real T2, and the difference.",
     )
     plots.save(short, options.picture.with_name("cascade.png"))
-    at = [round(float(c.mean())) for c in largest(lesion).nonzero()]
-    figure = plots.slices(
-        {**results, "T2 (real)": truth},
-        at=at,
+    titles = {
+        "source": "{}",
+        "inverted, matched": "{} inverted",
+        "cascade": "cascade of {}",
+        "cascade, no mask": "no mask, of {}",
+    }
+    shown = {
+        title.format(source.upper()): results[f"{name} of {source}"]
+        for source in SOURCES
+        for name, title in titles.items()
+    }
+    figure = plots.zooms(
+        {title: lambda box, a=a: a[box.slices] for title, a in {"real T2": truth, **shown}.items()},
+        truth.shape,
         affine=affine,
+        at=round(float(largest(lesion).nonzero()[2].mean())),
+        centre=(0.5, 0.5),
+        zoom=0.8,
+        window=(0, 1),
         unit=UNIT,
-        overlay={"T2 (real)": lesion.astype(np.uint8)},
-        overlay_name="lesion",
-        caption=f"{title}: the cascade, trained on the T2 of patient 19 alone, finds the contrast "
-        "of T2 (bright fluid, grey brighter than white matter) from the sketches of T1 and FLAIR; "
-        "planes through the largest lesion.",
+        columns=5,
+        caption=f"{title}, axial plane through the largest lesion: the cascade, trained on the T2 "
+        "of patient 19 alone, finds the contrast of T2 (bright fluid, grey brighter than white "
+        "matter) from the sketches of T1 and FLAIR, with the lesion mask laid over and without.",
     )
     plots.save(figure, options.picture)
 
