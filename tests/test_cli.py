@@ -49,6 +49,7 @@ TINY = {
     "preparation": {"scales": 1},
     "sketch": {"channels": ["edges"]},
     "contrast": {"share": 0.0},
+    "degradation": {"made_share": 0.0},
     "network": {
         "low_width": 4,
         "low_levels": 2,

@@ -66,7 +66,7 @@ def test_an_exported_run_is_planned_and_translated_like_the_run(study, t1, tmp_p
         msgan_cli("translate", run, t1, tmp_path / f"{name}.nii", "--device", "cpu")
     assert (tmp_path / "a.nii").read_bytes() == (tmp_path / "b.nii").read_bytes()
     plans = [
-        msgan_cli("plan", run, t1, "--device", "cpu", "--memory", "1GB").stdout.splitlines()[:3]
+        msgan_cli("plan", run, t1, "--device", "cpu", "--memory", "4GiB").stdout.splitlines()[:3]
         for run in (study / "run", tmp_path / "elsewhere")
     ]
     assert plans[0] == plans[1]

@@ -409,7 +409,7 @@ def test_all_of_a_box_is_announced_and_little_else(dims, tmp_path, monkeypatch):
     page, shape = 64, (5, 12, 10)[-dims:]
     monkeypatch.setattr(cache.mmap, "PAGESIZE", page)
     np.save(tmp_path / "a.npy", np.zeros((2, *shape), np.float16))
-    image = cache._load(tmp_path / "a.npy")
+    image = cache.load(tmp_path / "a.npy")
     begin, size = image.data_ptr(), image.numel() * image.element_size()
     assert told == [(begin // page * page, size + begin % page, cache.mmap.MADV_RANDOM)]
     told.clear()
