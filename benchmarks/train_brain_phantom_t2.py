@@ -38,7 +38,7 @@ from msgan.training.run import Run, git_commit, versions
 
 SOURCES = ("t1", "flair")
 TARGET = "t2"
-SEED = 2021
+SEED = 2020
 SCORES = ("ssim", "mae", "psnr")
 
 ABOUT = About(
@@ -65,19 +65,28 @@ EVALUATION = (
 
 
 def config(steps: int, low_steps: int) -> CascadeConfig:
-    """The preset ``small`` of brains (6, 3 and 1.5 mm) with other numbers of steps."""
+    """Brains at 6, 3 and 1.5 mm; as the preset ``small`` was when the model was trained.
+
+    Unlike the preset of today, s1 and s2 see real contexts, and s0 sees crops that hold nearly
+    the whole image: trained on smaller ones it draws haze at the border of the image.
+    """
     chosen = brain("small", seed=SEED)
-    every = max(1, min(250, steps // 4, low_steps // 4))
+    every = max(1, min(200, steps // 4, low_steps // 4))
+    network = {"high_width": 24, "high_blocks": 3, "dropout": 0.1}
+    training = {
+        "steps": steps,
+        "low_steps": low_steps,
+        "patch": 32,
+        "low_patch": 28,
+        "ema": 0.995,
+        "validate_every": every,
+        "checkpoint_every": every,
+    }
     return chosen.model_copy(
         update={
-            "training": chosen.training.model_copy(
-                update={
-                    "steps": steps,
-                    "low_steps": low_steps,
-                    "validate_every": every,
-                    "checkpoint_every": every,
-                }
-            ),
+            "degradation": chosen.degradation.model_copy(update={"made_share": 0.0}),
+            "network": chosen.network.model_copy(update=network),
+            "training": chosen.training.model_copy(update=training),
         }
     )
 
