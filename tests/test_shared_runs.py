@@ -96,6 +96,27 @@ def test_the_last_scale_serves_whatever_lies_below(tmp_path: Path) -> None:
             shared.lend(full, late, scale, to)
 
 
+def test_what_hangs_on_the_scales_below_is_not_lent_above_others(tmp_path: Path) -> None:
+    """A generator trained on made contexts knows the errors of its own s0; s0 knows of neither."""
+    cohort, root = study(tmp_path / "data"), tmp_path / "root"
+
+    def taught(share: float, scales: int = 1) -> CascadeConfig:
+        own = config()
+        changed = own.degradation.model_copy(update={"made_share": share})
+        prep = Preparation(scales=scales, margin=1)
+        return own.model_copy(update={"degradation": changed, "preparation": prep})
+
+    full = shared.fit_shared(cohort, "t2", taught(1.0), root, device="cpu")
+    more = shared.fit_shared(cohort, "t2", taught(1.0, 2), root, device="cpu", scales=[])
+    with pytest.raises(InputError, match="its preparation differs"):
+        shared.lend(full, more, 1, to=2)
+    real = shared.fit_shared(cohort, "t2", taught(0.0), root, device="cpu", scales=[])
+    with pytest.raises(InputError, match=r"its (preparation|degradation) differs"):
+        shared.lend(full, real, 1)
+    shared.lend(full, real, 0)
+    assert real.finished(0)
+
+
 def test_a_scale_of_another_network_is_not_lent(tmp_path: Path) -> None:
     cohort, root = study(tmp_path / "data"), tmp_path / "root"
     full = shared.fit_shared(cohort, "t2", config(), root, device="cpu")

@@ -46,3 +46,9 @@ def test_processes_that_train_together_and_single_jobs_stay_here(cores, monkeypa
         monkeypatch.setenv(told, "2")
     jobs = {k: partial(where, k) for k in ("ab" if told else "a")}
     assert {process for _, process, _ in side_by_side(jobs, "cpu").values()} == {os.getpid()}
+
+
+def test_one_task_of_a_cluster_is_no_reason_to_stay(cores, monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    done = side_by_side({k: partial(where, k) for k in "ab"}, "cpu")
+    assert os.getpid() not in {process for _, process, _ in done.values()}

@@ -17,6 +17,7 @@ from msgan.data.cohort import Cohort, Prepared, Subject, prepare, settled
 from msgan.data.intensity import IntensityMap
 from msgan.data.resample import nearly
 from msgan.memory.process import peak_resident_bytes
+from msgan.methods.workers import processes
 from msgan.paths import sha256
 from msgan.training.cache import CachedSubject, Previous, cached
 from msgan.training.loop import train_scale
@@ -173,7 +174,7 @@ def _fabric(device: str, precision: Any) -> Fabric:
     from lightning_fabric import Fabric
 
     told = os.environ
-    world = int(told.get("WORLD_SIZE", told.get("SLURM_NTASKS", "1")))
+    world = processes()
     local = int(told.get("LOCAL_WORLD_SIZE", told.get("SLURM_NTASKS_PER_NODE", world)))
     fabric = Fabric(
         accelerator=pick_device(device).type,

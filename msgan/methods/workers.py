@@ -17,6 +17,11 @@ MOST = 4
 """Processes at a time: each holds the libraries and its batches."""
 
 
+def processes() -> int:
+    """How many processes train together, as torchrun or SLURM tell it; 1 where neither does."""
+    return int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
+
+
 def side_by_side(
     jobs: Mapping[Key, Callable[[], Result]], device: str = "auto"
 ) -> dict[Key, Result]:
@@ -36,8 +41,7 @@ def side_by_side(
     """
     cores = torch.get_num_threads()
     workers = min(len(jobs), cores, MOST)
-    together = "WORLD_SIZE" in os.environ or "SLURM_NTASKS" in os.environ
-    if workers < 2 or together or pick_device(device).type == "cuda":
+    if workers < 2 or processes() > 1 or pick_device(device).type == "cuda":
         return {name: job() for name, job in jobs.items()}
     from joblib import Parallel, delayed, parallel_config
 

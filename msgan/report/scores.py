@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgan.data.volume import open_volume
 from msgan.report.catalog import Catalog, Translated
+from msgan.report.experiment import read_scores
 from msgan.types import InputError
 
 if TYPE_CHECKING:
@@ -41,13 +42,10 @@ def scores_of(found: Catalog, shown: Translated) -> pd.DataFrame:
     if path is None:
         return pd.DataFrame()
     try:
-        table = pd.read_csv(path)
+        table = read_scores(path)
     except (ValueError, OSError) as error:
         raise InputError(f"{path}: not a table of scores: {error}") from error
-    if missing := [c for c in ("method", "subject") if c not in table.columns]:
-        raise InputError(f"{path}: not a table of scores: it has no column {missing[0]!r}")
-    if "task" in table.columns:
-        table = table[table["task"] == shown.task]
+    table = table[table["task"].isin((shown.task, ""))]
     if not (table["subject"].astype(str) == shown.subject).any():
         return pd.DataFrame()
     trace = shown.trace
@@ -90,5 +88,4 @@ def _data(shown: Translated) -> str:
     """The folder of the manifest that names the image, else that of the image."""
     image = shown.trace.image
     there = next((p for p in image.parents if (p / "manifest.csv").is_file()), image.parent)
-
     return there.name

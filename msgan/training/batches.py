@@ -128,10 +128,12 @@ class Patches:
         noisy = degrade_sketch(batch.sketch, how, dice, [s.sketch.size for s in drawn])
         if batch.context is None:
             return Batch(noisy, None, batch.detail)
-        around = degrade_context(batch.context, how, dice)
-        for patch, raw, one in zip(around, batch.context, drawn, strict=True):
-            if one.made:  # it has the errors that the others are given
-                patch.copy_(raw)
+        around = batch.context
+        if not all(one.made for one in drawn):
+            around = degrade_context(batch.context, how, dice)
+            for patch, raw, one in zip(around, batch.context, drawn, strict=True):
+                if one.made:  # it has the errors that the others are given
+                    patch.copy_(raw)
         return self._blinded(Batch(noisy, around, batch.detail))
 
     def _blinded(self, batch: Batch) -> Batch:

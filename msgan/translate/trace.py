@@ -13,6 +13,7 @@ from msgan.data.grid import Grid
 from msgan.data.intensity import IntensityMap
 from msgan.data.store import suffix_of
 from msgan.data.subject import Subject
+from msgan.networks.high import FAMILIES
 from msgan.patches import core_side
 from msgan.paths import write_text
 from msgan.training.run import Run
@@ -139,7 +140,7 @@ def faces(run: Run, scales: Sequence[ScalePlan]) -> tuple[Shape, ...]:
 
     Of the published family those are the patches of which a tile consists.
     """
-    core = core_side(run.generator(run.scales))  # type: ignore[arg-type]
+    core = core_side(FAMILIES[run.config.network.family])  # type: ignore[arg-type]
     return tuple(
         scale.tile if core is None or scale.name == "s0" else (core,) * len(scale.tile)
         for scale in scales
