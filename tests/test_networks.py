@@ -160,6 +160,17 @@ def test_sketch_channels_enter_every_family(dims, family):
     assert (sketch.grad.flatten(2).abs().amax(dim=2) > 0).all()
 
 
+def test_a_feature_that_is_shut_everywhere_still_learns(dims):
+    generator = randomised(SeamlessGenerator(dims, 1, 4, 1)).requires_grad_()
+    generator.join.bias.data.fill_(-50.0)  # whatever is seen
+    sketch = torch.rand(1, 1, *[8 + 2 * generator.halo] * dims)
+    context = torch.rand(1, 1, *[4 + 2 * generator.context_halo] * dims)
+    generator(sketch, context).square().sum().backward()
+    moved = generator.join.weight.grad.flatten(1).abs().amax(dim=1)
+    assert (moved > 0).all()
+    assert generator.first.weight.grad.abs().max() > 0
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("family", low.FAMILIES)
 @pytest.mark.parametrize("levels", [1, 2, 4])

@@ -8,10 +8,15 @@ from __future__ import annotations
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from msgan.networks import layers
 from msgan.pyramid import upsample
+
+LEAK = 0.2
+"""Slope below 0 of the last activation of :class:`SeamlessGenerator`: its few features are not
+normalised, and one that a plain ReLU has shut everywhere never learns again."""
 
 
 class PaperGenerator(nn.Module):
@@ -90,7 +95,7 @@ class SeamlessGenerator(nn.Module):
         x = self.first(torch.cat((context, layers.space_to_depth(sketch)), dim=1))
         x = layers.depth_to_space(self.expand(self.blocks(x)))
         near = layers.crop(sketch, self.halo - 2)
-        x = torch.relu(self.join(torch.cat((x, near, base), dim=1)))
+        x = F.leaky_relu(self.join(torch.cat((x, near, base), dim=1)), LEAK)
         return layers.crop(base, 2) + self.last(x)
 
 

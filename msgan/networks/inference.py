@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from msgan.networks import kernels, layers
-from msgan.networks.high import PaperGenerator, SeamlessGenerator
+from msgan.networks.high import LEAK, PaperGenerator, SeamlessGenerator
 from msgan.pyramid import upsample
 
 SLAB = 16 << 20
@@ -131,8 +131,8 @@ class SeamlessInference(Inference):
     """The seamless HR generator, all of it on the coarse grid.
 
     What follows the last block (``expand``, voxels of a block out of channels, ``join``) is linear
-    up to the ReLU, so it is one convolution of side 2 from coarse features to the channels of a
-    block of voxels. With 96 inputs and 64 outputs (preset ``small``) it runs at full speed, which
+    up to the activation, so it is one convolution of side 2 from coarse features to the channels of
+    a block of voxels. With 96 inputs and 64 outputs (preset ``small``) it runs at full speed, which
     the fine one with 16 and 8 does not, and features are never rearranged. So does ``last``; only
     the detail itself returns to the fine grid.
     """
@@ -196,7 +196,7 @@ class SeamlessInference(Inference):
         return kernels.convolve(self.first, x)
 
     def _last(self, x: Tensor, rows: slice) -> Tensor:
-        return kernels.convolve(self.last, kernels.convolve(self.join, x).relu_())
+        return kernels.convolve(self.last, F.leaky_relu_(kernels.convolve(self.join, x), LEAK))
 
     def _block(self, block: Any, x: Tensor, between: Tensor, out: Tensor) -> None:
         shortcut = layers.crop(x, block.rim)
