@@ -92,11 +92,29 @@ class NetworkConfig(Model):
     family: Literal["paper", "seamless"] = "seamless"
     low_width: int = Field(64, ge=1, description="features of the LR U-Net's first level")
     low_levels: int = Field(4, ge=1)
+    low_border: int = Field(
+        0, ge=0, description="background that s0 sees around an image, voxels of s0"
+    )
     dropout: float = Field(0.2, ge=0, lt=1)
     high_width: int = Field(64, ge=1, description="features of the HR generators")
     high_blocks: int = Field(6, ge=1)
     discriminator_width: int = Field(64, ge=1)
     conditional: bool = Field(True, description="whether D sees sketch and context too")
+
+    @model_validator(mode="after")
+    def _aligned(self) -> Self:
+        step = 2 ** (self.low_levels - 1)  # so that strides fall where they fall without a border
+        if self.low_border % step:
+            raise ValueError(
+                f"low_border {self.low_border} is not a multiple of {step}, which is "
+                f"2^(low_levels - 1) for low_levels {self.low_levels}"
+            )
+        if self.low_border and self.family == "paper":
+            raise ValueError(
+                f"low_border {self.low_border}: the published network (family paper) sees the "
+                "image to its border: expected 0"
+            )
+        return self
 
 
 class TrainConfig(Model):
@@ -108,6 +126,9 @@ class TrainConfig(Model):
     low_batch: int = Field(1, ge=1)
     patch: int = Field(32, ge=4, description="side of a detail patch, voxels")
     low_patch: int | None = Field(None, description="side of an s0 crop; None: the whole image")
+    label_share: float = Field(
+        0.0, ge=0, le=1, description="share of HR patches whose centre is a labelled voxel"
+    )
     learning_rate: float = Field(2e-4, gt=0)
     decay: Literal["constant", "cosine"] = "constant"
     beta1: float = Field(0.5, ge=0, lt=1)

@@ -52,6 +52,11 @@ def test_a_configuration_does_not_change():
             },
             "patch size 30 is not a multiple of the stride 4",
         ),
+        (
+            {"network": {"low_levels": 3, "low_border": 6}},
+            r"low_border 6 is not a multiple of 4, which is 2\^\(low_levels - 1\)",
+        ),
+        ({"network": {"family": "paper", "low_border": 8}}, "low_border 8.*expected 0"),
         ({"dims": 2, "preparation": {"spacing_mm": [1, 1, 1]}}, "3 axes, dims is 2"),
         (
             {"dims": 2, "training": {"steps": 1, "low_steps": 1, "mirror": [2]}},

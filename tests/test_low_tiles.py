@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
@@ -19,26 +20,29 @@ def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def local(dims: int, levels: int, width: int = 3) -> LocalLowGenerator:
-    return randomised(LocalLowGenerator(dims, 2, width, levels, 0.2))
+def local(dims: int, levels: int, width: int = 3, border: int = 0) -> LocalLowGenerator:
+    return randomised(LocalLowGenerator(dims, 2, width, levels, 0.2, border))
 
 
 def made(network, sketch, boxes):
     """The image from its boxes, each made alone from the sketch of its own cut."""
     shape = tuple(n // 2 for n in sketch.shape[2:])
     out = torch.full((1, 1, *shape), torch.nan)
+    beyond = F.pad(sketch, [2 * network.border] * 2 * len(shape))
+    origin = Box.whole(shape).grown(network.border)
     for box in boxes:
         detail, core = low_cut(network, box, shape)
-        part = network(sketch[(..., *detail.scaled(2).slices)])
+        part = network(beyond[(..., *detail.inside(origin).scaled(2).slices)])
         assert part.shape[2:] == detail.size
         out[(..., *core.slices)] = part[(..., *core.inside(detail).slices)]
     return out
 
 
-def whole_and_tiles(dims, levels, shape, side):
-    network = local(dims, levels)
+def whole_and_tiles(dims, levels, shape, side, border=0):
+    network = local(dims, levels, border=border)
     sketch = torch.rand(1, 2, *[2 * n for n in shape], generator=torch.manual_seed(1))
-    whole = network(sketch)
+    whole = made(network, sketch, [Box.whole(shape)])
+    assert torch.equal(whole, network(sketch)) == (not border)
     assert whole.std() > 0.1
     boxes = list(Box.whole(shape).tiles(side))
     cuts = [low_cut(network, box, shape)[0] for box in boxes]
@@ -75,6 +79,16 @@ def test_any_tiling_gives_the_whole_image_3d(levels, shape, side):
     assert_close(tiled, whole, rtol=0, atol=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("levels", "shape", "side", "border"),
+    [(1, (17, 23), (5, 7), 3), (2, (17, 53), (5, 9), 2), (3, (5, 131), (5, 13), 8)],
+)
+def test_any_tiling_gives_the_whole_image_and_its_border(levels, shape, side, border):
+    whole, tiled = whole_and_tiles(2, levels, shape, side, border)
+    assert_close(tiled, whole, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("levels", [1, 2, 3, 4])
 def test_the_halo_is_what_gradients_reach(dims, levels):
     """One axis long enough for it; the other ones do not matter."""
@@ -108,6 +122,12 @@ def test_a_cut_is_aligned_inside_and_ends_with_the_image(dims):
     assert core.stop == detail.stop == shape
     assert all(a % 4 == 0 for a in detail.start)
     assert low_cut(network, Box((-5,) * dims, (9,) * dims), shape)[0].start == (0,) * dims
+    network.border = 8
+    detail, core = low_cut(network, Box((330,) * dims, (9,) * dims), shape)
+    assert core.stop == shape
+    assert detail.stop == (341,) * dims
+    assert all(a % 4 == 0 for a in detail.start)
+    assert low_cut(network, Box((-5,) * dims, (9,) * dims), shape)[0].start == (-8,) * dims
 
 
 def test_the_published_family_sees_the_whole_image(dims):

@@ -206,6 +206,23 @@ def test_crops_of_s0_keep_sketch_and_image_together(dims):
     assert len({tuple(x.flatten().tolist()) for x in batch.detail}) > 1
 
 
+@pytest.mark.parametrize("side", [None, 5])
+def test_s0_sees_background_around_the_image(dims, side):
+    config = with_(tiny(dims, low_patch=side), "network", low_border=2)
+    subject = twins(dims)
+    drawn = patches([subject], config, 0, degraded=False)
+    shape = subject.images[0].shape[1:]
+    boxes = [drawn.decide("train", k, 0).detail for k in range(200)]
+    size = [n + 4 if side is None else min(side, n + 4) for n in shape]
+    assert {box.size for box in boxes} == {tuple(size)}
+    for axis, n in enumerate(shape):  # crops lie anywhere from border to border
+        assert min(box.start[axis] for box in boxes) == -2
+        assert max(box.stop[axis] for box in boxes) == n + 2
+    batch = drawn.draw("train", 0, range(8))
+    assert_close(halve(batch.sketch, dims), batch.detail.where(batch.detail > -1, 0.0))
+    assert bool((batch.detail == -1).any())
+
+
 def test_the_sketch_of_a_mirrored_image_is_the_mirrored_sketch(dims):
     config = SketchConfig(channels=ALL, low=0.05, high=0.1, steps=2)
     side = 2 * sketch.halo(config) + 9
@@ -460,6 +477,52 @@ def test_labels_are_laid_over_the_sketch(dims, tmp_path):
         wanted = np.select([expected == 1, expected == 3], [127 / 255, 1.0], own)
         np.testing.assert_allclose(grey, wanted, atol=1e-3)
         assert (expected == 3).sum() >= 2**dims
+
+
+def test_a_share_of_patches_is_about_labelled_voxels(dims, tmp_path):
+    config = with_(tiny(dims, label_share=0.4), "contrast", share=0.0)
+    config = config.model_copy(update={"labels": (1, 3)})
+    labels = np.zeros(shape_of(dims), np.uint8)
+    labels[tuple(slice(4, 6) for _ in labels.shape)] = 3
+    labels[(-1,) * dims] = 1
+    path = tmp_path / "labels.nii"
+    grid = Grid.from_spacing(labels.shape, (1.0,) * dims)
+    write_volume(path, grid, lambda box: labels[box.slices], dtype=np.uint8)
+    subject = made(tmp_path, config, labels=path)
+    with prepare(tmp_path / "0.nii", None, config.preparation, path) as opened:
+        there = opened.read_labels(Box.whole(opened.grid.shape))
+    assert not len(subject.labelled[0])
+    for i, expected in ((2, there), (1, pyramid.halve_labels(there))):
+        found = sorted(map(tuple, subject.labelled[i].tolist()))
+        assert found == sorted(map(tuple, np.argwhere(expected).tolist()))
+    drawn = patches([subject], config, 2)
+    known = {tuple(c // 2 * 2 for c in voxel) for voxel in subject.labelled[2].tolist()}
+
+    def about(share: float) -> float:
+        sampler = patches([subject], with_(config, "training", label_share=share), 2)
+        boxes = [sampler.decide("train", k, 0).detail for k in range(300)]
+        return np.mean([tuple(a + 4 for a in box.start) in known for box in boxes])
+
+    assert 0.33 < about(0.4) < 0.55
+    assert about(1.0) == 1
+    assert about(0.0) < 0.1
+    bare = made(tmp_path / "bare", config)
+    assert [len(places) for places in bare.labelled] == [0, 0, 0]
+    assert patches([bare], config, 2).decide("train", 0, 0).detail.size == (8,) * dims
+    assert drawn.draw("train", 0, range(2)).detail.shape == (2, 1, *[8] * dims)
+
+
+def test_labelled_voxels_are_a_fair_draw_of_all(dims, monkeypatch):
+    """However the map is cut into parts, and no more of them than are kept."""
+    labels = np.zeros((40,) * dims, np.uint8)
+    labels[8:] = 2
+    monkeypatch.setattr(cache, "LABELLED", 500)
+    monkeypatch.setattr(pyramid, "CHUNK", {2: 16, 3: 16})
+    found = cache.labelled(lambda box: labels[box.slices], labels.shape, np.random.default_rng(0))
+    assert found.shape == (500, dims)
+    assert len({tuple(v) for v in found.tolist()}) == 500
+    assert labels[tuple(found.T)].all()
+    np.testing.assert_allclose(found.mean(axis=0), [23.5, *[19.5] * (dims - 1)], atol=2)
 
 
 def test_recoloured_variants_are_other_sketches_of_the_same_image(dims, tmp_path):

@@ -17,12 +17,15 @@ class LowGenerator(Protocol):
     Attributes:
         halo: Image needed around a tile on every side; its sketch is twice as wide.
         align: Where a tile's halo may start and end inside the image: at multiples of this.
+        border: Background that lies around the image, a multiple of ``align``; the sketch is 0
+            there and what is made there is thrown away.
         tile_exact: Whether any tiling gives the result of the whole image. Where it does not, a
             tile is the whole image.
     """
 
     halo: int
     align: int
+    border: int
     tile_exact: bool
 
     def __call__(self, sketch: Tensor) -> Tensor:
@@ -49,6 +52,7 @@ class PaperLowGenerator(nn.Module):
     tile_exact = False
     halo = 0
     align = 1
+    border = 0
 
     def __init__(
         self, dims: int, sketch_channels: int, width: int, levels: int, dropout: float
@@ -111,17 +115,26 @@ class LocalLowGenerator(nn.Module):
         width: features of the first level; they double up to four times that.
         levels: downsamplings, the first of them from the sketch's grid to s0.
         dropout: share of features dropped on the way up.
+        border: background around an image, so that where a crop ends and where the image ends
+            are two things. A multiple of 2^(levels - 1).
     """
 
     tile_exact = True
 
     def __init__(
-        self, dims: int, sketch_channels: int, width: int, levels: int, dropout: float
+        self,
+        dims: int,
+        sketch_channels: int,
+        width: int,
+        levels: int,
+        dropout: float,
+        border: int = 0,
     ) -> None:
         super().__init__()
         self.multiple = 2**levels
         self.align = 2 ** (levels - 1)
         self.halo = _reach(levels)
+        self.border = border
         features = [min(width * 2**k, width * 4) for k in range(levels)]
 
         def refine(first: nn.Module, outputs: int, share: float) -> nn.Sequential:
@@ -166,9 +179,9 @@ class LocalLowGenerator(nn.Module):
 def low_cut(generator: LowGenerator, core: Box, shape: Shape) -> tuple[Box, Box]:
     """What is needed of s0 to make ``core``, and the core without what lies outside the image.
 
-    A tile is cut at the image's border, not filled beyond it, and begins and ends at multiples
-    of ``align`` inside: so strides fall on the same voxels, and zeros and repeated borders lie
-    where they lie for the whole image.
+    A tile is cut where the background around the image ends, not filled beyond it, and begins and
+    ends at multiples of ``align`` inside: so strides fall on the same voxels, and zeros and
+    repeated borders lie where they lie for the whole image.
 
     Args:
         generator: Of s0.
@@ -177,13 +190,21 @@ def low_cut(generator: LowGenerator, core: Box, shape: Shape) -> tuple[Box, Box]
 
     Returns:
         The box to make, whose sketch is ``scaled(2)``, and the core inside the image. For a
-        generator that is not ``tile_exact`` the first is the whole image.
+        generator that is not ``tile_exact`` the first is the whole image and its border.
     """
     kept = core.clipped(shape)
+    full = bordered(generator, shape)
     if not generator.tile_exact:
-        return Box.whole(shape), kept
+        return full, kept
     aligned = kept.grown(generator.halo).coarse(generator.align).scaled(generator.align)
-    return aligned.clipped(shape), kept
+    beyond = (generator.border,) * core.dims
+    made = aligned.shifted(beyond).clipped(full.size)  # of the image with its border
+    return made.shifted([-n for n in beyond]), kept
+
+
+def bordered(generator: LowGenerator, shape: Shape) -> Box:
+    """The image of s0 with the background around it."""
+    return Box.whole(shape).grown(generator.border)
 
 
 def _reach(levels: int) -> int:

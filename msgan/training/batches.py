@@ -160,7 +160,7 @@ class Patches:
             detail, context = self._crop(subject.images[0].shape[1:], rng), None
             fine = detail.scaled(2)
         else:
-            cut = self._foreground(subject, rng)
+            cut = self._around(self._centre(subject, rng))
             fine, context, detail = cut.sketch, cut.context, cut.detail
         mirrored = tuple(a for a in self.config.training.mirror if rng.random() < 0.5)
         noise = seeds.derive(self.config.seed, *names, "noise")
@@ -169,26 +169,34 @@ class Patches:
         return Sample(chosen, variant, fine, context, detail, mirrored, noise, made)
 
     def _crop(self, shape: Shape, rng: np.random.Generator) -> Box:
-        """At s0: the whole image, or a part of it of side ``low_patch``."""
+        """At s0: the whole image with its border, or a part of that of side ``low_patch``."""
+        full = Box.whole(shape).grown(self.config.network.low_border)
         side = self.config.training.low_patch
         if side is None:
-            return Box.whole(shape)
-        size = tuple(min(side, n) for n in shape)
-        spare = [n - s for n, s in zip(shape, size, strict=True)]
-        return Box(tuple(int(rng.integers(k + 1)) for k in spare), size)
+            return full
+        size = tuple(min(side, n) for n in full.size)
+        spare = [n - s for n, s in zip(full.size, size, strict=True)]
+        return Box(full.start, size).shifted([int(rng.integers(k + 1)) for k in spare])
 
-    def _foreground(self, subject: CachedSubject, rng: np.random.Generator) -> Cut:
-        """A patch whose centre is foreground; the last try is kept even if it is not."""
-        assert self.generator is not None
+    def _centre(self, subject: CachedSubject, rng: np.random.Generator) -> Sequence[int]:
+        """A labelled voxel in a share of the patches of a labelled image, else one of foreground;
+        of that the last try is kept even if it is none."""
+        share = self.config.training.label_share
+        labelled = subject.labelled[self.scale] if share else ()
+        if len(labelled) and rng.random() < share:
+            return [int(n) for n in labelled[int(rng.integers(len(labelled)))]]
         image = subject.on_host(self.scale)
-        shape = image.shape[1:]
         for _ in range(50):
-            centre = tuple(int(rng.integers(n)) for n in shape)
+            centre = [int(rng.integers(n)) for n in image.shape[1:]]
             if image[(0, *centre)] > BACKGROUND + 1e-3:
                 break
+        return centre
+
+    def _around(self, centre: Sequence[int]) -> Cut:
+        """The patch about a voxel."""
+        assert self.generator is not None
         side = self.generator.patch or self.config.training.patch
-        start = tuple((c - side // 2) // 2 * 2 for c in centre)
-        detail = Box(start, (side,) * len(shape))
+        detail = Box(tuple((c - side // 2) // 2 * 2 for c in centre), (side,) * len(centre))
         return Cut.of(self.generator, detail.grown(-self.generator.rim))
 
     def _cut(

@@ -30,11 +30,14 @@ Previous = Callable[[Prepared, Path], Reader]
 """Makes the channel ``previous`` of an open source image: what it is on s_n in [-1, 1], kept
 below the folder."""
 
-VERSION = 1
+VERSION = 2
 """Part of the key: raise it when what is cached changes."""
 
 SKETCH_DTYPE = "float16"
 """Half precision is finer than the noise laid on every sketch, at half the bytes."""
+
+LABELLED = 4096
+"""Labelled voxels kept of a scale: more centres than patches are drawn about them."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,16 @@ class CachedSubject:
     ``sketches[i]`` lists variants of scale i: first the image's own sketch (in a paired cascade
     that of the source's image), then those of the image recoloured at random. ``sketches[0]`` is
     empty: s0 is made from the sketch at s1. ``host`` keeps the memory maps of images that were
-    moved to a device. ``made`` lists, for each variant, the image (1, *s_(i-1)) that the scales
-    below s_i have made of its sketches; only while s_i is trained on them.
+    moved to a device. ``labelled[i]`` lists voxels of s_i that carry a label, (N, dims), on the
+    host: all of them, or :data:`LABELLED` drawn at random; ``labelled[0]`` is empty, and all are
+    where labels are not used. ``made`` lists, for each variant, the image (1, *s_(i-1)) that the
+    scales below s_i have made of its sketches; only while s_i is trained on them.
     """
 
     name: str
     images: tuple[Tensor, ...]
     sketches: tuple[tuple[Tensor, ...], ...]
+    labelled: tuple[Tensor, ...] = ()
     host: tuple[Tensor, ...] = ()
     made: tuple[Tensor, ...] = ()
 
@@ -71,6 +77,7 @@ class CachedSubject:
             self.name,
             tuple(_moved(t, device) for t in self.images),
             tuple(tuple(_moved(t, device) for t in variants) for variants in self.sketches),
+            self.labelled,
             self.host or self.images,
             tuple(_moved(t, device) for t in self.made),
         )
@@ -132,6 +139,10 @@ def cached(
                 tuple(load(target / f"sketch_s{i}_{v}.npy") for v in range(variants))
                 for i in range(1, n + 1)
             ],
+        ),
+        (
+            torch.empty(0),
+            *[torch.from_numpy(np.load(target / f"labelled_s{i}.npy")) for i in range(1, n + 1)],
         ),
     )
 
@@ -214,6 +225,11 @@ def _compute(
         _write(folder / f"image_s{i}.npy", shape, shape, "float32", image)
         if i == 0:
             continue
+        rng, marks = seeds.numpy_rng(config.seed, subject.name, "labelled", i), labels[i]
+        places = (
+            np.empty((0, len(shape)), np.int32) if marks is None else labelled(marks, shape, rng)
+        )
+        np.save(folder / f"labelled_s{i}.npy", places)
         for variant in range(1 + _variants(config)):
             seen = (
                 shown[i] if variant == 0 else _recoloured(image, config, subject.name, i, variant)
@@ -242,6 +258,22 @@ def _recoloured(
         return recolour(part, config.contrast, curve, noise).numpy()
 
     return read
+
+
+def labelled(read: Reader, shape: Shape, rng: np.random.Generator) -> Array:
+    """Voxels of a label map (*shape) that are not 0, at most :data:`LABELLED` of them, (N, dims).
+
+    Which ones is drawn while the map is read part by part: each has a random number, and those
+    with the smallest are kept.
+    """
+    kept, drawn = np.empty((0, len(shape)), np.int32), np.empty(0)
+    for box in Box.whole(shape).tiles((pyramid.CHUNK[len(shape)],) * len(shape)):
+        here = np.argwhere(read(box)) + box.start
+        kept = np.concatenate((kept, here.astype(np.int32)))
+        drawn = np.concatenate((drawn, rng.random(len(here))))
+        first = np.argsort(drawn)[:LABELLED]
+        kept, drawn = kept[first], drawn[first]
+    return kept
 
 
 def _write(path: Path, full: Shape, shape: Shape, dtype: str, read: Reader) -> None:

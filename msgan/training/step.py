@@ -26,8 +26,9 @@ def build_generator(config: CascadeConfig, scale: int) -> nn.Module:
     channels = sketch.channels(config.sketch, config.dims)
     net = config.network
     if scale == 0:
-        first = low.FAMILIES[net.family]
-        return first(config.dims, channels, net.low_width, net.low_levels, net.dropout)
+        first: Any = low.FAMILIES[net.family]
+        own = {"border": net.low_border} if net.low_border else {}
+        return first(config.dims, channels, net.low_width, net.low_levels, net.dropout, **own)
     return high.FAMILIES[net.family](config.dims, channels, net.high_width, net.high_blocks)
 
 
