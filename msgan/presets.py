@@ -92,21 +92,25 @@ TUMOUR_LABELS = (1, 2, 3, 4)
 """Labels of BraTS that are drawn over sketches: necrosis, oedema, non-enhancing (2015 only) and
 enhancing tumour."""
 
+LABEL_SHARE = 1 / 3
+"""Of HR patches about a voxel of a tumour, as nnU-Net has it: there are few such voxels."""
+
 BRAIN: dict[str, dict[str, dict[str, Any]]] = {
     "smoke": {
         "preparation": {"scales": 1},
         "network": {},
-        "training": {"steps": 30, "low_steps": 60},
+        "training": {"steps": 30, "low_steps": 60, "label_share": LABEL_SHARE},
     },
     "small": {
-        "preparation": {"scales": 2},
-        "network": {"high_width": 16, "high_blocks": 2, "dropout": 0.0},
+        "preparation": {"scales": 1},
+        "network": {"high_width": 16, "high_blocks": 2, "dropout": 0.0, "low_border": 4},
         "training": {
             "steps": 1000,
-            "low_steps": 2000,
+            "low_steps": 4000,
             "patch": 16,
             "batch": 2,
             "low_patch": 16,
+            "label_share": LABEL_SHARE,
             "ema": 0.99,
             "validate_every": 250,
         },
@@ -117,7 +121,8 @@ BRAIN: dict[str, dict[str, dict[str, Any]]] = {
 
 ``small`` trains nine networks in each of two folds: its steps are what fits into 25 minutes. In
 that time many steps on small patches, at s0 on crops, learn more than fewer on larger ones;
-nothing is dropped. A batch of 2 is no slower than one of 1, which PyTorch gives to its slow
+nothing is dropped. One doubling instead of two: s0 sees further than the generators above it, is
+tiled as exactly, and draws 4 mm better than they do from 8 mm. A batch of 2 is no slower than one of 1, which PyTorch gives to its slow
 convolution where networks are this narrow.
 """
 
