@@ -122,8 +122,8 @@ BRAIN: dict[str, dict[str, dict[str, Any]]] = {
 ``small`` trains nine networks in each of two folds: its steps are what fits into 25 minutes. In
 that time many steps on small patches, at s0 on crops, learn more than fewer on larger ones;
 nothing is dropped. One doubling instead of two: s0 sees further than the generators above it, is
-tiled as exactly, and draws 4 mm better than they do from 8 mm. A batch of 2 is no slower than one of 1, which PyTorch gives to its slow
-convolution where networks are this narrow.
+tiled as exactly, and draws 4 mm better than they do from 8 mm. A batch of 2 is no slower than
+one of 1, which PyTorch gives to its slow convolution where networks are this narrow.
 """
 
 CONTRAST_FREE = SketchConfig(channels=("edges", "self_similarity"), weight="local")
