@@ -135,6 +135,13 @@ def test_the_server_answers_and_tells_where(tmp_path: Path) -> None:
         where = f"{base}/api/contents/explore.ipynb?token={token}"
         with _patiently(direct, where) as reply:
             assert "'images'" in json.dumps(json.load(reply))
+        with direct.open(f"{base}/lab?token={token}", timeout=30) as reply:
+            page = re.search(
+                r'id="jupyter-config-data"[^>]*>(.*?)</script>', reply.read().decode(), re.S
+            )
+        assert page
+        disabled = json.loads(page[1])["disabledExtensions"]
+        assert "@jupyterlab/apputils-extension:announcements" in disabled
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.communicate(timeout=60)

@@ -20,6 +20,9 @@ from msgan.types import InputError
 RUNS = Path("reports/runs")
 """Where notebooks leave their results."""
 
+QUIET = Path(__file__).parent / "jupyter"
+"""Settings of JupyterLab: it neither asks for news nor whether to, nothing leaves the machine."""
+
 NEEDED = ("jupyterlab", "ipykernel", "ipywidgets", "anywidget")
 
 
@@ -72,8 +75,7 @@ def explore(
     command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1"]
     # In the address that is printed too, which people copy to another browser.
     command += [f"--LabApp.default_url=/lab/tree/{path}"]
-    # Nothing is fetched from elsewhere to find news.
-    command += ["--LabApp.news_url=None", f"--ServerApp.root_dir={Path.cwd()}"]
+    command += [f"--ServerApp.root_dir={Path.cwd()}"]
     command += [] if browser else ["--no-browser"]
     if port is not None:
         command += [f"--port={port}", "--ServerApp.port_retries=0"]
@@ -85,7 +87,8 @@ def explore(
 
 def run(command: Sequence[str]) -> None:
     """Become the server, so that Ctrl-C and signals are its own."""
-    os.execv(command[0], [*command])
+    paths = [str(QUIET), *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
+    os.execve(command[0], [*command], {**os.environ, "JUPYTER_CONFIG_PATH": os.pathsep.join(paths)})
 
 
 def write_notebook(here: Path, folder: Path | None) -> Path:
