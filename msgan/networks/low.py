@@ -106,8 +106,10 @@ class LocalLowGenerator(nn.Module):
     Differs: the published U-Net normalises over the whole image and reaches across all of it,
     so few subjects are learnt by heart. Here features are normalised over channels only and
     the view ends after a few levels: the network can be trained on crops, of which one subject
-    has thousands, and judges tissue by what is near. The output is linear: most of an image is
-    background, which drives a tanh into saturation at -1 before anything else is learnt.
+    has thousands, and judges tissue by what is near. Crops may reach beyond an image that ends in
+    background, and the whole image is then made with as much of it around. The output is linear:
+    most of an image is background, which drives a tanh into saturation at -1 before anything else
+    is learnt.
 
     Args:
         dims: 2 or 3.

@@ -71,6 +71,10 @@ class Patches:
     are, without ever waiting for a GPU. Places, variants and flips are the same on every device;
     noise, and which patches are blurred or halved, are not (see :class:`msgan.degrade.Dice`).
 
+    Differs: the papers do not say where patches lie. Here the centre of one at s1..sn is
+    foreground, and in a share of them (``label_share``) a labelled voxel, as nnU-Net (Isensee et
+    al. 2021) has it.
+
     Args:
         subjects: Cached subjects, as memory maps or on ``device``.
         config: The cascade's.
