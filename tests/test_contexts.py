@@ -104,6 +104,13 @@ def test_a_share_of_contexts_is_real_and_degraded(tmp_path):
     other = Patches([own["s0"]], run.config, 1, run.generator(1), degraded=False)
     noisy, plain = (p.draw("train", step, [0]).context for p in (patches, other))
     assert float((noisy - plain).std()) > 0.03
+    # Beside real ones in a batch those that were made stay as they are.
+    mixed = next(
+        k for k in range(400) if len({patches.decide("train", k, n).made for n in (0, 1)}) > 1
+    )
+    noisy, plain = (p.draw("train", mixed, [0, 1]).context for p in (patches, other))
+    for number, (one, raw) in enumerate(zip(noisy, plain, strict=True)):
+        assert torch.equal(one, raw) == patches.decide("train", mixed, number).made
     # What else is drawn does not depend on it.
     without = Patches([own["s0"]], taught(share=0.0), 1, run.generator(1))
     for k in range(20):
