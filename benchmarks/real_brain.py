@@ -84,16 +84,17 @@ def scored(
     return found
 
 
-def by_scale(run: Run, kept: Path, patient: Subject) -> dict[str, dict]:
+def by_scale(run: Run, kept: Path, patient: Subject, source: str) -> dict[str, dict]:
     """Scores of y0..yn against the real image averaged to the same grid, inside the brain.
 
     ``true context`` is what each HR generator makes of the same sketch when the scale below is
     the real image: what is missing to 1 is its own error, the rest comes from below.
     """
-    found: dict[str, dict] = {"scales": {}, "true context": {}}
+    scales: dict[str, dict] = {}
+    true: dict[str, dict] = {}
     prep, n = run.config.preparation, run.scales
     with (
-        prepare(patient, "t1", prep) as own,
+        prepare(patient, source, prep) as own,
         prepare(patient.images["t2"], "t2", prep, grid=own.grid) as real,
     ):
         shapes = pyramid.shapes(own.grid.shape, n)
@@ -111,7 +112,7 @@ def by_scale(run: Run, kept: Path, patient: Subject) -> dict[str, dict]:
             brain = truth > 0
             with open_volume(kept / f"y{i}.nii") as made:
                 fake = (run.intensity.to_unit(made.whole()) + 1) / 2
-            found["scales"][f"s{i}"] = scored(fake, truth, {"brain": brain})["brain"]
+            scales[f"s{i}"] = scored(fake, truth, {"brain": brain})["brain"]
             if i == 0:
                 continue
             drawn = sketch.sketch_reader(
@@ -119,8 +120,11 @@ def by_scale(run: Run, kept: Path, patient: Subject) -> dict[str, dict]:
             )
             read = refine(run.generator(i), drawn, levels[i - 1], shape, kept / "refined", tile=64)
             fake = (read(Box.whole(shape)) + 1) / 2
-            found["true context"][f"s{i}"] = scored(fake, truth, {"brain": brain})["brain"]
-    return found
+            true[f"s{i}"] = scored(fake, truth, {"brain": brain})["brain"]
+    return {
+        f"scales of {source}, inside the brain": scales,
+        f"true context, {source}, inside the brain": true,
+    }
 
 
 def main() -> None:
@@ -184,14 +188,16 @@ def main() -> None:
             found = scored(results[f"{name} of {source}"], truth, regions)
             for region, scores in found.items():
                 table.setdefault(f"{source}→t2, {region}", {})[name] = scores
-    cascade.translate(unseen, kept / "t2.nii", modality="t1", keep=kept)
-    scales = by_scale(run, kept, unseen)
+    scales: dict[str, dict] = {}
+    for source in (*SOURCES, "t2"):  # of T2 itself: what is lost without a change of modality
+        place = kept / f"scales of {source}"
+        cascade.translate(unseen, place / "t2.nii", modality=source, keep=place)
+        scales |= by_scale(run, place, unseen, source)
     report = {
         "task": "T1 and FLAIR -> T2, patient 26 of open MS data, 182x218x182 at 1 mm",
         "trained_on": [s.name for s in subjects],
         **table,
-        "scales, inside the brain": scales["scales"],
-        "scales with true context, inside the brain": scales["true context"],
+        **scales,
         "seconds": {"training": sum(trained), "scales": trained, "translation": seconds},
         "lesion voxels": int(lesion.sum()),
         "steps": STEPS,
