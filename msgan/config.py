@@ -127,7 +127,7 @@ class TrainConfig(Model):
     patch: int = Field(32, ge=4, description="side of a detail patch, voxels")
     low_patch: int | None = Field(None, description="side of an s0 crop; None: the whole image")
     label_share: float = Field(
-        0.0, ge=0, le=1, description="share of HR patches whose centre is a labelled voxel"
+        0.0, ge=0, le=1, description="share of patches and s0 crops about a labelled voxel"
     )
     learning_rate: float = Field(2e-4, gt=0)
     decay: Literal["constant", "cosine"] = "constant"

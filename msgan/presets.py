@@ -93,7 +93,7 @@ TUMOUR_LABELS = (1, 2, 3, 4)
 enhancing tumour."""
 
 LABEL_SHARE = 1 / 3
-"""Of HR patches about a voxel of a tumour, as nnU-Net has it: there are few such voxels."""
+"""Of patches about a voxel of a tumour, as nnU-Net has it: there are few such voxels."""
 
 BRAIN: dict[str, dict[str, dict[str, Any]]] = {
     "smoke": {
@@ -105,7 +105,7 @@ BRAIN: dict[str, dict[str, dict[str, Any]]] = {
         "preparation": {"scales": 1},
         "network": {"high_width": 16, "high_blocks": 2, "dropout": 0.0, "low_border": 4},
         "training": {
-            "steps": 1000,
+            "steps": 1500,
             "low_steps": 4000,
             "patch": 16,
             "batch": 2,

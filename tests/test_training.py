@@ -491,8 +491,10 @@ def test_a_share_of_patches_is_about_labelled_voxels(dims, tmp_path):
     subject = made(tmp_path, config, labels=path)
     with prepare(tmp_path / "0.nii", None, config.preparation, path) as opened:
         there = opened.read_labels(Box.whole(opened.grid.shape))
-    assert not len(subject.labelled[0])
-    for i, expected in ((2, there), (1, pyramid.halve_labels(there))):
+    halves = [there]
+    for _ in range(2):
+        halves.insert(0, pyramid.halve_labels(halves[0]))
+    for i, expected in enumerate(halves):
         found = sorted(map(tuple, subject.labelled[i].tolist()))
         assert found == sorted(map(tuple, np.argwhere(expected).tolist()))
     drawn = patches([subject], config, 2)
@@ -506,6 +508,18 @@ def test_a_share_of_patches_is_about_labelled_voxels(dims, tmp_path):
     assert 0.33 < about(0.4) < 0.55
     assert about(1.0) == 1
     assert about(0.0) < 0.1
+    # Of s0 crops: about the voxel as far as the image and its border go.
+    crops = with_(with_(config, "training", label_share=1.0, low_patch=4), "network", low_border=2)
+    for k in range(40):
+        box = patches([subject], crops, 0).decide("train", k, 0).detail
+        inside = [
+            all(a <= v < b for a, v, b in zip(box.start, voxel, box.stop, strict=True))
+            for voxel in subject.labelled[0].tolist()
+        ]
+        assert any(inside)
+        assert all(a >= -2 for a in box.start)
+        ends = zip(box.stop, subject.images[0].shape[1:], strict=True)
+        assert all(b <= n + 2 for b, n in ends)
     bare = made(tmp_path / "bare", config)
     assert [len(places) for places in bare.labelled] == [0, 0, 0]
     assert patches([bare], config, 2).decide("train", 0, 0).detail.size == (8,) * dims

@@ -72,8 +72,8 @@ class Patches:
     noise, and which patches are blurred or halved, are not (see :class:`msgan.degrade.Dice`).
 
     Differs: the papers do not say where patches lie. Here the centre of one at s1..sn is
-    foreground, and in a share of them (``label_share``) a labelled voxel, as nnU-Net (Isensee et
-    al. 2021) has it.
+    foreground, and in a share of them and of the crops of s0 (``label_share``) a labelled voxel,
+    as nnU-Net (Isensee et al. 2021) has it.
 
     Args:
         subjects: Cached subjects, as memory maps or on ``device``.
@@ -161,7 +161,7 @@ class Patches:
         recoloured = variants > 1 and rng.random() < self.config.contrast.share
         variant = int(rng.integers(1, variants)) if recoloured else 0
         if self.generator is None:
-            detail, context = self._crop(subject.images[0].shape[1:], rng), None
+            detail, context = self._crop(subject, rng), None
             fine = detail.scaled(2)
         else:
             cut = self._around(self._centre(subject, rng))
@@ -172,23 +172,35 @@ class Patches:
         made = bool(subject.made and share and rng.random() < share)
         return Sample(chosen, variant, fine, context, detail, mirrored, noise, made)
 
-    def _crop(self, shape: Shape, rng: np.random.Generator) -> Box:
+    def _crop(self, subject: CachedSubject, rng: np.random.Generator) -> Box:
         """At s0: the whole image with its border, or a part of that of side ``low_patch``."""
+        shape: Shape = tuple(subject.images[0].shape[1:])
         full = Box.whole(shape).grown(self.config.network.low_border)
         side = self.config.training.low_patch
         if side is None:
             return full
         size = tuple(min(side, n) for n in full.size)
         spare = [n - s for n, s in zip(full.size, size, strict=True)]
-        return Box(full.start, size).shifted([int(rng.integers(k + 1)) for k in spare])
+        if centre := self._labelled(subject, rng):
+            wanted = [c - s // 2 - a for c, s, a in zip(centre, size, full.start, strict=True)]
+            offset = [min(max(n, 0), k) for n, k in zip(wanted, spare, strict=True)]
+        else:
+            offset = [int(rng.integers(k + 1)) for k in spare]
+        return Box(full.start, size).shifted(offset)
 
-    def _centre(self, subject: CachedSubject, rng: np.random.Generator) -> Sequence[int]:
-        """A labelled voxel in a share of the patches of a labelled image, else one of foreground;
-        of that the last try is kept even if it is none."""
+    def _labelled(self, subject: CachedSubject, rng: np.random.Generator) -> Sequence[int]:
+        """A labelled voxel in a share of the samples of a labelled image, else nothing."""
         share = self.config.training.label_share
         labelled = subject.labelled[self.scale] if share else ()
-        if len(labelled) and rng.random() < share:
-            return [int(n) for n in labelled[int(rng.integers(len(labelled)))]]
+        if not len(labelled) or rng.random() >= share:
+            return ()
+        return [int(n) for n in labelled[int(rng.integers(len(labelled)))]]
+
+    def _centre(self, subject: CachedSubject, rng: np.random.Generator) -> Sequence[int]:
+        """A labelled voxel or else one of foreground, of which the last try is kept even if it
+        is none."""
+        if centre := self._labelled(subject, rng):
+            return centre
         image = subject.on_host(self.scale)
         for _ in range(50):
             centre = [int(rng.integers(n)) for n in image.shape[1:]]

@@ -30,7 +30,7 @@ Previous = Callable[[Prepared, Path], Reader]
 """Makes the channel ``previous`` of an open source image: what it is on s_n in [-1, 1], kept
 below the folder."""
 
-VERSION = 2
+VERSION = 3
 """Part of the key: raise it when what is cached changes."""
 
 SKETCH_DTYPE = "float16"
@@ -48,9 +48,9 @@ class CachedSubject:
     that of the source's image), then those of the image recoloured at random. ``sketches[0]`` is
     empty: s0 is made from the sketch at s1. ``host`` keeps the memory maps of images that were
     moved to a device. ``labelled[i]`` lists voxels of s_i that carry a label, (N, dims), on the
-    host: all of them, or :data:`LABELLED` drawn at random; ``labelled[0]`` is empty, and all are
-    where labels are not used. ``made`` lists, for each variant, the image (1, *s_(i-1)) that the
-    scales below s_i have made of its sketches; only while s_i is trained on them.
+    host: all of them, or :data:`LABELLED` drawn at random; empty where labels are not used.
+    ``made`` lists, for each variant, the image (1, *s_(i-1)) that the scales below s_i have made of
+    its sketches; only while s_i is trained on them.
     """
 
     name: str
@@ -140,10 +140,7 @@ def cached(
                 for i in range(1, n + 1)
             ],
         ),
-        (
-            torch.empty(0),
-            *[torch.from_numpy(np.load(target / f"labelled_s{i}.npy")) for i in range(1, n + 1)],
-        ),
+        tuple(torch.from_numpy(np.load(target / f"labelled_s{i}.npy")) for i in range(n + 1)),
     )
 
 
@@ -223,13 +220,13 @@ def _compute(
         )
     for i, (shape, image) in enumerate(zip(shapes, images, strict=True)):
         _write(folder / f"image_s{i}.npy", shape, shape, "float32", image)
-        if i == 0:
-            continue
         rng, marks = seeds.numpy_rng(config.seed, subject.name, "labelled", i), labels[i]
         places = (
             np.empty((0, len(shape)), np.int32) if marks is None else labelled(marks, shape, rng)
         )
         np.save(folder / f"labelled_s{i}.npy", places)
+        if i == 0:
+            continue
         for variant in range(1 + _variants(config)):
             seen = (
                 shown[i] if variant == 0 else _recoloured(image, config, subject.name, i, variant)
