@@ -2,7 +2,7 @@ import pytest
 
 from msgan import sketch
 from msgan.config import CascadeConfig
-from msgan.presets import PRESETS, preset, thorax, xray
+from msgan.presets import PRESETS, brain, preset, thorax, xray
 from msgan.training.step import build_discriminator, build_generator
 from msgan.types import InputError
 
@@ -73,3 +73,12 @@ def test_an_unknown_preset_is_refused():
         thorax("huge")
     with pytest.raises(InputError, match=r"preset 'huge' is none of .*smoke.*paper"):
         xray("huge")
+
+
+def test_background_lies_around_brains_alone():
+    """A radiograph shows body to its edge, a CT's box ends at the skin."""
+    for config in (preset("small"), preset("small", 2), brain("small")):
+        assert config.training.low_patch
+        assert config.network.low_border
+    for config in (thorax("small"), xray("small")):
+        assert not config.network.low_border
