@@ -111,7 +111,7 @@ def test_what_hangs_on_the_scales_below_is_not_lent_above_others(tmp_path: Path)
     with pytest.raises(InputError, match="its preparation differs"):
         shared.lend(full, more, 1, to=2)
     real = shared.fit_shared(cohort, "t2", taught(0.0), root, device="cpu", scales=[])
-    with pytest.raises(InputError, match=r"its (preparation|degradation) differs"):
+    with pytest.raises(InputError, match="its degradation differs"):
         shared.lend(full, real, 1)
     shared.lend(full, real, 0)
     assert real.finished(0)

@@ -100,7 +100,8 @@ def lend(giver: Run, taker: Run, scale: int, to: int | None = None) -> None:
         return
     if not giver.finished(scale):
         raise InputError(f"{giver.folder}: scale {scale} of {giver.scales} is not trained yet")
-    sides = [_deciding(giver, scale), _deciding(taker, to)]
+    alone = not any(run.config.degradation.made_share for run in (giver, taker))
+    sides = [_deciding(giver, scale, alone), _deciding(taker, to, alone)]
     if other := [name for name in sides[0] if sides[0][name] != sides[1].get(name)]:
         raise InputError(
             f"{taker.folder}: scale {to} would be another than scale {scale} of {giver.folder}: "
@@ -110,12 +111,12 @@ def lend(giver: Run, taker: Run, scale: int, to: int | None = None) -> None:
         shutil.copytree(giver.folder_of(scale), copy, dirs_exist_ok=True)
 
 
-def _deciding(run: Run, scale: int) -> dict[str, Any]:
-    """What decides s_i of a run, apart from the code."""
+def _deciding(run: Run, scale: int, alone: bool) -> dict[str, Any]:
+    """What decides s_i of a run, apart from the code; ``alone``: nothing below has a say in it."""
     config = run.config.model_dump()
     if scale == 0:
         del config["blind"], config["degradation"]["made_share"]
-    elif not config["degradation"]["made_share"]:
+    elif alone:
         # n decides how much is padded, and what begins with low is of s0.
         del config["preparation"]["scales"]
         for part in ("network", "training"):
