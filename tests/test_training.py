@@ -484,7 +484,7 @@ def test_a_share_of_patches_is_about_labelled_voxels(dims, tmp_path):
     config = config.model_copy(update={"labels": (1, 3)})
     labels = np.zeros(shape_of(dims), np.uint8)
     labels[tuple(slice(4, 6) for _ in labels.shape)] = 3
-    labels[(-1,) * dims] = 1
+    labels[tuple(3 * n // 4 for n in labels.shape)] = 1
     path = tmp_path / "labels.nii"
     grid = Grid.from_spacing(labels.shape, (1.0,) * dims)
     write_volume(path, grid, lambda box: labels[box.slices], dtype=np.uint8)
@@ -510,6 +510,7 @@ def test_a_share_of_patches_is_about_labelled_voxels(dims, tmp_path):
     assert about(0.0) < 0.1
     # Of s0 crops: about the voxel as far as the image and its border go.
     crops = with_(with_(config, "training", label_share=1.0, low_patch=4), "network", low_border=2)
+    seen = []
     for k in range(40):
         box = patches([subject], crops, 0).decide("train", k, 0).detail
         inside = [
@@ -517,9 +518,12 @@ def test_a_share_of_patches_is_about_labelled_voxels(dims, tmp_path):
             for voxel in subject.labelled[0].tolist()
         ]
         assert any(inside)
+        seen.append(inside)
         assert all(a >= -2 for a in box.start)
         ends = zip(box.stop, subject.images[0].shape[1:], strict=True)
         assert all(b <= n + 2 for b, n in ends)
+    assert np.any(seen, axis=0).all()  # each of them, at both ends of the image
+    assert not np.all(seen, axis=0).any()
     bare = made(tmp_path / "bare", config)
     assert [len(places) for places in bare.labelled] == [0, 0, 0]
     assert patches([bare], config, 2).decide("train", 0, 0).detail.size == (8,) * dims
