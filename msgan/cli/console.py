@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -43,6 +44,12 @@ def note(text: str) -> None:
     """A remark or an error, to stderr; one process speaks for all."""
     if is_main():
         print(text, file=sys.stderr)
+
+
+def notes(texts: Iterable[str]) -> None:
+    """Remarks on files, one line each."""
+    for text in texts:
+        note(f"note: {text}")
 
 
 def memory_bytes(text: str) -> int:

@@ -77,6 +77,7 @@ def evaluate(
 
     with open_volume(fake) as made, open_volume(real) as true:
         shape = true.grid.shape
+        console.notes(f"{volume.path}: {n}" for volume in (made, true) for n in volume.notes)
         if not made.grid.same_as(true.grid, SAME_MM):
             raise InputError(f"{fake}: its grid {made.grid} is not that of {real}, {true.grid}")
         if black is None:

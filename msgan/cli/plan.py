@@ -85,6 +85,7 @@ def plan(
         raise InputError(f"{labels}: this run was trained without labels; leave them out")
     check(trained, where, limits)
     with prepare(image, None, trained.config.preparation, labels) as subject:
+        console.notes(subject.notes)
         made = planned(trained, subject, where, limits, keep=keep, probe=True)
     rows = [("scale", "voxels", "tile", "tiles", "GFLOP")]
     for scale in made.scales:

@@ -71,6 +71,8 @@ def sketch(
     if unknown := [name for name in names if name not in CHANNELS]:
         raise InputError(f"sketch channel {unknown[0]!r} is none of {', '.join(CHANNELS)}")
     with open_volume(image) as volume:
+        volume.check_size()
+        console.notes(f"{image}: {note}" for note in volume.notes)
         shape, drawn = volume.grid.shape, open_labels(labels, volume.grid) if labels else None
         if window is not None:
             intensity = IntensityMap.window(*window)

@@ -156,6 +156,7 @@ def translate(
                     progress=lambda stage, k, n: bars.update(stage, k, n, UNITS[stage]),
                     **options[0],
                 )
+            console.notes(done.notes)
             console.say(f"{out} ({console.duration(done.seconds)})")
             return
         _all(trained, jobs, options, engine)
@@ -177,6 +178,7 @@ def _all(
         elif isinstance(done, Exception):
             raise done
         else:
+            console.notes(done.notes)
             console.say(f"{jobs[k][1]} ({console.duration(done.seconds)})")
     if failed:
         console.note(f"error: {failed} of {len(jobs)} images could not be translated")
@@ -241,11 +243,14 @@ def _jobs(folder: Path, out: Path, pattern: str) -> list[tuple[Path, Path]]:
 def _readable(path: Path) -> bool:
     """Whether a file or folder is an image by its suffix, or DICOM by its content."""
     from msgan.data.formats.dicom import is_dicom
+    from msgan.data.formats.nifti import pair_of
     from msgan.data.store import suffix_of
     from msgan.data.volume import READERS
 
     if suffix_of(path) in READERS:
         return True
+    if pair_of(path) == "nifti":  # one image: its header stands for both files
+        return path.name.lower().endswith((".hdr", ".hdr.gz"))
     if path.is_dir():
         return any(file.is_file() and is_dicom(file) for file in path.iterdir())
     return suffix_of(path) in (".dcm", ".ima") or is_dicom(path)

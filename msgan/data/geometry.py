@@ -181,10 +181,7 @@ class WorkingGrid:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; :meth:`from_dict` restores the same grid."""
         return {
-            "source": {
-                "shape": [int(n) for n in self.source.shape],
-                "affine": np.asarray(self.source.affine, dtype=float).tolist(),
-            },
+            "source": self.source.to_dict(),
             "box": {"start": list(self.box.start), "size": list(self.box.size)},
             "spacing": list(self.spacing),
             "scales": self.scales,
@@ -194,7 +191,7 @@ class WorkingGrid:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> WorkingGrid:
         """Restore what :meth:`to_dict` wrote."""
-        source = Grid(tuple(data["source"]["shape"]), np.array(data["source"]["affine"]))
+        source = Grid.from_dict(data["source"])
         box = Box(tuple(data["box"]["start"]), tuple(data["box"]["size"]))
         return cls(source, box, tuple(data["spacing"]), data["scales"], tuple(data["shape"]))
 

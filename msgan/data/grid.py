@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,34 @@ from msgan.types import Array, InputError, Shape
 
 TOLERANCE_MM = 1e-5
 """Two affines that differ by less in every entry are the same."""
+
+
+@dataclass(frozen=True)
+class NiftiFrame:
+    """The geometry of a NIfTI header as it stands there, valid or not.
+
+    Programs differ in what they make of codes, of forms that disagree and of units. A result
+    that repeats the header of its source lies on it in all of them.
+
+    Attributes:
+        pixdim: qfac and the voxel sizes, in the header's unit.
+        quaternion: b, c, d of the qform.
+        offset: Of the qform, in the header's unit.
+        rows: The sform's twelve numbers, row after row.
+        qform_code: 0 to 5 where valid.
+        sform_code: 0 to 5 where valid.
+        unit: Code of the unit of length.
+        nifti2: Whether the numbers are of 64 bits.
+    """
+
+    pixdim: tuple[float, ...]
+    quaternion: tuple[float, ...]
+    offset: tuple[float, ...]
+    rows: tuple[float, ...]
+    qform_code: int
+    sform_code: int
+    unit: int
+    nifti2: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +51,8 @@ class Grid:
         affine: (d+1, d+1) float64, read-only. In 3D the mm are RAS (nibabel's convention:
             x to the right, y to the front, z up). In 2D they are (down the rows, along the
             columns): a picture has no anatomical frame.
+        frame: What the NIfTI header says that the affine was taken from; a grid that was computed
+            has none. It is written again with what lies on the grid, and not compared.
 
     Raises:
         InputError: The shape has no voxels, or the affine is not finite, not affine or singular.
@@ -29,6 +60,7 @@ class Grid:
 
     shape: Shape
     affine: Array
+    frame: NiftiFrame | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         shape = tuple(int(n) for n in self.shape)
@@ -86,6 +118,21 @@ class Grid:
         return self.shape == other.shape and bool(
             np.allclose(self.affine, other.affine, rtol=0, atol=tolerance)
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; :meth:`from_dict` restores the same grid."""
+        frame = {} if self.frame is None else {"frame": asdict(self.frame)}
+        return {"shape": list(self.shape), "affine": self.affine.tolist(), **frame}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Grid:
+        """Restore what :meth:`to_dict` wrote."""
+        frame = data.get("frame")
+        if frame is not None:
+            # JSON has lists for tuples.
+            content = {k: tuple(v) if isinstance(v, list) else v for k, v in frame.items()}
+            frame = NiftiFrame(**content)
+        return cls(tuple(data["shape"]), np.array(data["affine"]), frame)
 
     def __eq__(self, other: object) -> bool:
         return self.same_as(other) if isinstance(other, Grid) else NotImplemented

@@ -165,8 +165,9 @@ def check_manifest(
         if progress:
             progress(done, len(rows), row.path)
         try:
-            grid = _inspect(row, Path(root), hashes)
+            grid, notes = _inspect(row, Path(root), hashes)
             grids.setdefault(row.subject, []).append((row, grid))
+            findings += [_finding(row, note, note=True) for note in notes]
         except InputError as error:
             findings.append(_finding(row, str(error)))
     if progress:
@@ -197,8 +198,8 @@ def _unmatched(manifest: Manifest, root: Path) -> Iterator[Finding]:
             yield _finding(row, f"no file fits below {root}; {row.whence}")
 
 
-def _inspect(row: Entry, root: Path, hashes: bool) -> Grid:
-    """The grid of a file that is there, unchanged and opens; else an error that says what not."""
+def _inspect(row: Entry, root: Path, hashes: bool) -> tuple[Grid, tuple[str, ...]]:
+    """Grid and remarks of a file that is there, unchanged and opens; else an error."""
     from msgan.data.volume import open_labels, open_volume
 
     file = root / row.path
@@ -208,7 +209,8 @@ def _inspect(row: Entry, root: Path, hashes: bool) -> Grid:
         raise InputError(f"SHA-256 is {actual}, not {row.sha256}; {row.whence}")
     try:
         with (open_volume if row.role == "image" else open_labels)(file) as volume:
-            return volume.grid
+            volume.check_size()
+            return volume.grid, volume.notes
     except (InputError, OSError) as error:
         raise InputError(f"does not open: {error}") from None
 

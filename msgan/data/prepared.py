@@ -75,6 +75,11 @@ class Prepared:
         return self.grid.read_source(lambda box: used.from_unit(read_unit(box)), used.low)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What to tell of the files, each with its path."""
+        return tuple(f"{volume.path}: {note}" for volume in self._volumes for note in volume.notes)
+
+    @property
     def unpacked_bytes(self) -> int:
         """What lies in the scratch folder until it is closed."""
         return sum(volume.unpacked_bytes for volume in self._volumes)
@@ -132,6 +137,7 @@ def prepare(
     try:
         image = open_volume(path, check=False)  # the first scan checks it
         opened.append(image)
+        image.check_size()
         mask = None
         if subject.mask is not None:
             mask = open_labels(subject.mask, like=image.grid)

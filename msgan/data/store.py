@@ -37,6 +37,8 @@ class Source:
         chunks: Sides of the boxes ``region`` reads best; ``None`` where whole planes are best.
         slope: Voxel value = stored value x slope + inter.
         inter: See ``slope``.
+        notes: What its user should know of the file, as where it contradicts itself.
+        measured: Whether the file states a unit of length other than mm.
     """
 
     grid: Grid
@@ -46,6 +48,8 @@ class Source:
     slope: float = 1.0
     inter: float = 0.0
     chunks: Shape | None = None
+    notes: tuple[str, ...] = ()
+    measured: bool = False
 
     def pieces(self) -> Iterator[Box]:
         """Boxes that cover the image once, for ``region`` to read."""

@@ -17,6 +17,7 @@ from types import TracebackType
 import numpy as np
 
 from msgan import paths
+from msgan.data.extent import implausible
 from msgan.data.formats import dicom, itk, nifti, omezarr, picture
 from msgan.data.grid import Grid
 from msgan.data.pieces import Look
@@ -29,6 +30,7 @@ __all__ = ["Grid", "Volume", "open_labels", "open_volume", "write_volume"]
 READERS: dict[str, Callable[[Path, str], Source]] = {
     suffix: module.read for module in (nifti, itk, omezarr, picture) for suffix in module.SUFFIXES
 }
+WAY_OUT = "correct the header, or let it state the unit of length"
 LABEL_SHIFT = 1e-3
 """Labels lie on their image if no corner is further off than this fraction of a voxel."""
 
@@ -40,6 +42,7 @@ class Volume:
         path: Where the image was opened from.
         grid: Shape and affine.
         unit: ``HU`` for CT where the file tells so, else ``a.u.``.
+        notes: What to tell of the file: statements that contradict each other or are missing.
         extremes: Smallest and largest voxel value; ``None`` if opened with ``check=False``.
         unpacked_bytes: What lies in the scratch folder.
     """
@@ -48,6 +51,12 @@ class Volume:
         self.path = path
         self.grid = source.grid
         self.unit = source.unit
+        self.notes = source.notes
+        self._size = implausible(source.grid, source.measured)
+        if self._size and source.measured and max(source.grid.spacing) < 1:
+            # Microscopy states its unit: it is believed, but told.
+            self.notes = (*self.notes, self._size)
+            self._size = ""
         self.extremes: tuple[float, float] | None = None
         self.unpacked_bytes = 0
         self._source = source
@@ -71,6 +80,16 @@ class Volume:
         if self._region is None or self._closed:
             raise ValueError(f"{self.path} is closed")
         return np.ascontiguousarray(self._source.values(self._region(box), self._labels))
+
+    def check_size(self) -> None:
+        """Refuse an image that no body can be as large or small as.
+
+        Raises:
+            InputError: Its longest side is above 10 m, or below 1 mm where the file states no
+                unit of length, as micrometres, from which that follows.
+        """
+        if self._size:
+            raise InputError(f"{self.path}: {self._size}: {WAY_OUT}")
 
     def whole(self) -> Array:
         """All voxels at once; memory grows with the image."""
@@ -150,9 +169,9 @@ def open_volume(
     streaming (MetaImage and NRRD: through memory for the whole image).
 
     Args:
-        path: ``.nii``, ``.nii.gz``, ``.mgh``, ``.mgz``, ``.mha``, ``.mhd``, ``.nrrd``,
-            ``.nhdr``, ``.png``, ``.tif``, ``.tiff``, one DICOM slice, or a folder: ``.zarr`` or
-            a DICOM series.
+        path: ``.nii``, ``.nii.gz``, ``.hdr`` with its ``.img``, ``.mgh``, ``.mgz``, ``.mha``,
+            ``.mhd``, ``.nrrd``, ``.nhdr``, ``.png``, ``.tif``, ``.tiff``, one DICOM slice, or a
+            folder: ``.zarr`` or a DICOM series.
         scratch: Folder for unpacked voxels; by default ``MSGAN_SCRATCH`` or the temporary folder.
         check: Look at every voxel before returning. Without, only headers are read now, and
             unpacking waits for the first ``read``.
@@ -223,6 +242,10 @@ def _source(path: Path) -> Source:
         return READERS[suffix](path, suffix)
     if suffix in (".dcm", ".ima") or dicom.is_dicom(path):
         return dicom.read_file(path)
+    if pair := nifti.pair_of(path):
+        if pair == "analyze":
+            raise InputError(nifti.ANALYZE)
+        return nifti.read(path, suffix)
     known = ", ".join([*READERS, ".dcm"])
     raise InputError(f"unsupported file type {suffix or 'without suffix'}: expected one of {known}")
 

@@ -51,6 +51,7 @@ class Translation:
         grid: s_n, the grid the image was computed on.
         tiles: Voxels between the faces of tiles along each axis, of each scale that was made;
             of the published family those are the patches it keeps.
+        notes: What to tell of the files that were read.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class Translation:
     run: Path
     grid: Grid
     tiles: tuple[Shape, ...]
+    notes: tuple[str, ...] = ()
 
 
 def translate(
@@ -149,7 +151,8 @@ def translate(
                 }
                 kept = trace(source, modality, run.target, out, run.intensity, **made_by)
                 kept.save(Path(keep) / TRACE)
-    return Translation(Path(out), planned, perf_counter() - start, run.folder, grid, tiles)
+    seconds = perf_counter() - start
+    return Translation(Path(out), planned, seconds, run.folder, grid, tiles, subject.notes)
 
 
 def _scales(subject: Prepared, run: Run, work: Work, progress: Progress | None) -> None:

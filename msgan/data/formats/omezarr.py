@@ -1,4 +1,4 @@
-"""OME-Zarr 0.5: chunked images in a folder, read and written by region."""
+"""OME-Zarr: chunked images in a folder, read (0.4 and 0.5) and written (0.5) by region."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from msgan import paths
+from msgan.data.formats.omezarr_place import oriented, placed
 from msgan.data.grid import Grid
 from msgan.data.pieces import SIDE, pieces
 from msgan.data.store import Source
@@ -19,44 +20,46 @@ SUFFIXES = (".zarr",)
 VERSION = "0.5"
 OWN = "msgan"
 """Our attribute: the exact affine and the unit, which OME-Zarr 0.5 has no words for."""
-MM = {"micrometer": 1e-3, "nanometer": 1e-6, "centimeter": 10.0, "meter": 1e3, "millimeter": 1.0}
 
 
 def read(path: Path, suffix: str) -> Source:
     """Metadata of the finest level of ``path``.
 
-    On disk the axes are (z, y, x), the index order here is (x, y, z); in 2D both are (y, x). The
-    affine is our own attribute where there is one, else scale and translation read as RAS mm.
+    On disk the axes are (z, y, x), the index order here is (x, y, z); in 2D both are (y, x).
+    Other orders on disk are turned. The affine is our own attribute where there is one, else
+    scale and translation along the axes: towards where their stated anatomical orientation says
+    (RFC 4), or right, front and up where none is stated.
 
     Raises:
-        InputError: No OME-Zarr image, time or channel axes longer than 1, or a rotation.
+        InputError: No OME-Zarr image, of a version that states no voxel size, of several images,
+            with time or channel axes longer than 1, a rotation, or an unknown unit of length.
     """
     import zarr
 
     try:
-        group = zarr.open_group(str(path), mode="r")
-        attributes: Any = group.attrs.asdict()
+        group: Any = zarr.open_group(str(path), mode="r")
+        group, attributes = _image(group)
         # Version 0.4 keeps the same words one level higher.
-        multiscale = attributes.get("ome", attributes)["multiscales"][0]
+        ome = attributes.get("ome", attributes)
+        multiscale = ome["multiscales"][0]
         dataset = multiscale["datasets"][0]
         array: Any = group[dataset["path"]]
-        axes = [axis["name"] for axis in multiscale["axes"]]
-        types = [axis.get("type", "space") for axis in multiscale["axes"]]
-        factors = [MM.get(axis.get("unit", "millimeter"), 1.0) for axis in multiscale["axes"]]
-        scale, translation = _transformation(dataset, multiscale, len(axes))
         shape = tuple(int(n) for n in array.shape)
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        chunks, dtype = tuple(int(n) for n in array.chunks), np.dtype(array.dtype)
+        version = str(multiscale.get("version") or ome.get("version") or "")
+        place = placed(multiscale, dataset, version, shape)
+        own = attributes.get(OWN, {})
+        affine, unit = np.array(own.get("affine", place.affine)), str(own.get("unit", "a.u."))
+    except InputError:
+        raise
+    except Exception as error:  # zarr and numpy raise what they like for damaged metadata
         text = " ".join([type(error).__name__, *str(error).splitlines()[:1]])
         raise InputError(f"not an OME-Zarr image: {text}") from error
-    space = [a for a, kind in enumerate(types) if kind == "space"]
-    others = [a for a in range(len(axes)) if a not in space]
-    if len(axes) != len(shape) or any(shape[a] != 1 for a in others) or len(space) not in (2, 3):
-        raise InputError(f"{len(shape)}D image of shape {shape} with axes {axes}: expected 3 axes")
-    if array.dtype.kind not in "iuf":
-        raise InputError(f"voxels of type {array.dtype}: expected real numbers")
+    if dtype.kind not in "iuf":
+        raise InputError(f"voxels of type {dtype}: expected real numbers")
     # Index axis a of the image is axis order[a] of the array.
-    order = sorted(space, key=lambda a: axes[a]) if len(space) == 3 else space
-    rank = [space.index(a) for a in order]
+    order = place.order
+    rank = [sorted(order).index(a) for a in order]
 
     def region(box: Box) -> Array:
         index: list[Any] = [0] * len(shape)
@@ -64,31 +67,60 @@ def read(path: Path, suffix: str) -> Source:
             index[a] = extent
         try:
             part = np.asarray(array[tuple(index)])
-        except (OSError, ValueError, RuntimeError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # codecs raise what they like
             raise InputError(f"{path}: damaged chunk in {box}: {error}") from error
         return part.transpose(rank)
 
-    own = attributes.get(OWN, {})
-    affine = np.diag([*(scale[a] * factors[a] for a in order), 1.0])
-    affine[:-1, -1] = [translation[a] * factors[a] for a in order]
-    grid = Grid(tuple(shape[a] for a in order), np.array(own.get("affine", affine)))
-    chunks = tuple(int(array.chunks[a]) for a in order)
-    return Source(grid, str(own.get("unit", "a.u.")), region=region, chunks=chunks)
+    return Source(
+        Grid(tuple(shape[a] for a in order), affine),
+        unit,
+        region=region,
+        chunks=tuple(chunks[a] for a in order),
+        notes=() if "affine" in own else place.notes,
+        measured="affine" not in own and place.measured,
+    )
+
+
+def _image(group: Any) -> tuple[Any, dict[str, Any]]:
+    """The group that holds an image, and its attributes."""
+    attributes = group.attrs.asdict()
+    ome = attributes.get("ome", attributes)
+    if "multiscales" in ome:
+        return group, attributes
+    if "plate" in ome or "well" in ome:
+        raise InputError("a plate of many images: copy one of them out, to NAME.zarr")
+    if "bioformats2raw.layout" in ome:
+        images = sorted(name for name, _ in group.groups() if name.isdigit())
+        if len(images) != 1:
+            raise InputError(
+                f"holds {len(images)} images (bioformats2raw): copy one of them out, to NAME.zarr"
+            )
+        group = group[images[0]]
+        return group, group.attrs.asdict()
+    raise InputError("not an OME-Zarr image: its attributes name no multiscales")
 
 
 def write(path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> None:
-    """Stream an image to a new folder ``path``, some whole chunks at a time."""
+    """Stream an image to a new folder ``path``, some whole chunks at a time.
+
+    Where the axes lie along the patient's, they state their orientation (RFC 4).
+    """
     import zarr
 
     axes = ["z", "y", "x"][-grid.dims :]
-    affine = grid.affine if grid.dims == 2 else grid.affine[np.ix_([2, 1, 0, 3], [2, 1, 0, 3])]
     spacing = grid.spacing if grid.dims == 2 else grid.spacing[::-1]
+    translation, words = oriented(grid)
     transformations = [
         {"type": "scale", "scale": [float(s) for s in spacing]},
-        {"type": "translation", "translation": affine[:-1, -1].tolist()},
+        {"type": "translation", "translation": translation},
     ]
     multiscale = {
-        "axes": [{"name": name, "type": "space", "unit": "millimeter"} for name in axes],
+        "axes": [
+            {"name": name, "type": "space", "unit": "millimeter", **word}
+            for name, word in zip(axes, words, strict=True)
+        ],
         "datasets": [{"path": "0", "coordinateTransformations": transformations}],
     }
     attributes = {
@@ -123,18 +155,3 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise InputError(f"{path}: exists and is not a Zarr folder")
     with paths.atomic_folder(path) as temporary:
         yield temporary
-
-
-def _transformation(dataset: Any, multiscale: Any, d: int) -> tuple[Array, Array]:
-    """Scale and translation of a level: its own transformations, then those of all levels."""
-    scale, translation = np.ones(d), np.zeros(d)
-    for holder in (dataset, multiscale):
-        for step in holder.get("coordinateTransformations", []):
-            if step["type"] == "scale":
-                factor = np.array(step["scale"], dtype=np.float64)
-                scale, translation = scale * factor, translation * factor
-            elif step["type"] == "translation":
-                translation = translation + np.array(step["translation"], dtype=np.float64)
-            elif step["type"] != "identity":
-                raise ValueError(f"coordinate transformation {step['type']!r}")
-    return scale, translation

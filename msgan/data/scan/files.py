@@ -105,7 +105,12 @@ def _sort(file: str, path: str, found: Files) -> None:
         _place(found.dicom, path, found)
     elif suffix in (".dcm", ".ima"):
         found.omit(path, "not a DICOM file: the DICM mark at byte 128 is missing")
-    elif suffix in ANALYZE or name.lower().endswith(".img.gz"):
+    elif (pair := nifti.pair_of(Path(file))) == "nifti":
+        if name.lower().endswith((".hdr", ".hdr.gz")):
+            _place(found.volumes, path, found)
+        else:
+            found.omit(path, "the voxels of a NIfTI pair, which its .hdr stands for")
+    elif pair or suffix in ANALYZE or name.lower().endswith(".img.gz"):
         found.omit(path, "Analyze states no reliable orientation: convert it to NIfTI")
     else:
         found.omit(path, "not an image")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from msgan.data.formats import picture
-from msgan.data.grid import Grid
+from msgan.data.grid import Grid, NiftiFrame
 from msgan.data.store import suffix_of
 from msgan.data.volume import open_volume
 from msgan.types import InputError
@@ -19,26 +18,27 @@ SPACING_TOLERANCE = 0.01
 """Two statements of a voxel's size contradict each other beyond this fraction."""
 
 
-def grid_of(path: Path) -> Grid:
-    """The grid that a file, a series or an OME-Zarr folder states.
+def grid_of(path: Path) -> tuple[Grid, tuple[str, ...]]:
+    """The grid that a file, a series or an OME-Zarr folder states, and what to tell of it.
 
     Raises:
         InputError: It does not open, or contradicts itself.
     """
     if suffix_of(path) in picture.SUFFIXES:
-        return _picture(path)
+        return _picture(path), ()
     try:
         with open_volume(path, check=False) as volume:
-            grid = volume.grid
-        if suffix_of(path) in (".nii", ".nii.gz"):
-            _one_size(path)
+            volume.check_size()
+            grid, notes = volume.grid, volume.notes
+        if grid.frame is not None:
+            _one_size(grid.frame, grid.dims)
         elif suffix_of(path) == ".mhd":
             _has_voxels(path)
     except InputError as error:
         raise InputError(str(error).removeprefix(f"{path}: ")) from error
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}") from error
-    return grid
+    return grid, notes
 
 
 def _picture(path: Path) -> Grid:
@@ -62,16 +62,12 @@ def _picture(path: Path) -> Grid:
     return Grid((rows, columns), np.array(affine))
 
 
-def _one_size(path: Path) -> None:
+def _one_size(frame: NiftiFrame, dims: int) -> None:
     """Refuse a NIfTI whose two affines disagree about the size of a voxel."""
-    import nibabel as nib
-
-    image: Any = nib.load(path)
-    sform, qform = int(image.header["sform_code"]), int(image.header["qform_code"])
-    if not sform or not qform:
+    if not frame.sform_code or not frame.qform_code:
         return
-    by_sform = np.linalg.norm(image.header.get_sform()[:3, :3], axis=0)
-    by_qform = np.linalg.norm(image.header.get_qform()[:3, :3], axis=0)
+    by_sform = np.linalg.norm(np.reshape(frame.rows, (3, 4))[:, :3], axis=0)[:dims]
+    by_qform = np.abs(frame.pixdim[1 : dims + 1])
     if not np.allclose(by_sform, by_qform, rtol=SPACING_TOLERANCE, atol=0):
         sizes = (tuple(float(round(v, 4)) for v in size) for size in (by_sform, by_qform))
         raise InputError(

@@ -63,6 +63,13 @@ def remarks(proposal: Proposal) -> list[str]:
             f"{proposal.apart[0]}. They can be trained on; to score a translation against a real "
             "image, bring both onto one grid first."
         )
+    alike: dict[str, list[str]] = defaultdict(list)
+    for path, own in proposal.notes.items():
+        for note in own:
+            alike[note].append(path)
+    for note, paths in alike.items():
+        others = f" and {len(paths) - 1} others" if len(paths) > 1 else ""
+        out.append(f"{paths[0]}{others}: {note}.")
     split = proposal.split_of
     for modality in proposal.modalities:
         splits = {split[f.subject] for f in found if f.modality == modality}

@@ -46,6 +46,7 @@ class Proposal:
         files: How many files there are.
         pairs: Two modalities, and the subjects that have both on one grid.
         apart: Subjects whose images do not all lie on one grid.
+        notes: By path: what a file's header leaves open or contradicts itself in.
     """
 
     manifest: Manifest
@@ -55,6 +56,7 @@ class Proposal:
     files: int
     pairs: Mapping[tuple[str, str], tuple[str, ...]]
     apart: tuple[str, ...]
+    notes: Mapping[str, tuple[str, ...]]
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -85,13 +87,14 @@ def propose(folder: Path, prefix: str = "", progress: Progress | None = None) ->
     omitted, count = files.omitted, files.count
     everything = guessed(folder, files)
     grids: dict[str, Grid] = {}
+    notes: dict[str, tuple[str, ...]] = {}
     for done, one in enumerate(everything):
         if progress:
             progress(done, len(everything), one.path)
         try:
             if one.role == "atlas":
                 raise InputError(ATLAS)
-            grids[one.path] = grid_of(folder / one.path)
+            grids[one.path], notes[one.path] = grid_of(folder / one.path)
         except InputError as error:
             omitted.append(Omitted(one.path, str(error)))
     if progress:
@@ -121,6 +124,7 @@ def propose(folder: Path, prefix: str = "", progress: Progress | None = None) ->
         tuple(sorted(omitted, key=lambda o: o.path)),
         count,
         *_pairs(kept, grids),
+        {f.path: notes[f.path] for f in kept if notes[f.path]},
     )
 
 
