@@ -430,6 +430,6 @@ def test_voxels_are_not_read(tmp_path: Path, monkeypatch) -> None:
         raise AssertionError("pixels were read")
 
     monkeypatch.setattr("msgan.data.formats.dicom._pixels", pixels)
-    monkeypatch.setattr("msgan.data.formats.nifti._unzipped", pixels)
+    monkeypatch.setattr("msgan.data.formats.stored._unzipped", pixels)
     monkeypatch.setattr(Image.Image, "load", pixels)
     assert len(propose(tmp_path).found) == 17

@@ -191,11 +191,25 @@ def test_other_libraries_read_what_we_write(suffix, tmp_path):
         assert_allclose(np.diag([-1, -1, 1]) @ point, (grid.affine @ (2, 3, 4, 1))[:3], atol=1e-4)
 
 
-def test_large_origins_need_nifti2_only_where_float32_is_too_coarse(tmp_path):
-    for origin, kind in ((-512.5, nib.Nifti1Image), (-512.123456, nib.Nifti2Image)):
+def test_large_origins_are_exact_in_files_that_itk_opens(tmp_path):
+    import SimpleITK as sitk
+
+    path = tmp_path / "a.nii"
+    for origin in (-512.5, -512.123456, 9000.123456):
         grid = Grid.from_spacing((2, 3, 4), (1, 1, 1), (origin, 0, 0))
-        write_volume(tmp_path / "a.nii", grid, reader(noise((2, 3, 4))))
-        assert type(nib.load(tmp_path / "a.nii")) is kind
+        write_volume(path, grid, reader(noise((2, 3, 4))))
+        assert type(nib.load(path)) is nib.Nifti1Image
+        assert_allclose(sitk.ReadImage(str(path)).GetOrigin()[0], -origin, atol=1e-3)
+        with open_volume(path) as volume:
+            assert_allclose(volume.grid.affine, grid.affine, rtol=0, atol=1e-9)
+            write_volume(tmp_path / "b.nii", volume.grid, volume.read)
+        with open_volume(tmp_path / "b.nii") as volume:
+            assert_allclose(volume.grid.affine, grid.affine, rtol=0, atol=1e-9)
+    moved = nib.load(path)
+    moved.header.set_sform(np.diag([1, 1, 1, 1]))
+    nib.save(nib.Nifti1Image(moved.get_fdata(), None, moved.header), path)
+    with open_volume(path) as volume:
+        assert_allclose(volume.grid.affine, np.eye(4))
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mgz", ".mgh"])

@@ -130,7 +130,9 @@ class Grid:
         frame = data.get("frame")
         if frame is not None:
             # JSON has lists for tuples.
-            content = {k: tuple(v) if isinstance(v, list) else v for k, v in frame.items()}
+            content: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in frame.items()
+            }
             frame = NiftiFrame(**content)
         return cls(tuple(data["shape"]), np.array(data["affine"]), frame)
 

@@ -1,8 +1,8 @@
 """Images whose voxels are read region by region, whatever their file format.
 
-Formats: NIfTI and MGH (:mod:`.formats.nifti`), MetaImage and NRRD (:mod:`.formats.itk`), DICOM
-series (:mod:`.formats.dicom`), OME-Zarr (:mod:`.formats.omezarr`), PNG and TIFF
-(:mod:`.formats.picture`).
+Formats: NIfTI (:mod:`.formats.nifti`), MGH (:mod:`.formats.mgh`), MetaImage and NRRD
+(:mod:`.formats.itk`), DICOM series (:mod:`.formats.dicom`), OME-Zarr (:mod:`.formats.omezarr`),
+PNG and TIFF (:mod:`.formats.picture`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from msgan import paths
 from msgan.data.extent import implausible
-from msgan.data.formats import dicom, itk, nifti, omezarr, picture
+from msgan.data.formats import dicom, itk, mgh, nifti, omezarr, picture
 from msgan.data.grid import Grid
 from msgan.data.pieces import Look
 from msgan.data.store import Check, Source, named, remove_own, suffix_of, unpack
@@ -28,7 +28,9 @@ from msgan.types import Array, Box, InputError
 __all__ = ["Grid", "Volume", "open_labels", "open_volume", "write_volume"]
 
 READERS: dict[str, Callable[[Path, str], Source]] = {
-    suffix: module.read for module in (nifti, itk, omezarr, picture) for suffix in module.SUFFIXES
+    suffix: module.read
+    for module in (nifti, mgh, itk, omezarr, picture)
+    for suffix in module.SUFFIXES
 }
 WAY_OUT = "correct the header, or let it state the unit of length"
 LABEL_SHIFT = 1e-3

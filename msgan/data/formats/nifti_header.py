@@ -18,7 +18,9 @@ from msgan.data.formats.nifti_place import Place, place
 from msgan.data.grid import NiftiFrame
 from msgan.types import InputError, Shape
 
-UNIT_COMMENT = b"msgan unit: "
+UNIT_COMMENT, AFFINE_COMMENT = "msgan unit: ", "msgan affine: "
+"""Of our own: the unit of the voxels, and twelve numbers of an affine that float32 rounds."""
+
 NIFTI1_BYTES, NIFTI2_BYTES = 348, 540
 FIRST_OFFSET = {False: 352, True: 544}
 """Where the voxels of a single file can begin, by whether it is NIfTI-2."""
@@ -44,7 +46,7 @@ class Header:
         place: Affine in mm, and what is to be said about it.
         frame: The fields of the geometry as they stand.
         single: Whether the voxels are in the file of the header.
-        unit: Of the voxels, from our own comment; empty where there is none.
+        comments: What our own comments say, by their beginnings.
     """
 
     shape: Shape
@@ -55,7 +57,7 @@ class Header:
     place: Place
     frame: NiftiFrame
     single: bool
-    unit: str
+    comments: dict[str, str]
 
 
 def opened(path: Path) -> AbstractContextManager[IO[bytes]]:
@@ -82,6 +84,7 @@ def read_header(path: Path) -> Header:
         block = stream.read(NIFTI2_BYTES)
         magic = _magic(block)
         raw = _fields(block, magic)
+        shape = _shape(raw)
         single, nifti2 = magic[1] == "+", magic[2] == "2"
         offset = _offset(raw, nifti2)
         if not single and path.name.lower().endswith((".nii", ".nii.gz")):
@@ -100,12 +103,11 @@ def read_header(path: Path) -> Header:
         end = offset if single else FIRST_OFFSET[nifti2] + MOST_EXTENSIONS
         behind = FIRST_OFFSET[nifti2] - 4
         rest = block[behind:] + stream.read(max(0, min(end - len(block), MOST_EXTENSIONS)))
-        unit = _unit(rest[: max(0, end - behind)], raw.endianness)
-    shape = _shape(raw)
+        comments = _comments(rest[: max(0, end - behind)], raw.endianness)
     frame = frame_of(raw._structarr, nifti2)
     slope, inter = _scaling(raw)
     where = place(frame, shape)
-    return Header(shape, _dtype(raw), offset, slope, inter, where, frame, single, unit)
+    return Header(shape, _dtype(raw), offset, slope, inter, where, frame, single, comments)
 
 
 def frame_of(fields: Any, nifti2: bool) -> NiftiFrame:
@@ -139,7 +141,7 @@ def _magic(block: bytes) -> str:
         return block[344:347].decode()
     if block[4:7] in (b"n+2", b"ni2"):
         return block[4:7].decode()
-    sizes = {int.from_bytes(block[:4], order) for order in ("little", "big")}  # type: ignore[arg-type]
+    sizes = {int.from_bytes(block[:4], "little"), int.from_bytes(block[:4], "big")}
     return "analyze" if len(block) >= NIFTI1_BYTES and NIFTI1_BYTES in sizes else ""
 
 
@@ -157,7 +159,9 @@ def _fields(block: bytes, magic: str) -> Any:
     length = NIFTI2_BYTES if magic[2] == "2" else NIFTI1_BYTES
     if len(block) < length:
         raise InputError(f"not a NIfTI file: a header of {len(block)} bytes, expected {length}")
-    raw: Any = kind(block[:length], check=False)
+    # The size tells the order of the bytes; where it is wrong, too, nibabel looks at dim[0].
+    order = next((o for o in "<>" if np.frombuffer(block, f"{o}i4", 1)[0] == length), None)
+    raw: Any = kind(block[:length], order, check=False)
     return raw
 
 
@@ -207,22 +211,24 @@ def _scaling(raw: Any) -> tuple[float, float]:
     return slope, inter
 
 
-def _unit(rest: bytes, order: str) -> str:
-    """Unit of the voxels in our comment among the extensions; what is damaged ends the search.
+def _comments(rest: bytes, order: str) -> dict[str, str]:
+    """Our comments among the extensions, without their beginnings; damage ends the search.
 
     Args:
         rest: The four bytes that announce extensions, and what follows up to the voxels.
         order: ``<`` or ``>``.
     """
+    found: dict[str, str] = {}
     if not rest[:1] or rest[0] == 0:
-        return ""
+        return found
     rest = rest[4:]
     while len(rest) >= EXTENSION_STEP:
         size, code = (int(v) for v in np.frombuffer(rest[:8], f"{order}i4"))
         if not 8 <= size <= len(rest):
-            return ""
-        content = rest[8:size].rstrip(b"\0 ")
-        if code == COMMENT and content.startswith(UNIT_COMMENT):
-            return content.removeprefix(UNIT_COMMENT).decode(errors="replace")
+            break
+        text = rest[8:size].rstrip(b"\0 ").decode(errors="replace")
+        for beginning in (UNIT_COMMENT, AFFINE_COMMENT):
+            if code == COMMENT and text.startswith(beginning):
+                found[beginning] = text.removeprefix(beginning)
         rest = rest[size:]
-    return ""
+    return found

@@ -38,7 +38,7 @@ def read(path: Path, suffix: str) -> Source:
 
     try:
         group: Any = zarr.open_group(str(path), mode="r")
-        group, attributes = _image(group)
+        group, attributes = _image(group, path)
         # Version 0.4 keeps the same words one level higher.
         ome = attributes.get("ome", attributes)
         multiscale = ome["multiscales"][0]
@@ -83,7 +83,7 @@ def read(path: Path, suffix: str) -> Source:
     )
 
 
-def _image(group: Any) -> tuple[Any, dict[str, Any]]:
+def _image(group: Any, path: Path) -> tuple[Any, dict[str, Any]]:
     """The group that holds an image, and its attributes."""
     attributes = group.attrs.asdict()
     ome = attributes.get("ome", attributes)
@@ -92,7 +92,7 @@ def _image(group: Any) -> tuple[Any, dict[str, Any]]:
     if "plate" in ome or "well" in ome:
         raise InputError("a plate of many images: copy one of them out, to NAME.zarr")
     if "bioformats2raw.layout" in ome:
-        images = sorted(name for name, _ in group.groups() if name.isdigit())
+        images = [p.name for p in path.iterdir() if p.name.isdigit()]
         if len(images) != 1:
             raise InputError(
                 f"holds {len(images)} images (bioformats2raw): copy one of them out, to NAME.zarr"

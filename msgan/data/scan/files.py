@@ -8,11 +8,11 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from msgan.data.formats import itk, nifti, picture
+from msgan.data.formats import itk, mgh, nifti, picture
 from msgan.data.formats.dicom import is_dicom
 from msgan.data.store import suffix_of
 
-VOLUMES = (*nifti.SUFFIXES, *itk.SUFFIXES)
+VOLUMES = (*nifti.SUFFIXES, *mgh.SUFFIXES, *itk.SUFFIXES)
 ANALYZE = (".hdr", ".img", ".img.gz")
 HEADER_BYTES = 1 << 16
 
