@@ -182,3 +182,22 @@ def test_a_single_file_named_like_a_header_is_told(tmp_path):
     (tmp_path / "a.img").write_bytes(b"\0" * 9)
     with pytest.raises(InputError, match=r"single file \(magic 'n\+1'\): name it \.nii"):
         open_volume(tmp_path / "a.hdr")
+
+
+@pytest.mark.parametrize("suffix", [".mgh", ".mgz"])
+def test_mgh_without_orientation_is_told_and_other_versions_refused(suffix, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    nib.save(nib.MGHImage(noise(dtype=np.int32), AFFINE), path)
+    with open_volume(path) as volume:
+        assert volume.notes == ()
+    data = path.read_bytes()
+    data = bytearray(gzip.decompress(data) if suffix == ".mgz" else data)
+    data[28:30] = bytes(2)
+    path.write_bytes(gzip.compress(data) if suffix == ".mgz" else data)
+    with open_volume(path) as volume:
+        assert "states no orientation (goodRASFlag is 0)" in volume.notes[0]
+        assert volume.grid.orientation == ("L", "S", "P")
+    data[:4] = b"\0\0\0\7"
+    path.write_bytes(gzip.compress(data) if suffix == ".mgz" else data)
+    with pytest.raises(InputError, match="version 7, expected 1"):
+        open_volume(path)

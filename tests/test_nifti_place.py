@@ -39,9 +39,11 @@ def turned(order, signs, angle=0.0, spacing=(2.0, 2.5, 3.0), origin=(-11.0, 20.0
     return affine
 
 
-def nifti(path, sform, qform, *, codes, unit=2, nifti2=False, shape=SHAPE, array=None, **fields):
+def nifti(
+    path, sform, qform, *, codes, unit=2, nifti2=False, shape=SHAPE, array=None, order="<", **fields
+):
     """A file whose header says exactly this."""
-    header = (nib.Nifti2Header if nifti2 else nib.Nifti1Header)()
+    header = (nib.Nifti2Header if nifti2 else nib.Nifti1Header)(endianness=order)
     array = np.arange(1, np.prod(shape) + 1, dtype=np.float32) if array is None else array
     header.set_data_shape(shape)
     header.set_data_dtype(np.float32)
@@ -51,7 +53,7 @@ def nifti(path, sform, qform, *, codes, unit=2, nifti2=False, shape=SHAPE, array
     raw["xyzt_units"], raw["vox_offset"] = unit, 544 if nifti2 else 352
     for name, value in fields.items():
         raw[name] = value
-    data = header.binaryblock + bytes(4) + array.reshape(shape).tobytes(order="F")
+    data = header.binaryblock + bytes(4) + array.reshape(shape).astype(f"{order}f4").tobytes("F")
     with nib.openers.Opener(str(path), "wb") as stream:
         stream.write(data)
     return path
@@ -99,12 +101,16 @@ shears = st.sampled_from((0.0, 0.0, 1e-5, 1e-3, 0.2))
     codes=st.tuples(st.integers(0, 5), st.integers(0, 5)),
     unit=st.integers(0, 3),
     nifti2=st.booleans(),
+    order=st.sampled_from("<>"),
     suffix=st.sampled_from((".nii", ".nii.gz")),
 )
-def test_results_lie_on_their_source(tmp_path, sform, qform, shear, codes, unit, nifti2, suffix):
+def test_results_lie_on_their_source(
+    tmp_path, sform, qform, shear, codes, unit, nifti2, order, suffix
+):
     qform = sform if qform is None else qform
     sform = sform @ np.array([[1, shear, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
-    source = nifti(tmp_path / "a.nii", sform, qform, codes=codes, unit=unit, nifti2=nifti2)
+    form = {"codes": codes, "unit": unit, "nifti2": nifti2, "order": order}
+    source = nifti(tmp_path / "a.nii", sform, qform, **form)
     result = tmp_path / f"b{suffix}"
     with open_volume(source) as volume:
         write_volume(result, volume.grid, volume.read)

@@ -7,7 +7,6 @@ import pytest
 import zarr
 from numpy.testing import assert_allclose, assert_array_equal
 
-from msgan.data.extent import implausible
 from msgan.data.units import millimetres
 from msgan.data.volume import Grid, open_volume, write_volume
 from msgan.types import InputError
@@ -229,55 +228,8 @@ def test_later_versions_rotations_and_many_images_are_named(tmp_path):
     with pytest.raises(InputError, match="coordinate transformation 'rotation'"):
         open_volume(path)
     path = store(tmp_path / "d.zarr", [axis(n) for n in "zyx"], scale=(1,))
-    with pytest.raises(InputError, match="of 1 numbers for 3 axes"):
+    with pytest.raises(InputError, match="a scale of 1 numbers for 3 axes"):
         open_volume(path)
-
-
-# How large an image may be
-
-
-@pytest.mark.parametrize(
-    ("spacing", "said"),
-    [
-        (2.0, ""),
-        (0.05, ""),  # small animals, and specimens
-        (0.002, "too small for a body: its header seems to be in metres"),
-        (2000.0, "too large for a body: its header seems to be in micrometres"),
-        (1.0, ""),
-    ],
-)
-def test_images_no_body_can_be_as_large_as(spacing, said, dims):
-    assert said in implausible(Grid.from_spacing((100,) * dims, (spacing,) * dims))
-    assert bool(implausible(Grid.from_spacing((100,) * dims, (spacing,) * dims))) == bool(said)
-
-
-def test_radiographs_and_stacks_without_spacing_may_be_of_any_size(dims):
-    assert implausible(Grid.from_spacing((30000,) * dims, (1,) * dims)) == ""
-
-
-def test_images_off_by_a_thousand_are_refused_where_they_are_used(tmp_path):
-    from msgan.config import Preparation
-    from msgan.data.cohort import prepare
-    from msgan.data.manifest import check_manifest
-    from msgan.data.scan import propose
-
-    array = np.zeros((12, 13, 14), np.float32)
-    array[2:-2, 2:-2, 2:-2] = np.random.default_rng(0).uniform(1, 9, (8, 9, 10))
-    path = tmp_path / "p1_t1.nii"
-    for factor, guess in ((1e-3, "voxels of 0.002 x 0.002 x 0.002 mm"), (1e3, "28 m long")):
-        grid = Grid.from_spacing(array.shape, (2 * factor,) * 3)
-        write_volume(path, grid, lambda box: array[box.slices])
-        with pytest.raises(InputError, match=rf"p1_t1\.nii: .*{guess}.*correct the header"):
-            prepare(path, None, Preparation())
-        with pytest.raises(InputError, match=guess):
-            propose(tmp_path)
-        (tmp_path / "m.csv").write_text(
-            "subject,role,modality,path,licence,citation\np1,image,t1,p1_t1.nii,x,y\n"
-        )
-        (finding,) = check_manifest(tmp_path / "m.csv", tmp_path).findings
-        assert finding.level == "error"
-        assert guess in finding.problem
-        (tmp_path / "m.csv").unlink()
 
 
 def test_microscopy_that_states_its_unit_is_read_and_told(tmp_path):

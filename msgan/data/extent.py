@@ -8,6 +8,19 @@ SMALLEST_MM = 1.0
 LARGEST_MM = 10_000.0
 """The longest side of an image is between these: a body in metres, or in micrometres, is not."""
 
+UNEVEN = 200.0
+"""Of spacings along axes with several voxels, the largest by the smallest: thick slices are not,
+but slices in metres beside pixels in mm are."""
+
+
+def uneven(grid: Grid) -> str:
+    """A remark on spacings of which one is in another unit than the others; else empty."""
+    used = [s for n, s in zip(grid.shape, grid.spacing, strict=True) if n > 1]
+    if not used or max(used) < UNEVEN * min(used):
+        return ""
+    spacing = " x ".join(f"{s:.3g}" for s in grid.spacing)
+    return f"voxels of {spacing} mm: one of these may be off by a thousand"
+
 
 def implausible(grid: Grid, measured: bool = False) -> str:
     """What is wrong with the size of an image; empty where nothing is.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgan.types import InputError
 
 PREFIXES = {
@@ -51,3 +53,24 @@ def millimetres(unit: object) -> float | None:
     if single in UNSTATED:
         return None
     raise InputError(f"unit of length {str(unit)[:40]!r} is unknown: expected {KNOWN}")
+
+
+def require_mm(units: Iterable[str], field: str) -> None:
+    """Refuse lengths that are not in mm where other programs would take them to be.
+
+    ITK ignores the units of MetaImage and NRRD, so that a result in mm would lie elsewhere for it
+    than its source.
+
+    Args:
+        units: Of the axes, as stated.
+        field: Of the header, for the message.
+
+    Raises:
+        InputError: One is another unit of length, or unknown.
+    """
+    for unit in units:
+        if millimetres(unit) not in (None, 1.0):
+            raise InputError(
+                f"{field} {unit!r}: ITK (ITK-SNAP, Slicer, ANTs) would take the lengths as mm: "
+                "write the file anew with lengths in mm"
+            )

@@ -17,7 +17,7 @@ from types import TracebackType
 import numpy as np
 
 from msgan import paths
-from msgan.data.extent import implausible
+from msgan.data.extent import implausible, uneven
 from msgan.data.formats import dicom, itk, mgh, nifti, omezarr, picture
 from msgan.data.grid import Grid
 from msgan.data.pieces import Look
@@ -54,6 +54,8 @@ class Volume:
         self.grid = source.grid
         self.unit = source.unit
         self.notes = source.notes
+        if note := uneven(source.grid):
+            self.notes = (*self.notes, note)
         self._size = implausible(source.grid, source.measured)
         if self._size and source.measured and max(source.grid.spacing) < 1:
             # Microscopy states its unit: it is believed, but told.

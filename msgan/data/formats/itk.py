@@ -21,6 +21,7 @@ from msgan.data.grid import Grid
 from msgan.data.pieces import slabs
 from msgan.data.raw import raw_reader, write_raw
 from msgan.data.store import Source
+from msgan.data.units import require_mm
 from msgan.types import Array, Box, InputError, Reader, Shape
 
 SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
@@ -39,10 +40,12 @@ def read(path: Path, suffix: str) -> Source:
     """Header of ``path``. 3D affines are turned from ITK's LPS to RAS; 2D arrays are (row, column).
 
     Raises:
-        InputError: The file cannot be read, is 4D or has several values for each voxel.
+        InputError: The file cannot be read, is 4D, has several values for each voxel, or states
+            lengths in another unit than mm.
     """
     import SimpleITK as sitk
 
+    _require_mm(path, suffix)
     reader = sitk.ImageFileReader()
     reader.SetImageIO("MetaImageIO" if suffix in (".mha", ".mhd") else "NrrdImageIO")
     reader.SetFileName(str(path))
@@ -80,6 +83,16 @@ def read(path: Path, suffix: str) -> Source:
             yield array[box.slices]
 
     return Source(Grid(shape, affine), unit, blocks=blocks)
+
+
+def _require_mm(path: Path, suffix: str) -> None:
+    """Refuse a header that states another unit of length than mm."""
+    field = "DistanceUnits" if suffix in (".mha", ".mhd") else "space units"
+    with path.open("rb") as stream:
+        text = stream.read(HEADER_BYTES).partition(b"\n\n")[0].decode("latin-1")
+    stated = re.search(rf"^{field} *[=:](.*)$", text, re.MULTILINE | re.IGNORECASE)
+    if stated:
+        require_mm(re.findall(r'"([^"]*)"', stated[1]) or stated[1].split(), field)
 
 
 def write(path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> None:

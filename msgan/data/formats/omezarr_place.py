@@ -130,15 +130,18 @@ def _scale(steps: Sequence[Any], d: int) -> tuple[Array, Array]:
     """Scale and translation of a level: its own transformations, then those of all levels."""
     scale, translation = np.ones(d), np.zeros(d)
     for step in steps:
-        if step["type"] == "scale":
-            factor = np.array(step["scale"], dtype=np.float64)
-            scale, translation = scale * factor, translation * factor
-        elif step["type"] == "translation":
-            translation = translation + np.array(step["translation"], dtype=np.float64)
-        elif step["type"] != "identity":
-            raise ValueError(f"coordinate transformation {step['type']!r}")
-    if scale.shape != (d,) or translation.shape != (d,):
-        raise ValueError(f"a coordinate transformation of {len(scale)} numbers for {d} axes")
+        kind = step["type"]
+        if kind == "identity":
+            continue
+        if kind not in ("scale", "translation"):
+            raise ValueError(f"coordinate transformation {kind!r}")
+        numbers = np.array(step[kind], dtype=np.float64)
+        if numbers.shape != (d,):
+            raise ValueError(f"a {kind} of {numbers.size} numbers for {d} axes")
+        if kind == "scale":
+            scale, translation = scale * numbers, translation * numbers
+        else:
+            translation = translation + numbers
     return scale, translation
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -16,6 +17,12 @@ from msgan.data.pieces import slabs
 from msgan.data.raw import raw_reader
 from msgan.data.store import Source
 from msgan.types import Array, InputError, Shape
+
+DEFLATE_RATIO = 1032
+"""No gzip file holds more bytes than this many times its own."""
+
+STEP = 1 << 20
+"""Bytes that are decompressed at once; room for more is taken only as they come."""
 
 DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
 """What reading a gzip file raises that is cut short or none."""
@@ -33,6 +40,9 @@ def with_voxels(source: Source, file: Path, dtype: np.dtype, offset: int) -> Sou
         if have < need:
             raise InputError(f"truncated: {have} bytes, the header promises {need}")
         return replace(source, region=raw_reader(file, dtype, shape, offset))
+
+    if offset + prod(shape) * dtype.itemsize > file.stat().st_size * DEFLATE_RATIO:
+        raise InputError(f"truncated: fewer voxels in {file.stat().st_size} bytes than promised")
 
     def blocks() -> Iterator[Array]:
         return _unzipped(file, dtype, shape, offset)
@@ -65,13 +75,23 @@ def _unzipped(path: Path, dtype: np.dtype, shape: Shape, offset: int) -> Iterato
     """Stored values of a gzip file in slabs; the checksum at its end is verified."""
     try:
         with gzip.open(path, "rb") as stream:
-            stream.read(offset)
+            for skipped in range(0, offset, STEP):
+                stream.read(min(STEP, offset - skipped))
             for box in slabs(shape, dtype.itemsize):
-                block = stream.read(box.voxels * dtype.itemsize)
-                if len(block) < box.voxels * dtype.itemsize:
-                    raise InputError("truncated: fewer voxels than the header promises")
+                block = _taken(stream, box.voxels * dtype.itemsize)
                 yield np.frombuffer(block, dtype).reshape(box.size, order="F")
-            while stream.read(1 << 20):
+            while stream.read(STEP):
                 pass
     except DAMAGED as error:
         raise InputError(f"damaged or truncated gzip file: {error}") from error
+
+
+def _taken(stream: IO[bytes], count: int) -> bytearray:
+    """The next ``count`` bytes."""
+    block = bytearray()
+    while len(block) < count:
+        part = stream.read(min(STEP, count - len(block)))
+        if not part:
+            raise InputError("truncated: fewer voxels than the header promises")
+        block += part
+    return block
