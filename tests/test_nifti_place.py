@@ -218,6 +218,8 @@ REMARKS = [
     (PLACED, PLACED, (1, 1), {"xyzt_units": 5}, "unit of length 5 is none of NIfTI's"),
     (PLACED, PLACED, (1, 1), SMALL, "voxel sizes -2, 2.5, 3: taken as positive"),
     (PLACED, PLACED, (1, 1), {"quatern_b": 2}, "of the qform is none: the sform counts"),
+    (PLACED, PLACED, (1, 1), {"pixdim": [7, 2, 2.5, 3, 0, 0, 0, 0]}, "qfac (pixdim[0]) 7 is not"),
+    (PLACED, PLACED, (1, 0), {"pixdim": [1, 0, 2.5, 3, 0, 0, 0, 0]}, "1 x 2.5 x 3 by pixdim"),
     (PLACED, 1.5 * PLACED, (1, 0), {"pixdim": [1, 3, 3, 3, 0, 0, 0, 0]}, "3 x 3 x 3 by pixdim"),
 ]
 

@@ -63,7 +63,7 @@ def place(frame: NiftiFrame, shape: Shape) -> Place:
     )
     if frame.unit not in (0, *MM):
         notes.append(f"unit of length {frame.unit} is none of NIfTI's: taken as mm")
-    sizes = _sizes(frame, len(shape), scode, notes)
+    sizes = _sizes(frame, len(shape), scode, qcode, notes)
     sform, qform = _sform(frame), _qform(frame, sizes)
     if scode:
         affine = sform
@@ -94,7 +94,7 @@ def _code(name: str, code: int, notes: list[str]) -> int:
     return 0
 
 
-def _sizes(frame: NiftiFrame, axes: int, scode: int, notes: list[str]) -> Array:
+def _sizes(frame: NiftiFrame, axes: int, scode: int, qcode: int, notes: list[str]) -> Array:
     """Voxel sizes and the sign of the third, as nibabel mends them."""
     sizes = np.array(frame.pixdim[1:4])
     used = sizes[: min(axes, 3)]
@@ -104,7 +104,7 @@ def _sizes(frame: NiftiFrame, axes: int, scode: int, notes: list[str]) -> Array:
     if not scode and (used == 0).any():
         notes.append("voxel size 0: taken as 1")
     sizes = np.where(sizes == 0, 1.0, np.abs(sizes))
-    if frame.pixdim[0] not in (-1.0, 0.0, 1.0):
+    if qcode and frame.pixdim[0] not in (-1.0, 0.0, 1.0):
         notes.append(f"qfac (pixdim[0]) {frame.pixdim[0]:g} is not 1 or -1: taken as 1")
     return sizes * (1, 1, -1 if frame.pixdim[0] == -1 else 1)
 
@@ -166,13 +166,16 @@ def _compare(
                 f"sform (code {scode}) and qform (code {qcode}) place a corner of the image "
                 f"{moved * mm:.3g} mm apart{turned}: the sform counts, as for nibabel; {taken}"
             )
-            return
+            if scode != SCANNER or sheared:
+                return
     if sheared and not qcode:
         notes.append(f"the sform is sheared and there is no qform: {ITK} reads no such image")
-    sizes = np.array(frame.pixdim[1:4])
+    # ITK takes the size of a voxel from pixdim, and 1 for what is no size.
+    sizes = np.abs(frame.pixdim[1:4])
+    sizes = np.where(np.isfinite(sizes) & (sizes > 0), sizes, 1.0)
     used = min(len(shape), 3)
-    most = np.abs((np.abs(sizes) - spacing)[:used] * np.array(shape[:used])).max()
-    if (sizes[:used] > 0).all() and not most <= APART * spacing.min():
+    most = np.abs((sizes - spacing)[:used] * np.array(shape[:used])).max()
+    if most > APART * spacing.min():
         by_rows, by_sizes = (
             " x ".join(f"{v * mm:.4g}" for v in s[:used]) for s in (spacing, sizes)
         )

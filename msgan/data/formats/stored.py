@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -86,7 +85,7 @@ def _unzipped(path: Path, dtype: np.dtype, shape: Shape, offset: int) -> Iterato
         raise InputError(f"damaged or truncated gzip file: {error}") from error
 
 
-def _taken(stream: IO[bytes], count: int) -> bytearray:
+def _taken(stream: gzip.GzipFile, count: int) -> bytearray:
     """The next ``count`` bytes."""
     block = bytearray()
     while len(block) < count:
