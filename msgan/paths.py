@@ -18,6 +18,9 @@ from msgan.types import InputError
 SHARED_DATA = "MSGAN_SHARED_DATA"
 """Environment variable: folder with the real images some tests use."""
 
+SCRATCH_ROOT = "MSGAN_SCRATCH"
+"""Environment variable: folder for temporary files."""
+
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 PARTIAL = ".partial-"
@@ -70,6 +73,27 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def together(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Like :func:`atomic` for several files: those written to the folder that is yielded.
+
+    When the block succeeds they move to the folder ``path``, one after the other, and replace
+    those of their names; what else is there stays.
+    """
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    sweep(path, PARTIAL)
+    temporary = Path(tempfile.mkdtemp(prefix=owned(PARTIAL), dir=path))
+    try:
+        yield temporary
+        for file in sorted(temporary.iterdir()):
+            os.replace(file, path / file.name)
+    except InputError as error:
+        raise InputError(str(error).replace(str(temporary), str(path))) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _exchange(new: Path, path: Path) -> None:
     """Put the folder ``new`` where ``path`` is, and what was there where ``new`` was."""
     old = new.with_name(new.name + ".old")
@@ -111,15 +135,36 @@ def sha256(path: str | os.PathLike[str]) -> str:
 
 
 def scratch_root() -> Path:
-    """Where temporary stores go: ``MSGAN_SCRATCH`` or the system's temporary folder."""
-    return Path(os.environ.get("MSGAN_SCRATCH", tempfile.gettempdir()))
+    """Where temporary stores go: ``MSGAN_SCRATCH``, or without one the system's folder."""
+    return Path(os.environ.get(SCRATCH_ROOT) or tempfile.gettempdir())
+
+
+def require_scratch() -> Path:
+    """The scratch root, made where it is not there.
+
+    Raises:
+        InputError: It is a file, or cannot be made or written to.
+    """
+    root = scratch_root()
+    name = SCRATCH_ROOT if os.environ.get(SCRATCH_ROOT) else f"{SCRATCH_ROOT} is not set"
+    if root.exists() and not root.is_dir():
+        raise InputError(f"{name}: {root}: is a file, expected a folder for temporary files")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=root).close()
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            return root  # what does not fit says so itself, with a number
+        raise InputError(
+            f"{name}: {root}: no folder for temporary files: {error.strerror or error}"
+        ) from error
+    return root
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A new folder in the scratch root, removed at the end; a killed process's by the next."""
-    root = scratch_root()
-    root.mkdir(parents=True, exist_ok=True)
+    root = require_scratch()
     sweep(root, SCRATCH)
     with tempfile.TemporaryDirectory(prefix=owned(SCRATCH), dir=root) as folder:
         yield Path(folder)

@@ -141,6 +141,8 @@ def unpack(source: Source, folder: Path, look: Look | None) -> tuple[Path, Reade
     """
     assert source.blocks is not None
     shape = source.grid.shape
+    if folder == paths.scratch_root():
+        paths.require_scratch()
     folder.mkdir(parents=True, exist_ok=True)
     paths.sweep(folder, paths.SCRATCH)
     handle, name = tempfile.mkstemp(prefix=paths.owned(paths.SCRATCH), suffix=".raw", dir=folder)

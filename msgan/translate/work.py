@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msgan.paths import NO_SPACE, write_text
+from msgan.paths import NO_SPACE, require_scratch, scratch_root, write_text
 from msgan.pyramid import CHUNK, Store
 from msgan.types import Array, Box, InputError, Shape
 
@@ -80,6 +80,8 @@ class Work:
         """
         from filelock import FileLock, Timeout
 
+        if root == scratch_root():
+            require_scratch()
         root.mkdir(parents=True, exist_ok=True)
         _sweep(root)
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
