@@ -198,7 +198,7 @@ def test_a_cohort_shares_spacing_and_scales(tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (tiny(3), "s0: image of 2 axes, the configuration has dims 3"),
+        (tiny(3), r"0\.nii: image of 2 axes, the configuration has dims 3"),
         (tiny(network={"family": "paper"}, patch=16), "patch size 16: the paper family runs at 32"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +11,7 @@ from types import TracebackType
 import numpy as np
 
 from msgan.config import Preparation
+from msgan.data.distinct import Distinct
 from msgan.data.foreground import Foreground, Scan
 from msgan.data.geometry import WorkingGrid
 from msgan.data.intensity import IntensityMap
@@ -19,6 +20,12 @@ from msgan.data.pieces import Look
 from msgan.data.subject import Subject
 from msgan.data.volume import Volume, open_labels, open_volume
 from msgan.types import Array, Box, InputError, Reader
+
+LARGEST = 255
+"""Largest label: they are kept in 8 bits."""
+
+SHOWN = 12
+"""Labels of a message, where there are many."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class Prepared:
         if self._labels is None:
             return None
         labels = self._labels(box)
-        if labels.size and not 0 <= labels.min() <= labels.max() <= 255:
+        if labels.size and not 0 <= labels.min() <= labels.max() <= LARGEST:
             raise InputError(
                 f"{self.name}: labels from {labels.min()} to {labels.max()}: expected 0 to 255"
             )
@@ -107,6 +114,9 @@ def prepare(
     prep: Preparation,
     labels: str | os.PathLike[str] | None = None,
     grid: WorkingGrid | None = None,
+    *,
+    axes: tuple[int, str] | None = None,
+    values: Sequence[int] = (),
 ) -> Prepared:
     """Open an image, plan its working grid and find its intensity range.
 
@@ -124,6 +134,8 @@ def prepare(
         labels: Label map on the image's grid; by default the subject's own.
         grid: A grid planned before, of another image on the same source grid, so that both can
             be compared voxel by voxel; None plans one.
+        axes: How many axes the image must have, and for the message who says so.
+        values: Labels that may occur beside 0, where labels will be drawn; empty: any.
 
     Raises:
         InputError: A file is at fault or does not fit; the message begins with its path.
@@ -137,6 +149,8 @@ def prepare(
     try:
         image = open_volume(path, check=False)  # the first scan checks it
         opened.append(image)
+        if axes is not None and image.grid.dims != axes[0]:
+            raise InputError(f"{path}: image of {image.grid.dims} axes, {axes[1]} {axes[0]}")
         image.check_size()
         mask = None
         if subject.mask is not None:
@@ -145,7 +159,15 @@ def prepare(
         shape = image.grid.shape
         seen = Foreground(shape, prep.foreground)
         scan = _masked_scan(image, mask, prep.foreground)
-        scan(seen.add)
+        distinct = Distinct()
+
+        def look(box: Box, part: Array) -> None:
+            seen.add(box, part)
+            distinct.add(box, part)
+
+        scan(look)
+        if distinct.note:
+            image.notes = (*image.notes, distinct.note)
         try:
             if grid is None:
                 lungs = prep.crop == "lungs"
@@ -163,6 +185,8 @@ def prepare(
         read_labels = None
         if labels is not None:
             opened.append(open_labels(labels, like=image.grid))
+            if values:
+                require_values(opened[-1], values)
             read_labels = grid.read_working(opened[-1].read, 0, order=0)
         read = grid.read_working(shown, intensity.low)
         return Prepared(subject.name, modality, grid, intensity, read, read_labels, tuple(opened))
@@ -170,6 +194,33 @@ def prepare(
         for volume in opened:
             volume.close()
         raise
+
+
+def require_values(labels: Volume, values: Sequence[int]) -> None:
+    """Refuse a label map with other labels than those that are drawn.
+
+    Args:
+        labels: An open label map.
+        values: Labels that may occur beside 0.
+
+    Raises:
+        InputError: Others do.
+    """
+    assert labels.extremes is not None
+    low, high = (int(n) for n in labels.extremes)
+    wanted = ", ".join(map(str, sorted({0, *values})))
+    if not 0 <= low <= high <= LARGEST:
+        raise InputError(f"{labels.path}: holds labels from {low} to {high}: expected {wanted}")
+    counts = np.zeros(LARGEST + 1, dtype=np.int64)
+
+    def count(box: Box, part: Array) -> None:
+        counts[:] += np.bincount(part.ravel(), minlength=LARGEST + 1)
+
+    labels.scan(count)
+    there = [int(n) for n in counts.nonzero()[0]]
+    if set(there) - {0, *values}:
+        shown = ", ".join(map(str, there[:SHOWN])) + (", ..." if len(there) > SHOWN else "")
+        raise InputError(f"{labels.path}: holds labels {shown}: expected {wanted}")
 
 
 def settled(subjects: Iterable[Subject], modality: str | None, prep: Preparation) -> Preparation:

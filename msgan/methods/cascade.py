@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msgan.config import CascadeConfig
+from msgan.config import CascadeConfig, Preparation
 from msgan.data.cohort import Cohort, Prepared, Subject, prepare, settled
 from msgan.data.intensity import IntensityMap
 from msgan.data.resample import nearly
@@ -191,13 +191,15 @@ def _open(
     stack: ExitStack, subjects: Sequence[Subject], target: str, config: CascadeConfig
 ) -> tuple[dict[str, Prepared], CascadeConfig]:
     """Open all subjects; spacing and number of scales become those of the cohort."""
-    first = {s.name: stack.enter_context(prepare(s, target, config.preparation)) for s in subjects}
-    for name, subject in first.items():
-        if len(subject.grid.shape) != config.dims:
-            raise InputError(
-                f"{name}: image of {len(subject.grid.shape)} axes, the configuration has "
-                f"dims {config.dims}"
-            )
+    demands: dict[str, Any] = {
+        "axes": (config.dims, "the configuration has dims"),
+        "values": config.labels,
+    }
+
+    def opened(prep: Preparation) -> dict[str, Prepared]:
+        return {s.name: stack.enter_context(prepare(s, target, prep, **demands)) for s in subjects}
+
+    first = opened(config.preparation)
     own = np.array([p.grid.spacing for p in first.values()])
     spacing = tuple(round(float(s), 4) for s in np.median(own, axis=0))
     resolved = config.preparation.model_copy(update={"spacing_mm": spacing})
@@ -209,7 +211,7 @@ def _open(
     if resolved == config.preparation:
         return first, config
     config = config.model_copy(update={"preparation": resolved})
-    return {s.name: stack.enter_context(prepare(s, target, resolved)) for s in subjects}, config
+    return opened(resolved), config
 
 
 def modalities(target: str, config: CascadeConfig) -> tuple[str, ...]:

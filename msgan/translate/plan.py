@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import psutil
@@ -35,6 +36,9 @@ STREAM = 44 << 20
 
 RESERVE = 1.125
 """Memory allowed over memory planned: measured peaks are up to 11 % above and 18 % below a plan."""
+
+GROWTH = 48 << 20
+"""Bytes by which the program may grow between two plans, for what a message tells to give."""
 
 DRAWING = {"cpu": 32 << 20, "cuda": 256 << 20}
 """Bytes that drawing a sketch takes beyond its image and its result."""
@@ -145,7 +149,7 @@ def plan(
     """
     require_axes(subject, run)
     shapes = pyramid.shapes(subject.grid.shape, run.scales)
-    scales = tuple(scale_plan(run, i, shapes[i], limits, device) for i in run.used)
+    scales = _scale_plans(run, shapes, limits, device)
     labels = bool(run.config.labels and subject.has_labels)
     output = prod(subject.grid.source.shape) * np.dtype(dtype).itemsize
     scratch = (
@@ -169,8 +173,18 @@ def check(run: Run, device: torch.device, limits: Limits) -> None:
         )
     if limits.tile is not None and (limits.tile < 2 or limits.tile % 2):
         raise InputError(f"tile {limits.tile}: expected an even number of voxels, at least 2")
-    for i in run.used:
-        scale_plan(run, i, (2 ** (i + 1),) * run.config.dims, limits, device)
+    dims, longest = run.config.dims, run.config.preparation.longest
+    try:
+        _scale_plans(run, [(2 ** (i + 1),) * dims for i in range(run.scales + 1)], limits, device)
+    except NoRoom:
+        # Not even the smallest image fits; what to give is said for one of the usual size.
+        _scale_plans(run, [(longest << i,) * dims for i in range(run.scales + 1)], limits, device)
+        raise
+
+
+def demands(run: Run) -> dict[str, Any]:
+    """What :func:`msgan.data.cohort.prepare` holds an image and its labels to, for ``run``."""
+    return {"axes": (run.config.dims, "the run was trained on"), "values": run.config.labels}
 
 
 def require_axes(subject: Prepared, run: Run) -> None:
@@ -189,6 +203,20 @@ def require_axes(subject: Prepared, run: Run) -> None:
 def resident() -> int:
     """Host memory of this process, bytes."""
     return int(psutil.Process().memory_info().rss)
+
+
+class NoRoom(InputError):
+    """Memory does not suffice; ``least`` bytes of it would."""
+
+    def __init__(self, text: str, least: int = 0) -> None:
+        super().__init__(text)
+        self.least = least
+
+
+def _given(count: int) -> str:
+    """Bytes as an option takes them, rounded up: ``0.6GB``."""
+    step = 10**8 if count < 10**10 else 10**9
+    return f"{-(-count // step) * step / 10**9:g}GB"
 
 
 @dataclass(frozen=True)
@@ -222,14 +250,34 @@ class _Room:
         host, gpu = self.split(need)
         return (self.base + host) * RESERVE <= self.host and gpu <= self.gpu
 
-    def refusal(self, what: str, need: tiles.Need) -> InputError:
+    def refusal(self, what: str, need: tiles.Need) -> NoRoom:
         host, gpu = self.split(need)
         if gpu > self.gpu:
-            return InputError(f"GPU memory {size(self.gpu)}: {what} needs {size(gpu)}")
-        return InputError(
+            text = f"GPU memory {size(self.gpu)}: {what} needs {size(gpu)}"
+            return NoRoom(f"{text}: give at least {_given(gpu)}", gpu)
+        least = int((self.base + host) * RESERVE) + GROWTH
+        return NoRoom(
             f"memory {size(self.host)}: {what} needs {size(host)} beside the {size(self.base)} "
-            "of the program itself, and an eighth in reserve"
+            "of the program itself, and an eighth in reserve: give at least "
+            f"{_given(least)}",
+            least,
         )
+
+
+def _scale_plans(
+    run: Run, shapes: Sequence[Shape], limits: Limits, device: torch.device
+) -> tuple[ScalePlan, ...]:
+    """Of all scales that are used; the refusal is that of the one that needs most."""
+    plans: list[ScalePlan] = []
+    refused: list[NoRoom] = []
+    for i in run.used:
+        try:
+            plans.append(scale_plan(run, i, shapes[i], limits, device))
+        except NoRoom as error:
+            refused.append(error)
+    if refused:
+        raise max(refused, key=lambda error: error.least)
+    return tuple(plans)
 
 
 def scale_plan(run: Run, i: int, shape: Shape, limits: Limits, device: torch.device) -> ScalePlan:
