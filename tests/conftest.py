@@ -2,6 +2,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,3 +41,36 @@ def same_weights_every_time() -> None:
     """Biases that layers draw for themselves: a bound that holds, holds in every run."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own to work in, with its own scratch."""
+    monkeypatch.setenv("MSGAN_SCRATCH", str(tmp_path / ".scratch"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Any]:
+    """Runs of two scales with random weights, by number of axes.
+
+    With ``(dims, "labelled")`` one that draws the labels 1, 2 and 4, with ``(dims, "spaced")``
+    one that works at 1.5 mm.
+    """
+    from test_translate import config_of, run_of
+
+    folder, found = tmp_path_factory.mktemp("runs"), {}
+    for dims in (2, 3):
+        for name, labels, spacing in (
+            ("plain", (), None),
+            ("labelled", (1, 2, 4), None),
+            ("spaced", (), (1.5,) * dims),
+        ):
+            own = {"scales": 1, "spacing_mm": spacing}
+            config = config_of(dims, scales=1, preparation=own, labels=labels)
+            run = run_of(folder / f"{name}{dims}", config)
+            for i in run.used:  # as if its training had come to its end
+                run.finish(i, {})
+            found[dims if name == "plain" else (dims, name)] = run
+    return found

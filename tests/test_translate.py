@@ -313,7 +313,7 @@ def test_labels_change_the_result_where_they_are(tmp_path, volume):
     np.testing.assert_array_equal(result("own", source=subject, modality="t1"), one)
     with pytest.raises(InputError, match="which of the images t1, flair is wanted"):
         result("open", source=subject)
-    with pytest.raises(InputError, match=r"label 3 is none of \(1, 2\)"):
+    with pytest.raises(InputError, match=r"labels3\.nii: holds labels 0, 3: expected 0, 1, 2"):
         result("three", labels=labels_for(tmp_path, 3))
     assert not (tmp_path / "three.nii").exists()
 
@@ -465,12 +465,14 @@ def test_a_ledger_cut_short_counts_whole_lines(tmp_path, scratch):
         assert work.stage("y1", (8, 8), (8, 8)).done == set()
 
 
-def test_bad_input_leaves_no_scratch(tmp_path, volume, scratch):
-    run = run_of(tmp_path / "run", config_of(3, labels=(1, 2)))
-    with pytest.raises(InputError, match="label 3 is none of"):
-        translate.translate(
-            run, volume, tmp_path / "o.nii", labels=labels_for(tmp_path, 3), device="cpu"
-        )
+def test_bad_input_leaves_no_scratch(tmp_path, volume, volume_run, scratch, monkeypatch):
+    def damaged(*args):
+        assert list(scratch.glob("msgan-work-*"))
+        raise InputError("a chunk is damaged")
+
+    monkeypatch.setattr(translation, "_cascade", damaged)
+    with pytest.raises(InputError, match="a chunk is damaged"):
+        translate.translate(volume_run, volume, tmp_path / "o.nii", device="cpu")
     assert list(scratch.iterdir()) == []
 
 

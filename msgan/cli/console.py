@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 from typing import Any
@@ -15,18 +13,11 @@ from typing import Any
 from msgan.types import InputError
 
 UNITS = {
-    "": 1,
-    "b": 1,
-    "kb": 10**3,
-    "mb": 10**6,
-    "gb": 10**9,
-    "tb": 10**12,
-    "kib": 2**10,
-    "mib": 2**20,
-    "gib": 2**30,
-    "tib": 2**40,
+    **{"": 1, "b": 1},
+    **{f"{p}{b}": 1000**k for k, p in enumerate("kmgt", 1) for b in ("", "b")},
+    **{f"{p}i{b}": 1024**k for k, p in enumerate("kmgt", 1) for b in ("", "b")},
 }
-"""Bytes of a unit of memory, in lower case."""
+"""Bytes of a unit of memory, in lower case; the B may be left out, as of Slurm and Kubernetes."""
 
 
 def is_main() -> bool:
@@ -52,8 +43,12 @@ def notes(texts: Iterable[str]) -> None:
         note(f"note: {text}")
 
 
-def memory_bytes(text: str) -> int:
-    """Bytes of ``2GB``, ``512MiB`` or ``1000000``.
+def memory_bytes(text: str, name: str = "memory") -> int:
+    """Bytes of ``2GB``, ``512MiB``, ``4G``, ``4 Gi`` or ``1000000``; G are 1000^3, Gi 1024^3.
+
+    Args:
+        text: Number and unit, in capitals or not.
+        name: Of the option, for the message.
 
     Raises:
         InputError: It is no positive size.
@@ -61,25 +56,13 @@ def memory_bytes(text: str) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text, re.IGNORECASE)
     if match is None or match[2].lower() not in UNITS:
         raise InputError(
-            f"memory {text!r}: expected a number and B, kB, MB, GB, TB, KiB, MiB, GiB or TiB, "
-            "as in 2GB or 512MiB"
+            f"{name} {text!r}: expected a number and B, kB, MB, GB, TB, KiB, MiB, GiB or TiB, "
+            "as in 2GB, 512MiB or 4G"
         )
     size = int(float(match[1]) * UNITS[match[2].lower()])
     if size < 1:
-        raise InputError(f"memory {text!r}: expected at least one byte")
+        raise InputError(f"{name} {text!r}: expected at least one byte")
     return size
-
-
-def check_writable(path: Path) -> None:
-    """Find out that ``path`` cannot be written before hours of work, not after.
-
-    Raises:
-        OSError: Its folder cannot be made or written to.
-    """
-    folder = path.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 class Bars:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from msgan.cli import console
+from msgan.cli import console, inputs, outputs
 from msgan.types import InputError
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def evaluate(
             "--json", metavar="OUT", help="JSON file to write, too.", show_default="not written"
         ),
     ] = None,
+    force: outputs.Force = False,
 ) -> None:
     """Compare a translated image with the real one.
 
@@ -75,9 +76,15 @@ def evaluate(
     from msgan.metrics import scores_of
     from msgan.paths import write_text
 
+    if json_out is not None:
+        outputs.check([json_out], [fake, real, mask], force=force)
+    for path in (fake, real):
+        inputs.require_image(path)
     with open_volume(fake) as made, open_volume(real) as true:
         shape = true.grid.shape
         console.notes(f"{volume.path}: {n}" for volume in (made, true) for n in volume.notes)
+        if made.grid.dims != true.grid.dims:
+            raise InputError(f"{fake}: image of {made.grid.dims} axes, {real} has {true.grid.dims}")
         if not made.grid.same_as(true.grid, SAME_MM):
             raise InputError(f"{fake}: its grid {made.grid} is not that of {real}, {true.grid}")
         if black is None:
@@ -108,8 +115,6 @@ def evaluate(
                     mask_name=str(mask),
                 )
         unit = true.unit
-    if json_out is not None:
-        console.check_writable(json_out)
     for line in _table(rows, unit):
         console.say(line)
     if json_out is not None and console.is_main():

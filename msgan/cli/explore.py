@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from msgan.cli import console
+from msgan.cli import console, outputs
 from msgan.types import InputError
 
 RUNS = Path("reports/runs")
@@ -68,7 +68,7 @@ def explore(
         raise InputError(f"{folder}: no such folder")
     if folder is None and RUNS.is_dir() and any(RUNS.iterdir()):
         folder = RUNS
-    console.check_writable(Path("explore.ipynb"))
+    outputs.writable(Path())
     path = write_notebook(Path(), folder)
     shown = "what there is, or an example" if folder is None else folder
     console.note(f"{path}: shows {shown}; Run > Run All Cells starts it")

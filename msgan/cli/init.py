@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from msgan.cli import console
+from msgan.cli import console, outputs
 from msgan.types import InputError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def init(
     for name in (MANIFEST, NOTES, CONFIG):
         if (out / name).exists() and not force:
             raise InputError(f"{out / name}: is there already: pass --force to replace it")
-    console.check_writable(out / MANIFEST)
+    outputs.writable(out)
     below = inner.is_relative_to(outer)
     prefix = inner.relative_to(outer).as_posix() if below else ""
     with console.Bars(f"looking through {source}") as bars:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from msgan.cli import console
+from msgan.cli import console, inputs, outputs
 
 app = typer.Typer(help="Give trained runs away, and see what is shipped.", rich_markup_mode=None)
 
@@ -105,10 +105,11 @@ def export(
     from msgan.paths import size
     from msgan.training.model import About
     from msgan.training.model import export as write
-    from msgan.training.run import Run
     from msgan.types import InputError
 
-    trained = Run.open(run)
+    trained = inputs.open_run(run)
+    if not out.exists():  # the library says so otherwise
+        outputs.writable(out.absolute().parent)
     given = {"data": data, "data_licence": data_licence, "licence": licence}
     stated = {name: text.strip() for name, text in given.items() if text and text.strip()}
     text = ""
@@ -140,9 +141,8 @@ def card(
         msgan model card runs/t2
     """
     from msgan.training.model import card_of
-    from msgan.training.run import Run
 
-    console.say(card_of(Run.open(run)).rstrip("\n"))
+    console.say(card_of(inputs.open_run(run)).rstrip("\n"))
 
 
 @app.command("list")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from msgan.cli import console
+from msgan.cli import console, outputs
 
 app = typer.Typer(help="Make cohorts of synthetic subjects.", rich_markup_mode=None)
 
@@ -40,6 +40,7 @@ def brain(
     healthy: Annotated[
         bool, typer.Option("--healthy", help="Volunteers without tumours, from another scanner.")
     ] = False,
+    force: outputs.Force = False,
 ) -> None:
     """Write brains with T1, T2 and FLAIR, tumour labels, a brain mask and manifest.csv.
 
@@ -51,7 +52,8 @@ def brain(
     """
     from msgan.phantoms.brain import write_cohort
 
-    console.check_writable(out / "manifest.csv")
+    kind = "healthy" if healthy else "patient"
+    _check(out, [f"{kind}{k:03d}" for k in range(subjects)], force)
     manifest = write_cohort(out, subjects=subjects, size=size, seed=seed, healthy=healthy)
     console.say(f"{manifest}: {subjects} {'healthy subjects' if healthy else 'patients'}")
 
@@ -68,6 +70,7 @@ def thorax(
     ] = 64,
     seed: Seed = 0,
     test_share: TestShare = 0.25,
+    force: outputs.Force = False,
 ) -> None:
     """Write chest CTs in HU of three kernels and at low dose, with lungs and manifest.csv.
 
@@ -77,7 +80,7 @@ def thorax(
     """
     from msgan.phantoms.thorax import write_thorax_cohort
 
-    console.check_writable(out / "manifest.csv")
+    _check(out, [f"copd{k:03d}" for k in range(subjects)], force)
     manifest = write_thorax_cohort(
         out, subjects=subjects, size=size, seed=seed, test_share=test_share
     )
@@ -93,6 +96,7 @@ def xray(
     ] = 256,
     seed: Seed = 0,
     test_share: TestShare = 0.25,
+    force: outputs.Force = False,
 ) -> None:
     """Write chest X-rays as PNG of 16 bit, with manifest.csv.
 
@@ -102,8 +106,19 @@ def xray(
     """
     from msgan.phantoms.xray import write_xray_cohort
 
-    console.check_writable(out / "manifest.csv")
+    _check(out, [f"chest{k:03d}.png" for k in range(subjects)], force)
     manifest = write_xray_cohort(
         out, subjects=subjects, size=size, seed=seed, test_share=test_share
     )
     console.say(f"{manifest}: {subjects} subjects")
+
+
+def _check(out: Path, names: list[str], force: bool) -> None:
+    """Refuse subjects or a manifest that are there; what else is in the folder stays."""
+    from msgan.data.places import require_kind
+
+    outputs.folder(out)
+    manifest = out / "manifest.csv"
+    require_kind(manifest)
+    if not force:
+        outputs.require_free([manifest, *(out / name for name in names)])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from msgan.cli import console
+from msgan.cli import console, inputs
 from msgan.types import InputError
 
 Memory = Annotated[
@@ -70,21 +70,21 @@ def plan(
     """
     from msgan.data.cohort import prepare
     from msgan.paths import scratch_root, size
-    from msgan.training.run import Run
     from msgan.translate import Limits, pick_device
-    from msgan.translate.plan import check
+    from msgan.translate.plan import check, demands
     from msgan.translate.plan import plan as planned
 
     limits = Limits(
-        console.memory_bytes(memory) if memory else None,
-        console.memory_bytes(gpu_memory) if gpu_memory else None,
+        inputs.memory(memory, "--memory"),
+        inputs.memory(gpu_memory, "--gpu-memory"),
         tile,
     )
-    trained, where = Run.open(run), pick_device(device)
+    trained, where = inputs.open_run(run), pick_device(device)
+    inputs.require_image(image)
     if labels is not None and not trained.config.labels:
         raise InputError(f"{labels}: this run was trained without labels; leave them out")
     check(trained, where, limits)
-    with prepare(image, None, trained.config.preparation, labels) as subject:
+    with prepare(image, None, trained.config.preparation, labels, **demands(trained)) as subject:
         console.notes(subject.notes)
         made = planned(trained, subject, where, limits, keep=keep, probe=True)
     rows = [("scale", "voxels", "tile", "tiles", "GFLOP")]

@@ -27,7 +27,7 @@ from msgan.cli import (
     train,
     translate,
 )
-from msgan.types import InputError
+from msgan.cli.faults import explanation, usage
 
 GO_ON = {
     "train": "run the same command with --resume to go on",
@@ -72,16 +72,26 @@ class Guarded(TyperGroup):
         """Names of the commands, in the order of the help."""
         return sorted(super().list_commands(ctx), key=ORDER.index)
 
+    def make_context(self, *words: Any, **options: Any) -> Any:
+        """Read the words in front of a command."""
+        try:
+            return super().make_context(*words, **options)
+        except Exception as error:
+            if (text := usage(error)) is None:
+                raise
+            console.note(f"error: {text}")
+            raise typer.Exit(2) from None
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            hint = GO_ON.get(ctx.invoked_subcommand, "run the same command again")
-            console.note(f"interrupted: {hint}")
+        except KeyboardInterrupt as stop:
+            usual = GO_ON.get(ctx.invoked_subcommand, "run the same command again")
+            console.note(f"interrupted: {str(stop) or usual}")
             raise typer.Exit(130) from None
         except Exception as error:
-            text = explanation(error)
+            text = explanation(error, ctx.invoked_subcommand) or usage(error)
             if text is None or os.environ.get("MSGAN_DEBUG") == "1":
                 raise
             console.note(f"error: {text}")
@@ -90,27 +100,6 @@ class Guarded(TyperGroup):
                 with suppress(KeyboardInterrupt):
                     sleep(GRACE)
             raise typer.Exit(2) from None
-
-
-def explanation(error: Exception) -> str | None:
-    """One line for an error whose cause is outside the program; None for any other."""
-    from pydantic import ValidationError
-
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        text = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
-    elif isinstance(error, BrokenPipeError):
-        return None  # the reader of our output has left; the program ends quietly
-    elif isinstance(error, OSError):
-        reason = error.strerror or type(error).__name__
-        text = f"{error.filename}: {reason}" if error.filename is not None else str(error)
-    elif isinstance(error, InputError):
-        text = str(error)
-    elif type(error).__name__ == "OutOfMemoryError":  # of torch, which may not be loaded
-        text = "the device is out of memory: translate with less --memory, train smaller batches"
-    else:
-        return None
-    return " ".join(text.splitlines())
 
 
 app = typer.Typer(

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from msgan.cli import console
+from msgan.cli import console, outputs
+from msgan.types import InputError
+
+MARK = b"<title>msgan report: "
+HEAD = 4096
+"""Bytes of a page that its title lies in."""
+
+SUFFIXES = (".csv", ".tex")
+"""Of the tables of a report."""
 
 
 def report(
@@ -23,10 +31,12 @@ def report(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder for report.html and tables; an earlier report there is replaced.",
+            help="Folder for report.html and tables; an earlier report there is replaced, but "
+            "nothing else without --force.",
             show_default="RUNS/report",
         ),
     ] = None,
+    force: outputs.Force = False,
 ) -> None:
     """Write a report: one HTML page to send, and its tables as CSV and LaTeX.
 
@@ -42,9 +52,32 @@ def report(
     """
     from msgan.report.document import write_report
 
-    written = write_report(runs, out or runs / "report")
+    place = out or runs / "report"
+    if runs.is_dir():
+        _check(place, force)
+    written = write_report(runs, place)
     console.say(f"{written.page} and {written.tables} tables in {written.page.parent / 'tables'}")
     for problem in written.problems:
         console.note(f"error: could not be read: {problem}")
     if written.problems:
         raise typer.Exit(2)
+
+
+def _check(out: Path, force: bool) -> None:
+    """Refuse a page or tables that no report has written."""
+    from msgan.data.places import require_kind
+    from msgan.report.document import PAGE, TABLES
+
+    outputs.folder(out)
+    page, tables = out / PAGE, out / TABLES
+    require_kind(page)
+    foreign = []
+    if page.is_file() and MARK not in page.read_bytes()[:HEAD]:
+        foreign = [page]
+    elif tables.is_dir():
+        foreign = [file for file in sorted(tables.iterdir()) if file.suffix not in SUFFIXES]
+    if foreign and not force:
+        raise InputError(
+            f"{foreign[0]}: was written by no report: pass --force to replace it, or choose "
+            "another folder with --out"
+        )

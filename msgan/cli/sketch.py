@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from msgan.cli import console
+from msgan.cli import console, inputs, outputs
 from msgan.types import InputError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def sketch(
             show_default="0 to the 99.5th percentile of the voxels above 0",
         ),
     ] = None,
+    force: outputs.Force = False,
 ) -> None:
     """Draw the sketch of an image.
 
@@ -62,18 +64,39 @@ def sketch(
     import numpy as np
 
     from msgan.config import Preparation, SketchConfig
+    from msgan.data.formats.picture import SUFFIXES
     from msgan.data.intensity import IntensityMap
     from msgan.data.store import suffix_of
     from msgan.data.volume import open_labels, open_volume, write_volume
+    from msgan.data.writing import WRITERS
     from msgan.sketch import CHANNELS, sketch_reader
 
     names = tuple(name.strip() for name in channels.split(","))
     if unknown := [name for name in names if name not in CHANNELS]:
         raise InputError(f"sketch channel {unknown[0]!r} is none of {', '.join(CHANNELS)}")
-    with open_volume(image) as volume:
+    suffix = suffix_of(out)
+    if suffix not in WRITERS:
+        raise InputError(
+            f"{out}: cannot write {suffix or 'an image without suffix'}: expected one of "
+            f"{', '.join(WRITERS)}"
+        )
+    inputs.require_image(image)
+    with open_volume(image, check=False) as volume, ExitStack() as stack:
+        shape = volume.grid.shape
+        titles = _titles(names, {n: CHANNELS[n].count(len(shape)) for n in names})
+        results = [out]
+        if len(titles) > 1:
+            stem = out.name[: len(out.name) - len(suffix)]
+            results = [out.with_name(f"{stem}_{title}{suffix}") for title in titles]
+        outputs.check(results, [image, labels], force=force)
+        if len(shape) == 3 and suffix in SUFFIXES:
+            raise InputError(f"{out}: a picture has 2 axes, {image} has 3")
         volume.check_size()
         console.notes(f"{image}: {note}" for note in volume.notes)
-        shape, drawn = volume.grid.shape, open_labels(labels, volume.grid) if labels else None
+        drawn = None
+        if labels is not None:
+            drawn = stack.enter_context(open_labels(labels, volume.grid))
+        volume.scan()
         if window is not None:
             intensity = IntensityMap.window(*window)
         else:
@@ -90,13 +113,8 @@ def sketch(
             None if drawn is None else drawn.read,
             values=() if drawn is None else _values(drawn),
         )
-        titles = _titles(names, {n: CHANNELS[n].count(len(shape)) for n in names})
-        suffix = suffix_of(out)
         picture = suffix == ".png"
-        for k, title in enumerate(titles):
-            path = out
-            if len(titles) > 1:
-                path = out.with_name(f"{out.name.removesuffix(suffix)}_{title}{suffix}")
+        for k, path in enumerate(results):
             write_volume(
                 path,
                 volume.grid,
@@ -104,8 +122,6 @@ def sketch(
                 dtype=np.uint8 if picture else np.float32,
             )
             console.say(str(path))
-        if drawn is not None:
-            drawn.close()
 
 
 def _titles(names: tuple[str, ...], counts: dict[str, int]) -> list[str]:

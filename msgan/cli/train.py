@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from msgan.cli import console
+from msgan.cli import console, inputs, outputs
 from msgan.types import InputError
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def train(
     # Otherwise every process, not just the first, says that it is there.
     logging.getLogger("lightning_fabric.utilities.distributed").setLevel(logging.WARNING)
     scales = _scales(scale)
+    inputs.require_manifest(manifest)
     old: Run | None = None
     if (out / CARD).is_file():
         if resume:
@@ -116,6 +117,7 @@ def train(
                 "another folder"
             )
     cohort = Cohort.from_manifest(manifest, root or manifest.parent)
+    _check_outputs(out, cache, [manifest, config], cohort, resume)
     target = target or (old.target if old else None)
     if target is None:
         raise InputError("--target is missing: a new run needs the modality to learn")
@@ -153,6 +155,36 @@ def train(
     text = f"scales {', '.join(map(str, missing))} are still to be trained" if missing else "ready"
     which = f"scales {run.first} to {run.scales}" if len(run.used) > 1 else f"scale {run.first}"
     console.say(f"{out}: cascade of {which} for {target}: {text}")
+
+
+def _check_outputs(
+    out: Path, cache: Path | None, files: Sequence[Path | None], cohort: Cohort, resume: bool
+) -> None:
+    """Refuse a folder that holds something else, or lies in an image that is read."""
+    from msgan.data.places import require_apart
+    from msgan.training.run import CARD, CONFIG
+
+    read = [path for path in files if path is not None]
+    images = [
+        path
+        for subject in cohort
+        for path in (*subject.images.values(), subject.labels, subject.mask)
+        if path is not None
+    ]
+    require_apart([out, *filter(None, [cache])], [*read, *images], holding=True)
+    for folder in filter(None, [out, cache]):
+        outputs.folder(folder)
+    if (out / CARD).is_file() or not out.is_dir():
+        return
+    require_apart([out / CONFIG], read)
+    if any(other.name != CONFIG for other in out.glob("[!.]*")):
+        raise InputError(f"{out}: is not empty and holds no run: choose another folder")
+    # A run that was killed at its very beginning leaves one, and so may a user.
+    if (out / CONFIG).exists() and not resume:
+        raise InputError(
+            f"{out / CONFIG}: is there already: pass --resume to replace it, or choose another "
+            "folder"
+        )
 
 
 def configuration(preset: str, file: Path | None, dims: Any) -> CascadeConfig:

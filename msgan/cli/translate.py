@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from msgan.cli import console
+from msgan.cli import console, inputs, outputs
+from msgan.cli.faults import explanation
+from msgan.cli.jobs import Job, check_outputs, is_folder, missing, of_folder
 from msgan.cli.plan import Device, GpuMemory, Memory, Trained
 from msgan.types import InputError
 
@@ -84,6 +86,15 @@ def translate(
     match: Annotated[
         str, typer.Option(metavar="PATTERN", help="Names of the images to take from a folder.")
     ] = "*",
+    force: outputs.Force = False,
+    skip_existing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-existing",
+            help="Of a folder, leave out images whose results are there already; so an "
+            "interrupted folder is gone on with.",
+        ),
+    ] = False,
 ) -> None:
     """Translate images to the modality of a run.
 
@@ -93,53 +104,44 @@ def translate(
     is written under its name (formats that cannot be written become .nii.gz) to the folder OUT.
     There a bad image is reported and the others go on; the exit status is 2 at the end.
 
+    What is there is not replaced: all results are looked for before the first is made, and if one
+    is there nothing is done, unless --force or, for a folder, --skip-existing is given. What is
+    read is never replaced.
+
     \b
     Examples:
         msgan translate runs/t2 phantoms/patient000/patient000_t1.nii.gz t2.nii.gz
         msgan translate runs/t2 phantoms/patient000 translated --match '*_t1*'
         msgan translate brain-phantom-t2 phantoms/patient000/patient000_t1.nii.gz first.nii.gz
     """
-    from msgan.data.store import suffix_of
-    from msgan.data.writing import WRITERS
-    from msgan.training.run import Run
     from msgan.translate import Limits, pick_device
     from msgan.translate import translate as apply
     from msgan.translate.plan import check
 
     limits = Limits(
-        console.memory_bytes(memory) if memory else None,
-        console.memory_bytes(gpu_memory) if gpu_memory else None,
+        inputs.memory(memory, "--memory"),
+        inputs.memory(gpu_memory, "--gpu-memory"),
         tile,
         precision,
     )
-    many = suffix_of(out) not in WRITERS
-    if many and not image.is_dir():
-        if not image.exists():
-            raise InputError(f"{image}: no such file or folder")
-        raise InputError(
-            f"{out}: cannot write {suffix_of(out) or 'an image without suffix'}: expected one of "
-            f"{', '.join(WRITERS)}"
-        )
     if tile is not None and tile % 2:
         raise InputError(f"--tile {tile}: expected an even number of voxels")
-    trained = Run.open(run)
+    many = is_folder(image, out)
+    if skip_existing and (force or not many):
+        raise InputError("--skip-existing: expected a folder of images, and no --force")
+    trained = inputs.open_run(run)
+    inputs.require_image(image, many=many)
     # What is wrong with the run or the device must not be said again for each image.
     check(trained, pick_device(device), limits)
+    jobs = of_folder(image, out, match, labels, keep) if many else [Job(image, out, labels, keep)]
+    if skip_existing:
+        jobs = missing(jobs)
+        if not jobs:
+            console.say(f"{out}: every image has a result")
+            return
+    check_outputs(trained, jobs, force)
     _unfinished(trained)
-    jobs = _jobs(image, out, match) if many else [(image, out)]
-    if many and labels is not None and not labels.is_dir():
-        raise InputError(f"{labels}: expected a folder: IN is a folder of images")
-    for _, result in jobs:
-        console.check_writable(result)
-    options: list[dict[str, Any]] = [
-        {
-            **vars(limits),
-            "device": device,
-            "labels": labels / source.name if many and labels is not None else labels,
-            "keep": keep / _stem(source) if many and keep is not None else keep,
-        }
-        for source, _ in jobs
-    ]
+    options = {**vars(limits), "device": device}
     with ExitStack() as stack:
         engine: Cluster | None = None
         if cluster is not None:
@@ -154,7 +156,9 @@ def translate(
                     out,
                     engine=engine,
                     progress=lambda stage, k, n: bars.update(stage, k, n, UNITS[stage]),
-                    **options[0],
+                    labels=labels,
+                    keep=keep,
+                    **options,
                 )
             console.notes(done.notes)
             console.say(f"{out} ({console.duration(done.seconds)})")
@@ -165,104 +169,67 @@ def translate(
 UNITS = defaultdict(lambda: "tiles", reading="parts")
 """What the pieces of a stage are."""
 
+GO_ON = (
+    "what is computed is kept for a week; run the same command again with --skip-existing to go on"
+)
+"""What to do after an interruption of a folder."""
 
-def _all(
-    run: Run, jobs: list[tuple[Path, Path]], options: list[dict[str, Any]], engine: Cluster | None
-) -> None:
+
+def _all(run: Run, jobs: Sequence[Job], options: dict[str, Any], engine: Cluster | None) -> None:
     """Every image of a folder; a bad one does not stop the others."""
     failed = 0
-    for k, done in _results(run, jobs, options, engine):
-        if isinstance(done, InputError | OSError):
-            failed += 1
-            console.note(f"error: {' '.join(str(done).splitlines())}")
-        elif isinstance(done, Exception):
-            raise done
-        else:
-            console.notes(done.notes)
-            console.say(f"{jobs[k][1]} ({console.duration(done.seconds)})")
+    try:
+        for job, done in _results(run, jobs, options, engine):
+            if isinstance(done, Exception):
+                failed += 1
+                text = explanation(done, "translate")
+                if text is None:
+                    if os.environ.get("MSGAN_DEBUG") == "1":
+                        raise done
+                    text = f"{type(done).__name__}: {' '.join(str(done).split())} (a fault of "
+                    text += "this program: MSGAN_DEBUG=1 shows where)"
+                name = "" if str(job.source) in text else f"{job.source}: "
+                console.note(f"error: {name}{text}")
+            else:
+                console.notes(done.notes)
+                console.say(f"{job.result} ({console.duration(done.seconds)})")
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(GO_ON) from None
     if failed:
         console.note(f"error: {failed} of {len(jobs)} images could not be translated")
         raise typer.Exit(2)
 
 
 def _results(
-    run: Run, jobs: list[tuple[Path, Path]], options: list[dict[str, Any]], engine: Cluster | None
-) -> Iterator[tuple[int, Any]]:
-    """Number of each image, and its translation or what is wrong with it."""
+    run: Run, jobs: Sequence[Job], options: dict[str, Any], engine: Cluster | None
+) -> Iterator[tuple[Job, Any]]:
+    """Each image, and its translation or what is wrong with it."""
     from msgan.translate import translate as apply
 
     ready = []
-    for k, wanted in enumerate(options):
-        path = wanted["labels"]
-        if path is not None and not path.exists():
-            yield k, InputError(f"{jobs[k][0]}: no label map {path}")
+    for job in jobs:
+        if job.labels is not None and not job.labels.exists():
+            yield job, InputError(f"{job.source}: no label map {job.labels}")
         else:
-            ready.append(k)
+            ready.append(job)
     if engine is not None:
-        chosen = [jobs[k] for k in ready], [options[k] for k in ready]
-        yield from ((ready[k], done) for k, done in engine.images(run, *chosen))
+        pairs = [(job.source, job.result) for job in ready]
+        own = [{**options, "labels": job.labels, "keep": job.keep} for job in ready]
+        yield from ((ready[k], done) for k, done in engine.images(run, pairs, own))
         return
-    for k in ready:
-        source, result = jobs[k]
+    for job in ready:
         try:
-            with console.Bars(f"preparing {source.name}") as bars:
-                show = partial(_show, bars, source.name)
-                done: Any = apply(run, source, result, progress=show, **options[k])
-        except (InputError, OSError) as error:
+            with console.Bars(f"preparing {job.source.name}") as bars:
+                show = partial(_show, bars, job.source.name)
+                files: dict[str, Any] = {"labels": job.labels, "keep": job.keep}
+                done: Any = apply(run, job.source, job.result, progress=show, **files, **options)
+        except Exception as error:
             done = error
-        yield k, done
+        yield job, done
 
 
 def _show(bars: console.Bars, name: str, stage: str, done: int, count: int) -> None:
     bars.update(f"{name} {stage}", done, count, UNITS[stage])
-
-
-def _jobs(folder: Path, out: Path, pattern: str) -> list[tuple[Path, Path]]:
-    """Images of a folder and where each result goes."""
-    from msgan.data.store import suffix_of
-    from msgan.data.writing import WRITERS
-
-    if out.resolve() == folder.resolve():
-        raise InputError(f"{out}: is the folder the images are in: choose another")
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is a file, expected a folder: IN is a folder of images")
-    jobs: dict[Path, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not fnmatch(path.name, pattern) or not _readable(path):
-            continue
-        kept = suffix_of(path) in WRITERS
-        result = out / (path.name if kept else f"{_stem(path)}.nii.gz")
-        if result in jobs:
-            raise InputError(f"{path} and {jobs[result]} would both be written to {result}")
-        jobs[result] = path
-    if not jobs:
-        raise InputError(f"{folder}: no image in this folder is named {pattern}")
-    return [(path, result) for result, path in jobs.items()]
-
-
-def _readable(path: Path) -> bool:
-    """Whether a file or folder is an image by its suffix, or DICOM by its content."""
-    from msgan.data.formats.dicom import is_dicom
-    from msgan.data.formats.nifti import pair_of
-    from msgan.data.store import suffix_of
-    from msgan.data.volume import READERS
-
-    if suffix_of(path) in READERS:
-        return True
-    if pair_of(path) == "nifti":  # one image: its header stands for both files
-        return path.name.lower().endswith((".hdr", ".hdr.gz"))
-    if path.is_dir():
-        return any(file.is_file() and is_dicom(file) for file in path.iterdir())
-    return suffix_of(path) in (".dcm", ".ima") or is_dicom(path)
-
-
-def _stem(path: Path) -> str:
-    """Name without the suffix that says the format."""
-    from msgan.data.store import suffix_of
-
-    if path.is_dir() and suffix_of(path) != ".zarr":
-        return path.name
-    return path.name[: len(path.name) - len(suffix_of(path))] or path.name
 
 
 def _unfinished(run: Run) -> None:

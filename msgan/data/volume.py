@@ -21,6 +21,7 @@ from msgan.data.extent import implausible, uneven
 from msgan.data.formats import dicom, itk, mgh, nifti, omezarr, picture
 from msgan.data.grid import Grid
 from msgan.data.pieces import Look
+from msgan.data.places import reading
 from msgan.data.store import Check, Source, named, remove_own, suffix_of, unpack
 from msgan.data.writing import write_volume
 from msgan.types import Array, Box, InputError
@@ -76,10 +77,12 @@ class Volume:
 
         Raises:
             ValueError: The box leaves the image, or the volume is closed.
-            InputError: Labels opened with ``check=False`` are not integers; a chunk is damaged.
+            InputError: Labels opened with ``check=False`` are not integers; a chunk is damaged;
+                or :func:`write_volume` is about to replace this very image.
         """
         if box.clipped(self.grid.shape) != box:
             raise ValueError(f"{box} leaves {self.path} of shape {self.grid.shape}")
+        reading(self.path)
         self._unpack(None)
         if self._region is None or self._closed:
             raise ValueError(f"{self.path} is closed")
@@ -256,6 +259,8 @@ def _source(path: Path) -> Source:
 
 def _difference(grid: Grid, like: Grid) -> str:
     """How ``grid`` differs from ``like``; empty where it does not."""
+    if grid.dims != like.dims:
+        return f"image of {grid.dims} axes instead of {like.dims}"
     if grid.shape != like.shape:
         return f"shape {grid.shape} instead of {like.shape}"
     corners = np.array(list(np.ndindex((2,) * grid.dims))) * (np.array(grid.shape) - 1)

@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike
 from msgan import paths
 from msgan.data.formats import itk, nifti, omezarr, picture
 from msgan.data.grid import Grid
+from msgan.data.places import require_kind, writing
 from msgan.data.store import named, suffix_of
 from msgan.types import Array, Box, InputError, Reader
 
@@ -39,6 +40,8 @@ def write_volume(
 ) -> None:
     """Write the image that ``read`` gives, box by box; ``path`` appears only when complete.
 
+    A file of that name is replaced.
+
     ``read`` is asked for boxes of at most 8 MiB that are multiples of 64 voxels wide where they
     can be (:func:`msgan.data.store.pieces`). ``.nii.gz`` is compressed from a file in the scratch
     folder, so that it is read alike. Pictures are held in memory. Integer types are rounded,
@@ -52,8 +55,9 @@ def write_volume(
         dtype: Type of the stored voxels.
 
     Raises:
-        InputError: Unknown suffix, a value that is not finite or does not fit ``dtype``, or a
-            full disk; nothing is left behind.
+        InputError: Unknown suffix, a value that is not finite or does not fit ``dtype``, a full
+            disk, a folder (or other files) of that name, or ``read`` reads the very image that
+            would be replaced; nothing is left behind.
     """
     path, kind = Path(path), np.dtype(dtype).newbyteorder("=")
     suffix = suffix_of(path)
@@ -62,6 +66,7 @@ def write_volume(
             f"{path}: cannot write {suffix or 'files without suffix'}: expected "
             f"one of {', '.join(WRITERS)}"
         )
+    require_kind(path)
     if kind.kind not in "iuf" or kind.itemsize > 8 or kind == np.float16:  # not in NIfTI
         raise InputError(f"{path}: cannot write voxels of type {kind}")
 
@@ -70,7 +75,12 @@ def write_volume(
 
     need = prod(grid.shape) * kind.itemsize
     replace = omezarr.atomic_folder if suffix == ".zarr" else paths.atomic
-    with paths.room(path.parent, need, path.name, at_most=suffix in COMPRESSED), replace(path) as t:
+    bound = suffix in COMPRESSED
+    with (
+        writing(path),
+        paths.room(path.parent, need, path.name, at_most=bound),
+        replace(path) as t,
+    ):
         try:
             WRITERS[suffix](t, grid, stored, unit, kind)
         except InputError as error:

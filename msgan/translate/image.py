@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,15 +19,16 @@ from msgan import pyramid
 from msgan.data.cohort import Prepared, Subject, prepare
 from msgan.data.formats import picture
 from msgan.data.grid import Grid
+from msgan.data.places import require_apart, require_kind
 from msgan.data.store import suffix_of
 from msgan.data.writing import WRITERS, write_volume
 from msgan.memory import process
-from msgan.paths import require_space, room, scratch_root, sha256
+from msgan.paths import require_scratch, require_space, room, scratch_root, sha256, together
 from msgan.training.loop import WEIGHTS
 from msgan.training.run import Run, git_commit
 from msgan.translate.engine import Engine, Here
 from msgan.translate.job import Job
-from msgan.translate.plan import Limits, Plan, check, plan
+from msgan.translate.plan import Limits, Plan, check, demands, plan
 from msgan.translate.scale import Precision
 from msgan.translate.trace import TRACE, faces, trace
 from msgan.translate.work import Work
@@ -88,7 +90,7 @@ def translate(
     Args:
         run: A trained cascade.
         source: Image file or subject of a cohort, of any modality.
-        out: File to write; its suffix decides the format.
+        out: File to write; its suffix decides the format. One that is there is replaced.
         modality: Which image of a subject.
         labels: Pathology labels on the image's grid, laid over the sketch.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -105,18 +107,20 @@ def translate(
 
     Raises:
         InputError: The image cannot be used, the run is not finished, labels are given that it
-            was not trained with, ``out`` cannot hold the result, memory or disk do not suffice,
-            or another process is making the same.
+            was not trained with, ``out`` cannot hold the result or is what is read, memory or disk
+            do not suffice, or another process is making the same.
     """
     start = perf_counter()
     process.share_arena()
     if labels is not None and not run.config.labels:
         raise InputError(f"{labels}: this run was trained without labels; leave them out")
     dtype = check_output(Path(out), run)
+    _check_places(source, labels, Path(out), keep)
     limits = Limits(memory, gpu_memory, tile, precision)
     where = pick_device(device)
     check(run, where, limits)
-    with prepare(source, modality, run.config.preparation, labels) as subject:
+    require_scratch()
+    with prepare(source, modality, run.config.preparation, labels, **demands(run)) as subject:
         planned = plan(
             run,
             subject,
@@ -134,13 +138,16 @@ def translate(
                 require_space(Path(out).parent, planned.output_bytes, "the result")
                 _scales(subject, run, work, progress)
                 results = _cascade(run, work, planned, where, engine or Here(), keep, progress)
-            if keep is not None:
-                for i, result in zip(run.used, results, strict=True):
-                    shown = _in_units(result, run)
-                    path = Path(keep) / f"y{i}.nii"
-                    write_volume(path, subject.grid.grid_at(i), shown, unit=run.intensity.unit)
-            read = subject.to_source(results[-1], run.intensity)
-            write_volume(out, subject.grid.source, read, unit=run.intensity.unit, dtype=dtype)
+            with ExitStack() as stack:
+                if keep is not None:
+                    # They appear when the result is there, and a translation begun again is the
+                    # same as one begun for the first time.
+                    folder = stack.enter_context(together(keep))
+                    for i, result in zip(run.used, results, strict=True):
+                        shown, at = _in_units(result, run), subject.grid.grid_at(i)
+                        write_volume(folder / f"y{i}.nii", at, shown, unit=run.intensity.unit)
+                read = subject.to_source(results[-1], run.intensity)
+                write_volume(out, subject.grid.source, read, unit=run.intensity.unit, dtype=dtype)
             grid, tiles = subject.grid.grid, faces(run, planned.scales)
             if keep is not None:
                 made_by: dict[str, Any] = {
@@ -206,6 +213,37 @@ def _cascade(
             work.drop(f"l{i}")
     stores = [work.finished(f"y{i}") for i in run.used]
     return [store.read for store in stores if store is not None]
+
+
+def kept_files(run: Run, folder: Path) -> list[Path]:
+    """Files that ``keep`` writes to a folder."""
+    return [*(folder / f"y{i}.nii" for i in run.used), folder / TRACE]
+
+
+def _check_places(
+    source: Subject | str | os.PathLike[str],
+    labels: str | os.PathLike[str] | None,
+    out: Path,
+    keep: str | os.PathLike[str] | None,
+) -> None:
+    """Refuse to write onto what is read, and to where something of another kind is.
+
+    Raises:
+        InputError: See :mod:`msgan.data.places`.
+    """
+    read: list[Any] = [labels]
+    if isinstance(source, Subject):
+        read += [*source.images.values(), source.labels, source.mask]
+    else:
+        read.append(source)
+    read = [path for path in read if path is not None]
+    require_apart([out], read)
+    require_kind(out)
+    if keep is not None:
+        folder = Path(keep)
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder}: is a file, expected a folder")
+        require_apart([folder, *folder.glob("y*.nii"), folder / TRACE], read, holding=True)
 
 
 def pick_device(name: str) -> torch.device:

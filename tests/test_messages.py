@@ -1,0 +1,272 @@
+"""A message names the cause, and the value or the name that helps."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_cli import TINY, fails, msgan_cli
+from test_outputs import SHAPE, image
+from test_translate import head, stored
+
+from msgan import paths, translate
+from msgan.cli.faults import explanation
+from msgan.data.cohort import Subject, prepare
+from msgan.data.distinct import Distinct
+from msgan.types import Box, InputError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+# --- axes --------------------------------------------------------------------------------------
+
+
+def test_an_image_of_other_axes_is_called_that(here, runs, dims):
+    other = 5 - dims
+    source = image(here / "x.nii", other)
+    labels = stored(here / "seg.nii", np.ones(SHAPE[other], np.uint8), dtype=np.uint8)
+    said = f"{source}: image of {other} axes, the run was trained on {dims}"
+    for run in (runs[dims], runs[dims, "spaced"]):
+        assert fails("translate", run.folder, source, here / "o.nii") == said
+        assert fails("plan", run.folder, source) == said
+    real = image(here / "real.nii", dims)
+    assert fails("evaluate", source, real) == f"{source}: image of {other} axes, {real} has {dims}"
+    for words in (("sketch", real, here / "o.nii", "--labels"), ("evaluate", real, real, "--mask")):
+        line = fails(*words, labels)
+        assert line.startswith(f"{labels}: labels do not lie on their image")
+        assert f"image of {other} axes instead of {dims}" in line
+    with prepare(Subject("a", {"t1": real}), None, runs[dims].config.preparation) as ready:
+        assert ready.grid.source.dims == dims  # nothing is asked where nothing is told
+
+
+def test_a_manifest_of_pictures_and_volumes_names_the_file(here):
+    import yaml
+
+    rows = ["subject,role,modality,path,licence,citation"]
+    for name, axes in (("a", 3), ("b", 2)):
+        image(here / f"{name}.nii", axes)
+        rows.append(f"{name},image,t2,{name}.nii,none,nobody")
+    (here / "m.csv").write_text("\n".join(rows))
+    (here / "flat.yaml").write_text(yaml.safe_dump({**TINY, "dims": 2}))
+    words = ("train", here / "m.csv", "--target", "t2", "--out", here / "r", "--device", "cpu")
+    assert fails(*words) == f"{here / 'b.nii'}: image of 2 axes, the configuration has dims 3"
+    line = fails(*words, "--config", here / "flat.yaml")
+    assert line == f"{here / 'a.nii'}: image of 3 axes, the configuration has dims 2"
+    assert not (here / "r").exists()
+
+
+# --- labels ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "holds"),
+    [(255, "labels 0, 255"), (3, "labels 0, 3"), (-4, "labels from -4 to 0"), (300, "from 0 to 3")],
+)
+def test_labels_that_are_not_drawn_are_listed(here, runs, dims, value, holds):
+    source = image(here / "x.nii", dims)
+    drawn = np.where(head(SHAPE[dims]) > 60, value, 0).astype(np.int16)
+    labels = stored(here / "seg.nii", drawn, dtype=np.int16)
+    run = runs[dims, "labelled"]
+    for words in (("translate", run.folder, source, here / "o.nii"), ("plan", run.folder, source)):
+        line = fails(*words, "--labels", labels)
+        assert line.startswith(f"{labels}: holds ")
+        assert holds in line
+        assert line.endswith("expected 0, 1, 2, 4")
+    subject = Subject("a", {"t1": source}, labels=labels)
+    with pytest.raises(InputError, match=re.escape(f"{labels}: holds ")):
+        translate.translate(run, subject, here / "o.nii", device="cpu")
+    # Where labels are not drawn, their values matter to nobody.
+    with prepare(subject, None, run.config.preparation) as ready:
+        assert ready.has_labels
+
+
+def test_labels_of_a_training_are_looked_at_before_it(here):
+    import yaml
+
+    image(here / "a.nii")
+    drawn = np.where(head(SHAPE[3]) > 60, 3, 0).astype(np.uint8)
+    stored(here / "seg.nii", drawn, dtype=np.uint8)
+    (here / "m.csv").write_text(
+        "subject,role,modality,path,licence,citation\n"
+        "a,image,t2,a.nii,none,nobody\na,labels,,seg.nii,none,nobody\n"
+    )
+    (here / "c.yaml").write_text(yaml.safe_dump({**TINY, "labels": [1, 2, 4]}))
+    words = ("train", here / "m.csv", "--config", here / "c.yaml", "--target", "t2", "--out")
+    line = fails(*words, here / "r", "--device", "cpu")
+    assert line == f"{here / 'seg.nii'}: holds labels 0, 3: expected 0, 1, 2, 4"
+
+
+def test_a_label_map_in_place_of_an_image_is_noted(here, runs, dims):
+    labels = np.where(head(SHAPE[dims]) > 60, 3, head(SHAPE[dims]) > 30).astype(np.uint8)
+    labels = stored(here / "seg.nii", labels, dtype=np.uint8)
+    for words in (("translate", labels, here / "o.nii"), ("plan", labels)):
+        done = msgan_cli(words[0], runs[dims].folder, *words[1:])
+        assert f"note: {labels}: holds the whole numbers 0, 1, 3 and no others" in done.stderr
+    done = msgan_cli("plan", runs[dims].folder, image(here / "x.nii", dims))
+    assert "whole numbers" not in done.stderr
+
+
+def test_values_are_gathered_while_they_are_few_and_whole():
+    box = Box((0,), (1000,))
+    for values, noted in (
+        (np.arange(1000) % 5, True),
+        (np.arange(1000) % 5 + 0.5, False),
+        (np.arange(1000) % 200, False),
+        (np.where(np.arange(1000) == 7, 0.5, 1), False),  # one voxel that a sample would miss
+    ):
+        seen = Distinct()
+        seen.add(box, np.zeros(1000, np.float32))
+        seen.add(box, values.astype(np.float32))
+        assert bool(seen.note) == noted
+
+
+# --- memory ------------------------------------------------------------------------------------
+
+
+def test_what_a_message_says_to_give_is_enough(here, runs):
+    source = image(here / "x.nii")
+    words = ("plan", runs[3].folder, source, "--device", "cpu", "--memory")
+    line = fails(*words, "100MB")
+    assert "and an eighth in reserve: give at least " in line
+    least = line.rpartition("at least ")[2]
+    assert re.fullmatch(r"\d+(\.\d)?GB", least)
+    msgan_cli(*words, least)
+    half = f"{float(least[:-2]) / 2:g}GB"
+    assert "at least" in fails(*words, half)
+
+
+def test_the_number_is_that_of_the_scale_that_needs_most(runs, monkeypatch):
+    plan = import_module("msgan.translate.plan")
+    needs = {0: 10**9, 1: 3 * 10**9}
+
+    def refuse(run, i, shape, limits, device):
+        raise plan.NoRoom(f"this is scale {i}", needs[i])
+
+    monkeypatch.setattr(plan, "scale_plan", refuse)
+    with pytest.raises(InputError, match="this is scale 1"):
+        plan._scale_plans(runs[3], [(8,) * 3] * 2, plan.Limits(), None)
+    assert [plan._given(n) for n in (1, 600_000_001, 10**9, 12_300_000_000)] == [
+        *("0.1GB", "0.7GB", "1GB", "13GB")
+    ]
+
+
+@pytest.mark.parametrize("option", ["--memory", "--gpu-memory"])
+def test_a_size_that_is_none_names_its_option(here, runs, option):
+    source = image(here / "x.nii")
+    for text in ("", "2GX", "lots", "0"):
+        for words in (("plan",), ("translate",)):
+            more = [here / "o.nii"] if words[0] == "translate" else []
+            line = fails(*words, runs[3].folder, source, *more, option, text)
+            assert line.startswith(f"{option} {text!r}: expected ")
+
+
+@pytest.mark.parametrize(
+    ("error", "where"),
+    [
+        (MemoryError("Unable to allocate 8.00 GiB for an array"), "this machine"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate"), "this machine"),
+        (RuntimeError("CUDA error: out of memory\nCompile with"), "the device"),
+        (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling"), "the device"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), "the device"),
+    ],
+)
+def test_out_of_memory_says_what_takes_less(here, runs, monkeypatch, error, where):
+    source = image(here / "in" / "x.nii")
+
+    def broken(*args, **options):
+        raise error
+
+    monkeypatch.setattr("msgan.translate.translate", broken)
+    line = fails("translate", runs[3].folder, source, here / "o.nii")
+    assert line == f"{where} is out of memory: give less --memory or --gpu-memory or a smaller " + (
+        "--tile, or take --device cpu"
+    )
+    many = msgan_cli("translate", runs[3].folder, here / "in", here / "out", status=2)
+    assert f"error: {source}: {where} is out of memory" in many.stderr
+    assert "training.batch" in str(explanation(error, "train"))
+    assert explanation(RuntimeError("mat1 and mat2 shapes"), "train") is None
+
+
+def test_a_fault_at_one_image_stops_no_others(here, runs, monkeypatch):
+    for name in "ab":
+        image(here / "in" / f"{name}.nii")
+    apply = translate.translate
+
+    def broken(run, source, *args, **options):
+        if source.name == "a.nii":
+            raise KeyError("x\ny")
+        return apply(run, source, *args, **options)
+
+    monkeypatch.setattr("msgan.translate.translate", broken)
+    words = ("translate", runs[3].folder, here / "in", here / "out")
+    done = msgan_cli(*words, status=2)
+    assert f"error: {here / 'in/a.nii'}: KeyError: 'x\\ny'" in done.stderr
+    assert "error: 1 of 2 images could not be translated" in done.stderr
+    assert [p.name for p in (here / "out").iterdir()] == ["b.nii"]
+
+
+# --- scratch -----------------------------------------------------------------------------------
+
+
+def test_a_scratch_that_is_none_is_named(tmp_path, runs, monkeypatch):
+    import tempfile
+
+    source = image(tmp_path / "x.nii.gz")
+    (tmp_path / "file").write_text("mine")
+    words = (("translate", runs[3].folder, source, tmp_path / "o.nii"), ("sketch", source))
+    words = (words[0], (*words[1], tmp_path / "o.nii"), ("evaluate", source, source))
+    for place in (tmp_path / "file", tmp_path / "file" / "sub", Path("/proc/none")):
+        monkeypatch.setenv("MSGAN_SCRATCH", str(place))
+        for command in words:
+            line = fails(*command)
+            assert f"MSGAN_SCRATCH: {place}: " in line
+    monkeypatch.setenv("MSGAN_SCRATCH", str(tmp_path / "new" / "scratch"))
+    msgan_cli(*words[0])  # one that is not there is made
+    monkeypatch.setenv("MSGAN_SCRATCH", "")
+    assert paths.scratch_root() == Path(tempfile.gettempdir())
+    monkeypatch.setenv("MSGAN_SCRATCH", str(tmp_path / "file"))
+    assert "evaluate" in msgan_cli("--help").stdout
+
+
+# --- what is given -----------------------------------------------------------------------------
+
+
+def test_a_run_is_no_image_and_an_image_no_run(here, runs):
+    source, run = image(here / "x.nii"), runs[3].folder
+    out = here / "o.nii"
+    for words in (("translate", source, run, out), ("plan", source, run)):
+        assert fails(*words).startswith(f"{source}: is a file, expected the folder of a run")
+    for words in (
+        *(("translate", run, run, out), ("translate", run, run, here / "out")),
+        *(("plan", run, run), ("sketch", run, out), ("evaluate", run, source)),
+    ):
+        assert fails(*words) == f"{run}: is the folder of a run, expected an image"
+    line = fails("translate", run, "brain-phantom-t2", out)
+    assert "it is the name of a model: RUN comes first" in line
+    folder = image(here / "in" / "x.nii").parent
+    for words in (("translate", run, folder, out), ("plan", run, folder), ("sketch", folder, out)):
+        assert fails(*words).startswith(f"{folder}: is a folder of images, as x.nii")
+    for given, kind in ((here, "a folder"), (source, "an image")):
+        line = fails("train", given, "--target", "t2", "--out", here / "r")
+        assert line.startswith(f"{given}: is {kind}, expected a manifest")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("fly", "No such command 'fly' (see msgan --help)"),
+        ("--fast", "No such option: --fast (see msgan --help)"),
+        ("train m.csv", "Missing option '--out' (see msgan train --help)"),
+        ("translate a b c d", "(see msgan translate --help)"),
+        ("translate a b c --tile 1", "--tile: "),
+        ("translate a b c --precision half", "'half' is not one of"),
+        ("train m.csv --out r --seed 1.5", "--seed"),
+        ("data", "Missing command (see msgan data --help)"),
+    ],
+)
+def test_wrong_use_is_one_line(words, line):
+    said = fails(*words.split())
+    assert line in said
+    assert "Input should be" not in said
+    assert "Value error" not in said
