@@ -429,7 +429,7 @@ def test_voxels_are_not_read(tmp_path: Path, monkeypatch) -> None:
     def pixels(*_: object) -> None:
         raise AssertionError("pixels were read")
 
-    monkeypatch.setattr("msgan.data.formats.dicom._pixels", pixels)
+    monkeypatch.setattr("msgan.data.formats.dicom.stored_in", pixels)
     monkeypatch.setattr("msgan.data.formats.stored._unzipped", pixels)
     monkeypatch.setattr(Image.Image, "load", pixels)
     assert len(propose(tmp_path).found) == 17

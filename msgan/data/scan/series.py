@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msgan.data.formats.dicom import NO_IMAGES, TAGS, header_of, kernel_of, series_of
+from msgan.data.formats.dicom import (
+    NO_IMAGES,
+    TAGS,
+    header_of,
+    kernel_of,
+    kinds_of,
+    number,
+    series_of,
+    unit_of,
+)
 from msgan.data.scan.words import dosed, modality_of, words_of
 from msgan.types import InputError
 
@@ -46,7 +55,7 @@ class Series:
         person: Of whom several studies may be there.
         study: Short hash of the study's UID.
         modality: Empty where the header does not tell.
-        unit: ``HU`` for CT.
+        unit: ``HU`` for a CT that is rescaled to it.
         why: What the modality was read from.
         hashed: Whether the subject is a hash, because the patient's ID looked like a person's.
     """
@@ -114,10 +123,10 @@ def _refusal(header: Any) -> str:
     kind = str(header.get("Modality") or "")
     if kind in NO_IMAGES:
         return f"DICOM of modality {kind} is not an image"
-    if "LOCALIZER" in [str(k).upper() for k in header.get("ImageType") or []]:
+    if "LOCALIZER" in kinds_of(header):
         return "a localizer"
-    if (frames := int(header.get("NumberOfFrames") or 1)) > 1:
-        return f"multi-frame DICOM ({frames} frames): convert it to NIfTI (dcm2niix) first"
+    if (frames := number(header, "NumberOfFrames") or 1) > 1:
+        return f"multi-frame DICOM ({frames:g} frames): convert it to NIfTI (dcm2niix) first"
     if not header.get("PixelSpacing") and kind in ("CT", "MR", "PT"):
         return f"{kind} without PixelSpacing"
     return ""
@@ -127,7 +136,7 @@ def _understood(path: str, files: int, header: Any) -> Series:
     modality, why = modality_in(header)
     subject, hashed = subject_in(header)
     study = _hash(str(header.get("StudyInstanceUID") or ""), "s")
-    unit = "HU" if header.get("Modality") == "CT" else ""
+    unit = "HU" if unit_of(header) == "HU" else ""
     return Series(path, files, subject, subject, study, modality, unit, why, hashed)
 
 
@@ -157,7 +166,7 @@ def modality_in(header: Any) -> tuple[str, str]:
 def _by_times(header: Any) -> tuple[str, str]:
     """T1, T2, PD or FLAIR by the times of an MR sequence, in ms."""
     echo, repetition, inversion = (
-        float(header.get(tag) or 0) for tag in ("EchoTime", "RepetitionTime", "InversionTime")
+        number(header, tag) or 0.0 for tag in ("EchoTime", "RepetitionTime", "InversionTime")
     )
     times = "EchoTime, RepetitionTime and InversionTime"
     if not echo or not repetition:
