@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from msgan.data.histogram import ends, keys
 from msgan.data.intensity import IntensityMap
 from msgan.types import Box, InputError
 
@@ -107,3 +108,51 @@ def test_images_without_a_range_are_refused():
 def test_dictionary_is_json_and_restores_the_map():
     lung = IntensityMap.lung()
     assert IntensityMap.from_dict(json.loads(json.dumps(lung.to_dict()))) == lung
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("outlier", [1e9, 1e12, -1e9, -1e12])
+@pytest.mark.parametrize("count", [1, 5])
+def test_outliers_of_any_size_do_not_move_a_percentile(dims, kind, outlier, count):
+    rng = np.random.default_rng(0)
+    clean = rng.gamma(3, 100, (60, 50) if dims == 2 else (14, 15, 16)).astype(kind) + 1
+    image = clean.copy()
+    image.flat[rng.choice(image.size, count, replace=False)] = outlier
+    neighbours = np.sort(clean.ravel())[int(0.985 * clean.size) :]
+    assert neighbours[0] - 1 <= percentile(image).high <= neighbours[-count - 1] + 1
+    assert percentile(image, high=50).high == pytest.approx(np.median(clean), abs=2)
+
+
+@pytest.mark.parametrize("offset", [0, -1e4, 1e5, 1e9])
+def test_a_percentile_is_exact_whatever_the_offset(offset):
+    image = (np.random.default_rng(0).normal(0, 100, (60, 50)) + offset).astype(np.float32)
+    result = percentile(image, low=None, threshold=-1e30)
+    exact = np.percentile(image.astype(float), 99.5, method="inverted_cdf")
+    assert result.high == pytest.approx(exact, rel=1e-6)
+
+
+def test_a_percentile_does_not_depend_on_the_pieces(dims, monkeypatch):
+    image = np.random.default_rng(0).normal(0, 1e3, (11,) * dims).astype(np.float32)
+    image.flat[7] = 1e12
+    whole = percentile(image)
+    for side in (1, 3, 5):
+        monkeypatch.setattr("msgan.data.foreground.BLOCK_VOXELS", side**dims)
+        assert percentile(image) == whole
+
+
+def test_bins_ascend_with_their_values():
+    rng = np.random.default_rng(0)
+    values = rng.normal(0, 1, 4000) * 10.0 ** rng.integers(-40, 39, 4000)
+    values = np.sort(np.concatenate([values, [0.0, -0.0, 3e38, -3e38]]).astype(np.float32))
+    found = keys(values)
+    assert (np.diff(found) >= 0).all()
+    for value, key in zip(values[::50], found[::50], strict=True):
+        low, high = ends(int(key))
+        assert low <= value <= high
+
+
+def test_values_at_the_end_of_float32_are_shown():
+    image = np.array([[0.0, 1.0], [3e38, -3e38]], dtype=np.float32)
+    np.testing.assert_array_equal(IntensityMap.window(0, 1).to_unit(image), [[-1, 1], [1, -1]])
+    wide = IntensityMap.window(-3e38, 3e38).to_unit(image)
+    assert np.isfinite(wide).all()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from msgan.data.histogram import COUNTED, KEYS, keys
 from msgan.data.pieces import Look
 from msgan.types import Array, Box, InputError, Reader, Shape
 
@@ -42,12 +43,15 @@ class Foreground:
     Attributes:
         least: Smallest finite value of the foreground; infinite where there is none.
         most: Largest finite value of the foreground.
+        counts: Finite values of the foreground by the first bits of their float32
+            (:func:`.histogram.keys`): a histogram that no single value can spoil.
     """
 
     def __init__(self, shape: Sequence[int], threshold: float = 0.0) -> None:
         self.shape: Shape = tuple(shape)
         self.threshold = threshold
         self.least, self.most = np.inf, -np.inf
+        self.counts = np.zeros(KEYS, dtype=np.int64)
         self._low, self._high = list(shape), [0] * len(shape)
 
     def add(self, box: Box, values: Array) -> None:
@@ -64,6 +68,8 @@ class Foreground:
         if seen.size:
             self.least = min(self.least, float(seen.min()))
             self.most = max(self.most, float(seen.max()))
+            for first in range(0, seen.size, COUNTED):
+                self.counts += np.bincount(keys(seen[first : first + COUNTED]), minlength=KEYS)
 
     def values(self, part: Array) -> Array:
         """The finite values of a piece that are foreground, one after the other."""

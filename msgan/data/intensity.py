@@ -10,13 +10,8 @@ from typing import Any
 import numpy as np
 
 from msgan.data.foreground import Foreground, Scan, scanning
-from msgan.types import Array, Box, InputError, Reader
-
-BINS = 1 << 16
-"""Bins of the histogram percentiles are read from."""
-
-COUNTED = 1 << 18
-"""Voxels that are sorted into bins at once."""
+from msgan.data.histogram import Refined, bin_of
+from msgan.types import Array, InputError, Reader
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,8 @@ class IntensityMap:
 
         The upper end is a percentile of the foreground, because single voxels are outliers; the
         lower end is the background's value, so that background is exactly -1. The percentile is
-        read from a histogram of 65536 bins over the foreground's range: wrong by at most one bin.
+        read from a histogram that outliers of any size leave alone (:mod:`.histogram`): it is
+        the value of a voxel to about the precision of float32.
 
         Args:
             read: The image on its source grid, in source units.
@@ -121,17 +117,12 @@ class IntensityMap:
         start = least if low is None else float(low)
         if least == most:
             return cls(start, most, unit)
-        counts = np.zeros(BINS, dtype=np.int64)
-
-        def count(_: Box, part: Array) -> None:
-            values = seen.values(part)
-            for first in range(0, values.size, COUNTED):
-                # float64: a range of float32 values can overflow float32
-                some = values[first : first + COUNTED].astype(np.float64)
-                counts[:] += np.histogram(some, bins=BINS, range=(least, most))[0]
-
-        scan(count)
-        return cls(start, _percentile(counts, least, most, high), unit)
+        if high == 100:
+            return cls(start, most, unit)
+        key, below = bin_of(seen.counts, high)
+        fine = Refined(key, least, most)
+        scan(lambda _, part: fine.add(seen.values(part)))
+        return cls(start, fine.value(below), unit)
 
     def to_unit(self, values: Array) -> Array:
         """Source values as float32 in [-1, 1]; what lies outside the range is clipped.
@@ -141,8 +132,9 @@ class IntensityMap:
         """
         x = np.asarray(values, dtype=np.float32)
         # In place: an image passes through here by pieces, and temporaries are of their size.
-        y = np.subtract(x, np.float32(self.low), out=np.empty_like(x))
-        y *= np.float32(2 / (self.high - self.low))
+        with np.errstate(over="ignore"):  # infinity is clipped as well
+            y = np.subtract(x, np.float32(self.low), out=np.empty_like(x))
+            y *= np.float32(2 / (self.high - self.low))
         y -= 1
         np.copyto(y, np.float32(-1), where=np.isnan(y))
         return y.clip(-1, 1, out=y)
@@ -163,13 +155,3 @@ class IntensityMap:
     def from_dict(cls, data: Mapping[str, Any]) -> IntensityMap:
         """Restore what :meth:`to_dict` wrote."""
         return cls(float(data["low"]), float(data["high"]), str(data["unit"]))
-
-
-def _percentile(counts: Array, least: float, most: float, percent: float) -> float:
-    """The value below which ``percent`` of all counted values lie, linear within a bin."""
-    ends = np.concatenate([[0], np.cumsum(counts)])
-    edges = np.linspace(least, most, len(counts) + 1)
-    target = percent / 100 * ends[-1]
-    right = int(np.searchsorted(ends, target))
-    share = (target - ends[right - 1]) / (ends[right] - ends[right - 1])
-    return float(edges[right - 1] + share * (edges[right] - edges[right - 1]))

@@ -118,7 +118,10 @@ def stored_in(file: Path) -> Stored:
     header = header_in(data)
     layout = Layout.of(header)
     require_syntax(header.syntax)
-    element = data.get_item(0x7FE00010)
+    try:
+        element = data.get_item(0x7FE00010)
+    except Exception as error:  # its type or length is damaged
+        raise InputError(BAD) from error
     raw = getattr(element, "value", None)
     if not isinstance(raw, bytes) or not raw:
         raise InputError("DICOM file without pixels")
