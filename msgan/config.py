@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from msgan.paths import write_text
 from msgan.types import InputError
@@ -17,6 +26,11 @@ class Model(BaseModel):
     """Frozen, and an unknown key is an error: a misspelt option must not be ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _named_nan(value: Any) -> Any:
+    """YAML's ``.nan`` as the word."""
+    return "nan" if isinstance(value, float) and value != value else value
 
 
 class Preparation(Model):
@@ -37,6 +51,21 @@ class Preparation(Model):
         "foreground", description="what is translated; lungs: of a chest CT in HU, 3D"
     )
     margin: int = Field(3, ge=0, description="voxels kept around the crop")
+    padding: Annotated[Literal["nan"] | float | None, BeforeValidator(_named_nan)] = Field(
+        None, description="nan or a source value: voxels that are background, whatever else"
+    )
+
+    def padded(self, padding: Literal["nan"] | float | None) -> Preparation:
+        """The same with another padding; None leaves it as it is."""
+        return self if padding is None else self.model_copy(update={"padding": padding})
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """No key for no padding: the hash of a run without it is that of an older run."""
+        content: dict[str, Any] = whole(self)
+        if self.padding is None:
+            content.pop("padding", None)
+        return content
 
 
 class SketchConfig(Model):

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from msgan.cli import console
+from msgan.cli.padding import Padding
 
 app = typer.Typer(help="Look after data sets.", rich_markup_mode=None)
 
@@ -34,6 +35,7 @@ def check(
     no_hashes: Annotated[
         bool, typer.Option("--no-hashes", help="Do not compare checksums (SHA-256).")
     ] = False,
+    padding: Padding = None,
 ) -> None:
     """Check that the files of a manifest are there, unchanged, readable and consistent.
 
@@ -44,6 +46,9 @@ def check(
         msgan data check phantoms/manifest.csv
     """
     from msgan.data.manifest import check_manifest
+    from msgan.data.padding import padding_of
+
+    nothing = padding_of(padding) if padding is not None else None
 
     with console.Bars("looking for files") as bars:
         report = check_manifest(
@@ -51,6 +56,7 @@ def check(
             root or manifest.parent,
             hashes=not no_hashes,
             paired=not unpaired,
+            padding=nothing,
             progress=lambda done, total, path: bars.update("check", done, total, "files"),
         )
     for line in report.lines():

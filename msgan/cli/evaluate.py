@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from msgan.cli import console, inputs, outputs
+from msgan.cli.padding import Padding
 from msgan.types import InputError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def evaluate(
         typer.Option(
             metavar="B",
             help="Intensity that counts as 0, in the unit of REAL.",
-            show_default="0, or the smallest of REAL if that is negative",
+            show_default="0, or the smallest of REAL, outliers apart, if that is negative",
         ),
     ] = None,
     json_out: Annotated[
@@ -57,6 +58,7 @@ def evaluate(
             "--json", metavar="OUT", help="JSON file to write, too.", show_default="not written"
         ),
     ] = None,
+    padding: Padding = None,
     force: outputs.Force = False,
 ) -> None:
     """Compare a translated image with the real one.
@@ -71,7 +73,9 @@ def evaluate(
         msgan evaluate t2.nii.gz phantoms/patient000/patient000_t2.nii.gz \\
             --mask phantoms/patient000/patient000_mask.nii.gz --json scores.json
     """
-    from msgan.data.intensity import IntensityMap
+    from msgan.data.hounsfield import apart
+    from msgan.data.intensity import IntensityMap, darkest
+    from msgan.data.padding import filled, padding_of
     from msgan.data.volume import open_labels, open_volume
     from msgan.metrics import scores_of
     from msgan.paths import write_text
@@ -80,16 +84,23 @@ def evaluate(
         outputs.check([json_out], [fake, real, mask], force=force)
     for path in (fake, real):
         inputs.require_image(path)
-    with open_volume(fake) as made, open_volume(real) as true:
+    nothing = padding_of(padding) if padding is not None else None
+    with (
+        open_volume(fake, padding=nothing) as made,
+        open_volume(real, padding=nothing) as true,
+    ):
         shape = true.grid.shape
         console.notes(f"{volume.path}: {n}" for volume in (made, true) for n in volume.notes)
         if made.grid.dims != true.grid.dims:
             raise InputError(f"{fake}: image of {made.grid.dims} axes, {real} has {true.grid.dims}")
         if not made.grid.same_as(true.grid, SAME_MM):
             raise InputError(f"{fake}: its grid {made.grid} is not that of {real}, {true.grid}")
+        assert made.extremes is not None
+        assert true.extremes is not None
+        if text := apart(made.extremes, true.extremes, (made.unit, true.unit)):
+            console.note(f"note: {fake}, {real}: {text}")
         if black is None:
-            assert true.extremes is not None
-            black = min(0.0, true.extremes[0])
+            black = min(0.0, darkest(true.read, shape, true.extremes[0]))
         if data_range is None:
             try:
                 values = IntensityMap.percentile(true.read, shape, PERCENTILE, black, black)
@@ -98,16 +109,13 @@ def evaluate(
             data_range = values.high - black
         if not (isfinite(data_range) and data_range > 0):
             raise InputError(f"--data-range {data_range:g}: expected a positive number")
-        rows = {
-            "whole image": scores_of(
-                made.read, true.read, shape, data_range=data_range, black=black
-            )
-        }
+        result, wanted = (filled(volume.read, black) for volume in (made, true))
+        rows = {"whole image": scores_of(result, wanted, shape, data_range=data_range, black=black)}
         if mask is not None:
             with open_labels(mask, true.grid) as inside:
                 rows["inside mask"] = scores_of(
-                    made.read,
-                    true.read,
+                    result,
+                    wanted,
                     shape,
                     data_range=data_range,
                     black=black,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from msgan.cli import console, inputs
+from msgan.cli.padding import Padding
 from msgan.types import InputError
 
 Memory = Annotated[
@@ -57,6 +58,7 @@ def plan(
     keep: Annotated[
         bool, typer.Option("--keep", help="The images of all scales will be kept.")
     ] = False,
+    padding: Padding = None,
 ) -> None:
     """Say what translating an image will take: tiles, memory, disk and time.
 
@@ -69,6 +71,7 @@ def plan(
         msgan plan runs/t2 phantoms/patient000/patient000_t1.nii.gz --memory 3GB
     """
     from msgan.data.cohort import prepare
+    from msgan.data.padding import padding_of
     from msgan.paths import scratch_root, size
     from msgan.translate import Limits, pick_device
     from msgan.translate.plan import check, demands
@@ -84,7 +87,8 @@ def plan(
     if labels is not None and not trained.config.labels:
         raise InputError(f"{labels}: this run was trained without labels; leave them out")
     check(trained, where, limits)
-    with prepare(image, None, trained.config.preparation, labels, **demands(trained)) as subject:
+    prep = trained.config.preparation.padded(padding_of(padding) if padding is not None else None)
+    with prepare(image, None, prep, labels, **demands(trained)) as subject:
         console.notes(subject.notes)
         made = planned(trained, subject, where, limits, keep=keep, probe=True)
     rows = [("scale", "voxels", "tile", "tiles", "GFLOP")]

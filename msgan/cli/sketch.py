@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from msgan.cli import console, inputs, outputs
+from msgan.cli.padding import Padding
 from msgan.types import InputError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def sketch(
             show_default="0 to the 99.5th percentile of the voxels above 0",
         ),
     ] = None,
+    padding: Padding = None,
     force: outputs.Force = False,
 ) -> None:
     """Draw the sketch of an image.
@@ -66,6 +68,7 @@ def sketch(
     from msgan.config import Preparation, SketchConfig
     from msgan.data.formats.picture import SUFFIXES
     from msgan.data.intensity import IntensityMap
+    from msgan.data.padding import padding_of
     from msgan.data.store import suffix_of
     from msgan.data.volume import open_labels, open_volume, write_volume
     from msgan.data.writing import WRITERS
@@ -81,7 +84,8 @@ def sketch(
             f"{', '.join(WRITERS)}"
         )
     inputs.require_image(image)
-    with open_volume(image, check=False) as volume, ExitStack() as stack:
+    nothing = padding_of(padding) if padding is not None else None
+    with open_volume(image, check=False, padding=nothing) as volume, ExitStack() as stack:
         shape = volume.grid.shape
         titles = _titles(names, {n: CHANNELS[n].count(len(shape)) for n in names})
         results = [out]

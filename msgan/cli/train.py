@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from msgan.cli import console, inputs, outputs
+from msgan.cli.padding import Padding
 from msgan.types import InputError
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def train(
             show_default="RUN/cache",
         ),
     ] = None,
+    padding: Padding = None,
 ) -> None:
     """Train a cascade on images of one modality.
 
@@ -100,6 +102,7 @@ def train(
         msgan train phantoms/manifest.csv --out runs/t2 --resume
     """
     from msgan.data.cohort import Cohort
+    from msgan.data.padding import padding_of
     from msgan.methods.cascade import fit
     from msgan.training.run import CARD, Run
 
@@ -125,6 +128,9 @@ def train(
         chosen = old.config
     else:
         chosen = configuration(preset or "smoke", config, lambda: _dims(cohort, str(target)))
+    if padding is not None:
+        prep = chosen.preparation.padded(padding_of(padding))
+        chosen = chosen.model_copy(update={"preparation": prep})
     if seed is not None:
         chosen = chosen.model_copy(update={"seed": seed})
     held = cohort.with_modality(target).split("val").subjects

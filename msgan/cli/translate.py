@@ -15,6 +15,7 @@ import typer
 from msgan.cli import console, inputs, outputs
 from msgan.cli.faults import explanation
 from msgan.cli.jobs import Job, check_outputs, is_folder, missing, of_folder
+from msgan.cli.padding import Padding
 from msgan.cli.plan import Device, GpuMemory, Memory, Trained
 from msgan.types import InputError
 
@@ -86,6 +87,7 @@ def translate(
     match: Annotated[
         str, typer.Option(metavar="PATTERN", help="Names of the images to take from a folder.")
     ] = "*",
+    padding: Padding = None,
     force: outputs.Force = False,
     skip_existing: Annotated[
         bool,
@@ -114,6 +116,7 @@ def translate(
         msgan translate runs/t2 phantoms/patient000 translated --match '*_t1*'
         msgan translate brain-phantom-t2 phantoms/patient000/patient000_t1.nii.gz first.nii.gz
     """
+    from msgan.data.padding import padding_of
     from msgan.translate import Limits, pick_device
     from msgan.translate import translate as apply
     from msgan.translate.plan import check
@@ -141,7 +144,8 @@ def translate(
             return
     check_outputs(trained, jobs, force)
     _unfinished(trained)
-    options = {**vars(limits), "device": device}
+    nothing = padding_of(padding) if padding is not None else None
+    options = {**vars(limits), "device": device, "padding": nothing}
     with ExitStack() as stack:
         engine: Cluster | None = None
         if cluster is not None:

@@ -155,3 +155,22 @@ class IntensityMap:
     def from_dict(cls, data: Mapping[str, Any]) -> IntensityMap:
         """Restore what :meth:`to_dict` wrote."""
         return cls(float(data["low"]), float(data["high"]), str(data["unit"]))
+
+
+def darkest(read: Reader, shape: Sequence[int], least: float) -> float:
+    """The smallest value of an image, without single voxels that lie far below all others.
+
+    Far is further below the 0.5th percentile than the 99.5th lies above it.
+
+    Args:
+        read: The image, in source units; NaN counts as nothing.
+        shape: Its shape.
+        least: Its smallest value.
+    """
+    if least >= 0:
+        return least
+    ends = [
+        IntensityMap.percentile(read, shape, percent, -1e39, -np.inf).high
+        for percent in (0.5, 99.5)
+    ]
+    return least if least >= ends[0] - (ends[1] - ends[0]) else ends[0]

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from msgan.data.entry import COLUMNS, REQUIRED, WILDCARDS, Entry
 from msgan.data.findings import Finding, Report
 from msgan.data.grid import Grid
+from msgan.data.hounsfield import Air, doubt
+from msgan.data.padding import Padding
 from msgan.paths import sha256, write_text
 from msgan.types import InputError
 
@@ -133,6 +135,7 @@ def check_manifest(
     hashes: bool = True,
     paired: bool = True,
     progress: Progress | None = None,
+    padding: Padding = None,
 ) -> Report:
     """Check that what a manifest names is there, unchanged, readable and consistent.
 
@@ -143,6 +146,7 @@ def check_manifest(
         paired: Images of one subject on different grids are an error, not just a note; labels
             and masks must always lie on the grid of one of the subject's images.
         progress: Called before each file, and once at the end.
+        padding: What of an image stands for nothing (:func:`msgan.data.volume.open_volume`).
 
     Raises:
         InputError: The manifest itself is at fault; all faults of the data are in the report.
@@ -165,7 +169,7 @@ def check_manifest(
         if progress:
             progress(done, len(rows), row.path)
         try:
-            grid, notes = _inspect(row, Path(root), hashes)
+            grid, notes = _inspect(row, Path(root), hashes, padding)
             grids.setdefault(row.subject, []).append((row, grid))
             findings += [_finding(row, note, note=True) for note in notes]
         except InputError as error:
@@ -198,7 +202,9 @@ def _unmatched(manifest: Manifest, root: Path) -> Iterator[Finding]:
             yield _finding(row, f"no file fits below {root}; {row.whence}")
 
 
-def _inspect(row: Entry, root: Path, hashes: bool) -> tuple[Grid, tuple[str, ...]]:
+def _inspect(
+    row: Entry, root: Path, hashes: bool, padding: Padding = None
+) -> tuple[Grid, tuple[str, ...]]:
     """Grid and remarks of a file that is there, unchanged and opens; else an error."""
     from msgan.data.volume import open_labels, open_volume
 
@@ -208,9 +214,17 @@ def _inspect(row: Entry, root: Path, hashes: bool) -> tuple[Grid, tuple[str, ...
     if hashes and row.sha256 and (actual := sha256(file)) != row.sha256:
         raise InputError(f"SHA-256 is {actual}, not {row.sha256}; {row.whence}")
     try:
-        with (open_volume if row.role == "image" else open_labels)(file) as volume:
+        if row.role != "image":
+            with open_labels(file) as volume:
+                volume.check_size()
+                return volume.grid, volume.notes
+        with open_volume(file, check=False, padding=padding) as volume:
+            air = Air()
+            volume.scan(air.add)
             volume.check_size()
-            return volume.grid, volume.notes
+            assert volume.extremes is not None
+            text = doubt(air, volume.extremes, row.unit or volume.unit)
+            return volume.grid, (*volume.notes, *([text] if text else []))
     except (InputError, OSError) as error:
         raise InputError(f"does not open: {error}") from None
 

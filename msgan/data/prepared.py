@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -14,8 +14,10 @@ from msgan.config import Preparation
 from msgan.data.distinct import Distinct
 from msgan.data.foreground import Foreground, Scan
 from msgan.data.geometry import WorkingGrid
+from msgan.data.hounsfield import Air, doubt
 from msgan.data.intensity import IntensityMap
 from msgan.data.lung import lung_mask
+from msgan.data.padding import filled
 from msgan.data.pieces import Look
 from msgan.data.subject import Subject
 from msgan.data.volume import Volume, open_labels, open_volume
@@ -26,6 +28,9 @@ LARGEST = 255
 
 SHOWN = 12
 """Labels of a message, where there are many."""
+
+VACUUM = -1024.0
+"""HU of padding while lungs are looked for."""
 
 
 @dataclass(frozen=True)
@@ -117,11 +122,13 @@ def prepare(
     *,
     axes: tuple[int, str] | None = None,
     values: Sequence[int] = (),
+    wanted: str = "",
 ) -> Prepared:
     """Open an image, plan its working grid and find its intensity range.
 
     Where the subject has a mask, foreground is what the mask and the threshold say together, and
-    everything outside the mask is background: a whole head becomes a skull-stripped one.
+    everything outside the mask is background: a whole head becomes a skull-stripped one. So does
+    what ``prep.padding`` names.
 
     With ``prep.crop`` of ``lungs`` the working grid is the box around the lungs of a chest CT
     (2019, section 3.2), found in the image itself (:func:`msgan.data.lung.lung_mask`), and not
@@ -136,6 +143,8 @@ def prepare(
             be compared voxel by voxel; None plans one.
         axes: How many axes the image must have, and for the message who says so.
         values: Labels that may occur beside 0, where labels will be drawn; empty: any.
+        wanted: Unit of the images a run was trained on; where values speak against it, the
+            ``notes`` say so.
 
     Raises:
         InputError: A file is at fault or does not fit; the message begins with its path.
@@ -147,7 +156,7 @@ def prepare(
     labels = labels or subject.labels
     opened: list[Volume] = []
     try:
-        image = open_volume(path, check=False)  # the first scan checks it
+        image = open_volume(path, check=False, padding=prep.padding)  # the first scan checks it
         opened.append(image)
         if axes is not None and image.grid.dims != axes[0]:
             raise InputError(f"{path}: image of {image.grid.dims} axes, {axes[1]} {axes[0]}")
@@ -158,6 +167,7 @@ def prepare(
             opened.append(mask)
         shape = image.grid.shape
         seen = Foreground(shape, prep.foreground)
+        air = Air()
         scan = _masked_scan(image, mask, prep.foreground)
         distinct = Distinct()
 
@@ -165,23 +175,29 @@ def prepare(
             seen.add(box, part)
             distinct.add(box, part)
 
-        scan(look)
+        scan(look, air.add)
         if distinct.note:
             image.notes = (*image.notes, distinct.note)
         try:
             if grid is None:
                 lungs = prep.crop == "lungs"
-                box = lung_mask(image.read, image.grid).box if lungs else seen.box()
+                read = image.read if prep.padding is None else filled(image.read, VACUUM)
+                box = lung_mask(read, image.grid).box if lungs else seen.box()
                 grid = WorkingGrid.plan(
                     image.grid, box, prep.spacing_mm, prep.scales, prep.margin, prep.longest
                 )
             elif not grid.source.same_as(image.grid):
                 raise InputError(f"its grid {image.grid} is not that planned for, {grid.source}")
             unit = subject.units.get(modality, image.unit)
+            assert image.extremes is not None
+            if text := doubt(air, image.extremes, unit, prep, wanted):
+                image.notes = (*image.notes, text)
             intensity = _intensity(prep, seen, scan, unit)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         shown = _masked(image.read, mask.read if mask else None, intensity.low)
+        if prep.padding is not None:
+            shown = filled(shown, intensity.low)
         read_labels = None
         if labels is not None:
             opened.append(open_labels(labels, like=image.grid))
@@ -247,16 +263,18 @@ def _masked(read: Reader, mask: Reader | None, outside: float) -> Reader:
     return lambda box: np.where(mask(box) != 0, read(box), np.float32(outside))
 
 
-def _masked_scan(image: Volume, mask: Volume | None, outside: float) -> Scan:
-    """The scan of an image with ``outside`` where the mask is 0."""
-    if mask is None:
-        return image.scan
-    shown = mask.read
+def _masked_scan(image: Volume, mask: Volume | None, outside: float) -> Callable[..., None]:
+    """The scan of an image with ``outside`` where the mask is 0.
 
-    def scan(look: Look) -> None:
-        image.scan(
-            lambda box, part: look(box, np.where(shown(box) != 0, part, np.float32(outside)))
-        )
+    Called with a look at that, and where wanted with one at the image without mask.
+    """
+
+    def scan(look: Look, bare: Look | None = None) -> None:
+        def masked(box: Box, part: Array) -> None:
+            shown = part if mask is None else np.where(mask.read(box) != 0, part, outside)
+            look(box, shown.astype(part.dtype, copy=False))
+
+        image.scan(masked, *([bare] if bare else []))
 
     return scan
 

@@ -93,12 +93,14 @@ class Check:
     low: float = field(default=np.inf, init=False)
     high: float = field(default=-np.inf, init=False)
     bad: int = field(default=0, init=False)
+    nan: bool = field(default=False, init=False)
 
     def add(self, stored: Array) -> None:
         """Look at one piece of the image."""
         low, high = float(stored.min()), float(stored.max())
         if not np.isfinite([low, high]).all():  # NaN propagates through min and max
             self.bad += int(np.count_nonzero(~np.isfinite(stored)))
+            self.nan |= bool(np.isnan(stored).any()) and not self.labels
             return
         self.low, self.high = min(self.low, low), max(self.high, high)
         if self.labels:
@@ -112,7 +114,8 @@ class Check:
         """
         if self.bad:
             count = prod(self.source.grid.shape)
-            raise InputError(f"{self.bad} of {count} voxels are NaN or infinite")
+            hint = ": --padding nan takes NaN for background" if self.nan else ""
+            raise InputError(f"{self.bad} of {count} voxels are NaN or infinite{hint}")
         ends = [v * self.source.slope + self.source.inter for v in (self.low, self.high)]
         if max(map(abs, ends)) > float(np.finfo(np.float32).max):
             raise InputError(f"voxel values {ends} do not fit float32")

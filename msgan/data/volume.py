@@ -20,6 +20,7 @@ from msgan import paths
 from msgan.data.extent import implausible, uneven
 from msgan.data.formats import dicom, itk, mgh, nifti, omezarr, picture
 from msgan.data.grid import Grid
+from msgan.data.padding import Padding, emptied, is_padding
 from msgan.data.pieces import Look
 from msgan.data.places import reading
 from msgan.data.store import Check, Source, named, remove_own, suffix_of, unpack
@@ -50,7 +51,9 @@ class Volume:
         unpacked_bytes: What lies in the scratch folder.
     """
 
-    def __init__(self, path: Path, source: Source, scratch: Path, labels: bool) -> None:
+    def __init__(
+        self, path: Path, source: Source, scratch: Path, labels: bool, padding: Padding = None
+    ) -> None:
         self.path = path
         self.grid = source.grid
         self.unit = source.unit
@@ -67,6 +70,7 @@ class Volume:
         self._source = source
         self._scratch = scratch
         self._labels = labels
+        self._padding = padding
         self._region = source.region
         self._lock = Lock()
         self._remove: Callable[[], object] = lambda: None
@@ -86,7 +90,7 @@ class Volume:
         self._unpack(None)
         if self._region is None or self._closed:
             raise ValueError(f"{self.path} is closed")
-        return np.ascontiguousarray(self._source.values(self._region(box), self._labels))
+        return np.ascontiguousarray(self._values(self._region(box)))
 
     def check_size(self) -> None:
         """Refuse an image that no body can be as large or small as.
@@ -135,9 +139,11 @@ class Volume:
 
         def show(box: Box, stored: Array) -> None:
             if check:
-                check.add(stored)
+                there = self._measured(stored)
+                if there.size:
+                    check.add(there)
             if looks:
-                values = self._source.values(stored, self._labels)
+                values = self._values(stored)
                 for look in looks:
                     look(box, values)
 
@@ -148,9 +154,20 @@ class Volume:
                 for box in self._source.pieces():
                     show(box, self._region(box))
             if check:
+                if check.low > check.high and not check.bad:
+                    raise InputError(f"every voxel is padding ({self._padding})")
                 self.extremes = check.verdict()
         except InputError as error:
             raise named(self.path, error) from error
+
+    def _values(self, stored: Array) -> Array:
+        return emptied(self._source.values(stored, self._labels), self._padding)
+
+    def _measured(self, stored: Array) -> Array:
+        """Stored values that are not padding; all of them, in their shape, where there is none."""
+        if self._padding is None:
+            return stored
+        return stored[~is_padding(self._source.values(stored, self._labels), self._padding)]
 
     def _unpack(self, look: Look | None) -> bool:
         """Unpack the file if that has to be done and was not; whether ``look`` has seen it."""
@@ -167,7 +184,11 @@ class Volume:
 
 
 def open_volume(
-    path: str | os.PathLike[str], *, scratch: Path | None = None, check: bool = True
+    path: str | os.PathLike[str],
+    *,
+    scratch: Path | None = None,
+    check: bool = True,
+    padding: Padding = None,
 ) -> Volume:
     """Open an image of 2 or 3 axes.
 
@@ -182,13 +203,15 @@ def open_volume(
         scratch: Folder for unpacked voxels; by default ``MSGAN_SCRATCH`` or the temporary folder.
         check: Look at every voxel before returning. Without, only headers are read now, and
             unpacking waits for the first ``read``.
+        padding: What stands for nothing, ``nan`` or a value: such voxels are read as NaN, and
+            are none of the ``extremes``. Without, NaN is refused.
 
     Raises:
         InputError: The file is missing, damaged or of an unknown kind; is 4D or RGB; its affine
             is singular or not finite; it has NaN or infinite voxels or only one value; a series
             lacks slices, is tilted or mixed.
     """
-    return _open(Path(path), scratch, labels=False, check=check)
+    return _open(Path(path), scratch, labels=False, check=check, padding=padding)
 
 
 def open_labels(
@@ -216,14 +239,16 @@ def open_labels(
     return volume
 
 
-def _open(path: Path, scratch: Path | None, *, labels: bool, check: bool) -> Volume:
+def _open(
+    path: Path, scratch: Path | None, *, labels: bool, check: bool, padding: Padding = None
+) -> Volume:
     try:
         source = _source(path)
     except InputError as error:
         raise named(path, error) from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    volume = Volume(path, source, scratch or paths.scratch_root(), labels)
+    volume = Volume(path, source, scratch or paths.scratch_root(), labels, padding)
     if check:
         _check(volume)
     return volume

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -19,6 +19,7 @@ from msgan import pyramid
 from msgan.data.cohort import Prepared, Subject, prepare
 from msgan.data.formats import picture
 from msgan.data.grid import Grid
+from msgan.data.padding import Padding
 from msgan.data.places import require_apart, require_kind
 from msgan.data.store import suffix_of
 from msgan.data.writing import WRITERS, write_volume
@@ -77,6 +78,7 @@ def translate(
     gpu_memory: int | None = None,
     tile: int | None = None,
     precision: Precision = "float32",
+    padding: Padding = None,
     keep: str | os.PathLike[str] | None = None,
     engine: Engine | None = None,
     progress: Progress | None = None,
@@ -99,6 +101,8 @@ def translate(
         tile: Side of a tile, even; None takes the largest that fits. The ``paper`` family takes
             a multiple of the 20 voxels it keeps.
         precision: Of the networks' arithmetic.
+        padding: Voxels of the image that are background, ``nan`` or those of a value; None: as
+            the run's preparation says.
         keep: Folder for the images of all scales that are made, ``y0.nii`` .. ``yn.nii`` on
             their own grids, with ``translation.json`` (:class:`msgan.translate.trace.Trace`).
         engine: Computes the tiles, as :class:`msgan.translate.cluster.Cluster`; None: this
@@ -120,7 +124,8 @@ def translate(
     where = pick_device(device)
     check(run, where, limits)
     require_scratch()
-    with prepare(source, modality, run.config.preparation, labels, **demands(run)) as subject:
+    prep = run.config.preparation.padded(padding)
+    with prepare(source, modality, prep, labels, **demands(run)) as subject:
         planned = plan(
             run,
             subject,
@@ -131,7 +136,8 @@ def translate(
             staged=suffix_of(Path(out)) == ".nii.gz",
         )
         root = scratch_root()
-        with Work.open(root, _key(run, source, modality, labels, where, precision, keep)) as work:
+        own = replace(run, config=run.config.model_copy(update={"preparation": prep}))
+        with Work.open(root, _key(own, source, modality, labels, where, precision, keep)) as work:
             there = work.bytes + subject.unpacked_bytes
             missing = max(0, planned.scratch_bytes - there)
             with room(root, missing, SCRATCH):

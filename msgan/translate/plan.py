@@ -184,7 +184,11 @@ def check(run: Run, device: torch.device, limits: Limits) -> None:
 
 def demands(run: Run) -> dict[str, Any]:
     """What :func:`msgan.data.cohort.prepare` holds an image and its labels to, for ``run``."""
-    return {"axes": (run.config.dims, "the run was trained on"), "values": run.config.labels}
+    return {
+        "axes": (run.config.dims, "the run was trained on"),
+        "values": run.config.labels,
+        "wanted": run.intensity.unit,
+    }
 
 
 def require_axes(subject: Prepared, run: Run) -> None:
