@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -27,7 +28,9 @@ def write(path: Path, stored: Any, k: int = 0, edit: Edit | None = None, **tags:
     data = pydicom.Dataset()
     data.file_meta = pydicom.dataset.FileMetaDataset()
     data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = CTImageStorage
-    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = f"1.2.{k + 1}"
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = (
+        f"1.2.{crc32(path.name.encode())}"
+    )
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     own: dict[str, Any] = {
         "Modality": "CT",
@@ -206,6 +209,22 @@ def test_only_the_stored_bits_count(signed: int, tmp_path: Path) -> None:
 )
 def test_bits_that_contradict_each_other_are_refused(tags: dict, tmp_path: Path) -> None:
     refusal(write(tmp_path / "a.dcm", STORED[:, :, 0], **tags))
+
+
+def test_sizes_that_lie_take_no_memory(tmp_path: Path) -> None:
+    import pydicom
+
+    def edit(data: Any, k: int) -> None:
+        data.compress(pydicom.uid.RLELossless, encoding_plugin="pydicom")
+        data.Rows = data.Columns = 65535
+
+    assert "at most" in refusal(write(tmp_path / "a.dcm", STORED[:, :, 0], 0, edit))
+    path = write(tmp_path / "b.dcm", STORED[:, :, 0], Rows=65535, Columns=65535)
+    assert "bytes of pixels" in refusal(path)
+    content = path.read_bytes()
+    start = content.rindex(b"OW\0\0") + 4
+    path.write_bytes(content[:start] + b"\xf0\xff\xff\xff" + content[start + 4 :])
+    refusal(path)
 
 
 def test_run_lengths(tmp_path: Path) -> None:
@@ -428,6 +447,39 @@ def test_what_tells_two_volumes_apart_is_named(tag: str, values: Any, tmp_path: 
     line = refusal(tmp_path / "s")
     assert "have the same position" in line
     assert f"2 volumes in one series, which differ in {tag}" in line
+
+
+def test_a_slice_that_is_there_twice_is_called_so(tmp_path: Path) -> None:
+    folder = series(tmp_path / "s")
+    (folder / "copy").write_bytes((folder / "IM2.dcm").read_bytes())
+    assert "a slice is there twice" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("tags", "rule"),
+    [
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, "a mosaic of all slices"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4.1"}, "enhanced DICOM"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2.1"}, "enhanced DICOM"),
+    ],
+)
+def test_slices_in_one_image_are_refused(tags: dict, rule: str, tmp_path: Path) -> None:
+    line = refusal(write(tmp_path / "a.dcm", STORED[:, :, 0], **tags))
+    assert rule in line
+    assert "dcm2niix" in line
+
+
+def test_a_pixel_without_a_size_is_told(tmp_path: Path) -> None:
+    _, _, notes = opened(write(tmp_path / "a.dcm", STORED[:, :, 0], PixelSpacing=None))
+    assert "taken to be 1 mm" in notes[0]
+
+
+def test_a_header_that_is_nested_without_end_is_one_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm", STORED[:, :, 0])
+    deeper = b"\x09\x00\x10\x10SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    content, place = path.read_bytes(), path.read_bytes().index(b"\x10\x00\x20\x00LO")
+    path.write_bytes(content[:place] + deeper * 5000 + content[place:])
+    assert "unreadable DICOM header" in refusal(path)
 
 
 def test_what_holds_no_slice_is_passed_over(tmp_path: Path) -> None:

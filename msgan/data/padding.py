@@ -12,6 +12,9 @@ from msgan.types import Array, Box, InputError, Reader
 Padding = Literal["nan"] | float | None
 """What stands for nothing: NaN, voxels of one value (in source units), or no voxel."""
 
+ROUNDING = 1e-6
+"""Padding may be off by this share: it has passed a slope and an intercept."""
+
 
 def padding_of(text: str) -> Padding:
     """The padding a text names.
@@ -34,7 +37,9 @@ def is_padding(values: Array, padding: Padding) -> Array:
     """Which float32 ``values`` stand for nothing."""
     if padding is None:
         return np.zeros(values.shape, bool)
-    return np.isnan(values) if padding == "nan" else values == np.float32(padding)
+    if padding == "nan":
+        return np.isnan(values)
+    return np.abs(values - np.float32(padding)) <= ROUNDING * abs(padding)
 
 
 def emptied(values: Array, padding: Padding) -> Array:

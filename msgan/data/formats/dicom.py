@@ -47,6 +47,9 @@ __all__ = [
 ]
 
 NO_IMAGES = ("RTDOSE", "RTSTRUCT", "RTPLAN", "SEG", "SR", "PR", "KO", "REG")
+ENHANCED = ("2.1", "2.2", "4.1", "4.3", "4.4", "6.2", "128.1", "130")
+"""Ends of the SOP classes that keep spacing and rescale of each frame in tables of their own."""
+
 NO_MARK = "not a DICOM file: the DICM mark at byte 128 is missing"
 GAP_TOLERANCE = 0.05
 """Slice distances may differ from their median by this fraction (headers round positions)."""
@@ -143,7 +146,8 @@ def read_file(path: Path) -> Source:
         dark = header.get("PhotometricInterpretation") == "MONOCHROME1"
         yield stored.shown(mirror_of(*stored.ends) if dark else None)
 
-    return Source(grid, unit_of(header), blocks=blocks, notes=_remarks(header))
+    notes = () if header.get(tag) else ("no PixelSpacing: pixels are taken to be 1 mm",)
+    return Source(grid, unit_of(header), blocks=blocks, notes=(*notes, *_remarks(header)))
 
 
 def headers_of(files: Iterable[Path]) -> list[tuple[Path, Header]]:
@@ -200,6 +204,11 @@ def _accept(header: Header) -> None:
     if kind not in (None, "MONOCHROME1", "MONOCHROME2"):
         raise InputError(f"DICOM with {kind} pixels: expected MONOCHROME1 or MONOCHROME2")
     frames = whole(header, "NumberOfFrames", 1)
+    enhanced = header.get("SOPClassUID") in [f"1.2.840.10008.5.1.4.1.1.{n}" for n in ENHANCED]
+    if "MOSAIC" in kinds_of(header):
+        raise InputError("a mosaic of all slices in one: convert it to NIfTI (dcm2niix) first")
+    if enhanced and frames == 1:
+        raise InputError("enhanced DICOM: convert it to NIfTI (dcm2niix) first")
     if frames != 1:
         raise InputError(
             f"multi-frame DICOM ({frames} frames): convert it to NIfTI (dcm2niix) first"
@@ -265,7 +274,9 @@ def _regular(positions: Array, normal: Array, headers: list[tuple[Path, Header]]
 
 
 def _volumes(places: Array, headers: list[tuple[Path, Header]]) -> str:
-    """What tells volumes of one series apart, in words; empty where no tag does."""
+    """What tells volumes of one series apart, in words."""
+    if len({header.get("SOPInstanceUID") for _, header in headers}) < len(headers):
+        return ": a slice is there twice"
     for tag in APART:
         volumes: dict[str, list[float]] = defaultdict(list)
         for place, (_, header) in zip(places, headers, strict=True):
@@ -277,7 +288,7 @@ def _volumes(places: Array, headers: list[tuple[Path, Header]]) -> str:
                 f": {len(volumes)} volumes in one series, which differ in {tag} ({values}): "
                 "give each a folder of its own"
             )
-    return ": several volumes in one series, or a slice that is there twice"
+    return ": several volumes in one series"
 
 
 def _stored(file: Path) -> Stored:

@@ -36,6 +36,7 @@ APART = (
 
 TAGS = [
     "SOPClassUID",
+    "SOPInstanceUID",
     "Modality",
     "SeriesInstanceUID",
     "SeriesDescription",

@@ -24,6 +24,9 @@ NEWER = {110: "JPEG XL Lossless", 111: "JPEG XL JPEG Recompression", 112: "JPEG 
 """Names of syntaxes that are younger than pydicom's dictionary."""
 
 BAD = "DICOM pixels cannot be decoded: truncated or damaged file"
+MOST_PIXELS = 1 << 26
+"""Of a compressed slice, whose bytes do not tell whether its header lies."""
+
 SIZE_AT = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
 """JPEG markers (the last is that of JPEG-LS) after which the size of the image stands."""
 
@@ -103,6 +106,11 @@ def unpacked(frame: bytes, layout: Layout, syntax: str) -> Array:
     Raises:
         InputError: It cannot be decoded, or has another size than the header says.
     """
+    if layout.count > MOST_PIXELS:
+        raise InputError(
+            f"compressed image of {layout.rows} x {layout.columns}: expected at most "
+            f"{MOST_PIXELS} pixels"
+        )
     if syntax == RUN_LENGTHS:
         kind = f"<{'i' if layout.signed else 'u'}{layout.allocated // 8}"
         plain = np.frombuffer(_run_lengths(frame, layout), kind)
@@ -120,14 +128,14 @@ def _run_lengths(frame: bytes, layout: Layout) -> bytes:
     size = layout.allocated // 8
     if count != size:
         raise InputError(f"{BAD}: {count} planes of run lengths, expected {size}")
-    planes = np.empty((layout.count, size), np.uint8)
+    planes = []
     for k, start in enumerate(starts[:count]):
         stop = starts[k + 1] if k + 1 < count else len(frame)
         plane = _unpacked(frame[start:stop], layout.count)
         if len(plane) < layout.count:
             raise InputError(f"{BAD}: {len(plane)} pixels of run lengths, expected {layout.count}")
-        planes[:, size - 1 - k] = np.frombuffer(plane, np.uint8, layout.count)
-    return planes.tobytes()
+        planes.append(np.frombuffer(plane, np.uint8, layout.count))
+    return np.stack(planes[::-1], axis=-1).tobytes()  # the most significant byte comes first
 
 
 def _unpacked(packed: bytes, need: int) -> bytes:
