@@ -143,6 +143,17 @@ def test_the_type_of_a_rescale_decides_the_unit(kind: str, unit: str, tmp_path: 
     assert bool(notes) == (unit != "HU")
 
 
+def test_slices_of_two_types_of_rescale_are_refused(tmp_path: Path) -> None:
+    def edit(data: Any, k: int) -> None:
+        if k == 2:
+            data.RescaleType = kind
+
+    kind = "HU"  # what a CT has where it states none
+    assert opened(series(tmp_path / "s", edit))[1] == "HU"
+    kind = "US"
+    assert "differ in RescaleType: HU and US" in refusal(series(tmp_path / "s", edit))
+
+
 @pytest.mark.parametrize("value", [b"0 ", b"NaN ", b"1,5 ", b"1\\2 ", b"n/a ", b"inf "])
 def test_a_slope_that_is_none_is_refused(value: bytes, tmp_path: Path) -> None:
     line = refusal(series(tmp_path / "s", raw(0x00281053, "DS", value)))

@@ -128,6 +128,24 @@ def test_a_translation_takes_padding_for_background(tmp_path, one_thread) -> Non
         translate.translate(run, path, tmp_path / "b.nii", device="cpu")
 
 
+def test_training_takes_padding(tmp_path, monkeypatch) -> None:
+    padded(tmp_path, 3, np.nan)
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("subject,role,modality,path,licence,citation\na,image,t1,nan.nii,x,x\n")
+    given = []
+
+    def fit(cohort, target, config, *_, **__):
+        given.append(config.preparation.padding)
+        raise InputError("seen enough")
+
+    monkeypatch.setattr("msgan.methods.cascade.fit", fit)
+    words = ("train", manifest, "--target", "t1", "--out", tmp_path / "run")
+    msgan_cli(*words, status=2)
+    msgan_cli(*words, "--padding", "nan", status=2)
+    msgan_cli(*words, "--padding", "-2000", status=2)
+    assert given == [None, "nan", -2000]
+
+
 def test_commands_take_padding(tmp_path, one_thread) -> None:
     path, wanted = padded(tmp_path, 3, np.nan), plain(tmp_path, 3)
     for words in (("sketch", path, tmp_path / "a.nii"), ("evaluate", path, path)):
@@ -141,6 +159,15 @@ def test_commands_take_padding(tmp_path, one_thread) -> None:
         for real, more in ((wanted, ()), (path, ("--padding", "nan")))
     ]
     assert scores[0] == scores[1]
+    run = run_of(tmp_path / "run", config_of(3, scales=1))
+    assert "--padding nan" in msgan_cli("plan", run.folder, path, status=2).output
+    plans = [
+        msgan_cli("plan", run.folder, *more).stdout.split("host memory")[0]
+        for more in ((wanted,), (path, "--padding", "nan"))
+    ]
+    assert plans[0] == plans[1]
+    words = ("translate", run.folder, path, tmp_path / "o.nii", "--padding", "nan")
+    msgan_cli(*words)
     manifest = tmp_path / "m.csv"
     manifest.write_text(
         f"subject,role,modality,path,licence,citation\na,image,t1,{path.name},x,x\n"

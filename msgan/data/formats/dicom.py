@@ -234,9 +234,12 @@ def _alike(headers: list[tuple[Path, Header]], across: list[list[float]]) -> Non
     name, first = headers[0][0].name, headers[0][1]
     for (file, header), own in zip(headers[1:], across[1:], strict=True):
         who = f"slices {name} and {file.name} differ in"
-        for tag in ("Rows", "Columns", "Modality", "PhotometricInterpretation", "RescaleType"):
-            if header.get(tag) != first.get(tag):
-                raise InputError(f"{who} {tag}: {first.get(tag)} and {header.get(tag)}")
+        usual = {"PhotometricInterpretation": "MONOCHROME2"}
+        usual["RescaleType"] = "HU" if first.get("Modality") == "CT" else "US"
+        for tag in ("Rows", "Columns", "Modality", *usual):
+            pair = [h.get(tag, usual.get(tag)) for h in (first, header)]
+            if pair[0] != pair[1]:
+                raise InputError(f"{who} {tag}: {pair[0]} and {pair[1]}")
         for tag in ("RescaleSlope", "RescaleIntercept"):
             with_it, without = (file.name, name) if first.get(tag) is None else (name, file.name)
             if (header.get(tag) is None) != (first.get(tag) is None):
