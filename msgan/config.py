@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from math import isinf, isnan
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -28,9 +29,13 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _named_nan(value: Any) -> Any:
-    """YAML's ``.nan`` as the word."""
-    return "nan" if isinstance(value, float) and value != value else value
+def _padding(value: Any) -> Any:
+    """YAML's ``.nan`` as the word; what is neither that nor a number is refused in one line."""
+    if value is None or value == "nan":
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or isinf(value):
+        raise ValueError(f"padding {value!r}: expected nan or a number, as -2000")
+    return "nan" if isnan(value) else value
 
 
 class Preparation(Model):
@@ -51,7 +56,7 @@ class Preparation(Model):
         "foreground", description="what is translated; lungs: of a chest CT in HU, 3D"
     )
     margin: int = Field(3, ge=0, description="voxels kept around the crop")
-    padding: Annotated[Literal["nan"] | float | None, BeforeValidator(_named_nan)] = Field(
+    padding: Annotated[Literal["nan"] | float | None, BeforeValidator(_padding)] = Field(
         None, description="nan or a source value: voxels that are background, whatever else"
     )
 

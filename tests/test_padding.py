@@ -114,6 +114,29 @@ def test_a_configuration_without_padding_keeps_its_hash(tmp_path) -> None:
     written = yaml.safe_load((tmp_path / "c.yaml").read_text())
     written["preparation"]["padding"] = float("nan")  # YAML's .nan
     assert CascadeConfig.model_validate(written) == given
+    for bad in ("none", True, float("inf"), [1]):
+        written["preparation"]["padding"] = bad
+        (tmp_path / "c.yaml").write_text(yaml.safe_dump(written))
+        with pytest.raises(InputError, match="expected nan or a number"):
+            CascadeConfig.load(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize("outlier", [1e9, -1e9, 1e12])
+def test_an_outlier_changes_its_surroundings_only(outlier, dims, tmp_path) -> None:
+    full = image(dims)
+    full[(10,) * dims] = outlier
+    nib.save(nib.Nifti1Image(full, np.eye(4)), tmp_path / "a.nii")
+    full[(10,) * dims] = 50
+    nib.save(nib.Nifti1Image(full, np.eye(4)), tmp_path / "b.nii")
+    own = Preparation(scales=1, high=95)
+    with (
+        prepare(tmp_path / "a.nii", None, own) as ready,
+        prepare(tmp_path / "b.nii", None, own) as wanted,
+    ):
+        assert ready.grid.box == wanted.grid.box
+        box = Box.whole(wanted.grid.shape)
+        difference = np.abs(ready.read(box) - wanted.read(box))
+        assert np.count_nonzero(difference > 0.05) <= 1
 
 
 def test_a_translation_takes_padding_for_background(tmp_path, one_thread) -> None:

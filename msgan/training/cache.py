@@ -30,7 +30,7 @@ Previous = Callable[[Prepared, Path], Reader]
 """Makes the channel ``previous`` of an open source image: what it is on s_n in [-1, 1], kept
 below the folder."""
 
-VERSION = 3
+VERSION = 4
 """Part of the key: raise it when what is cached changes."""
 
 SKETCH_DTYPE = "float16"

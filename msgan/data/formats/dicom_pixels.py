@@ -26,6 +26,9 @@ TAGS = [
     *("PixelRepresentation", "PhotometricInterpretation", "Modality", "PixelPaddingValue"),
     *("PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept", "RescaleType", "PixelData"),
 ]
+AT_ONCE = 1 << 18
+"""Pixels that are rescaled at once."""
+
 UNDEFINED = 0xFFFFFFFF
 """Length of an element that ends with a mark."""
 
@@ -87,15 +90,18 @@ class Stored:
             mirror: The stored value that becomes 0, and 0 becomes it (see :func:`mirror_of`);
                 None: values stay as they are.
         """
-        values = self.values.astype(np.float64)
-        if mirror is not None:
-            values = mirror - values
         slope, intercept = scaling(self.header)
-        values *= slope
-        values += intercept
+        out = np.empty(self.values.shape, np.float32)
+        rows = max(1, AT_ONCE // out[0].size)
+        for first in range(0, len(out), rows):  # float64 of a whole radiograph is large
+            values = self.values[first : first + rows].astype(np.float64)
+            if mirror is not None:
+                values = mirror - values
+            with np.errstate(over="ignore"):  # infinity is refused with all other voxels
+                out[first : first + rows] = values * slope + intercept
         if self.padding is not None:
-            values[self.padding] = AIR if unit_of(self.header) == "HU" else 0.0
-        return values.astype(np.float32)
+            out[self.padding] = AIR if unit_of(self.header) == "HU" else 0.0
+        return out
 
 
 def mirror_of(least: int, most: int) -> int:
