@@ -1,5 +1,6 @@
 """Images given to a run of another unit are noticed by the air in them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ from test_cli import msgan_cli
 from test_translate import config_of, head, run_of, stored
 
 from msgan.config import Preparation
+from msgan.data.cohort import Cohort, Subject
 from msgan.data.intensity import IntensityMap, darkest
 from msgan.data.prepared import prepare
+from msgan.methods.cascade import fit
 
 WINDOW = {"intensity": "window", "low": -1024, "high": 1024, "foreground": -300}
 
@@ -78,6 +81,20 @@ def test_commands_tell_it(tmp_path, one_thread) -> None:
     lines = msgan_cli("data", "check", manifest).stdout.splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("note: a: a.nii: it is said to be in HU")
+
+
+def test_training_tells_it(tmp_path, one_thread) -> None:
+    subjects = [
+        Subject(name, {"ct": stored(tmp_path / f"{name}.nii", image)})
+        for name, image in (("a", ct(3)), ("b", ct(3) + 1024))
+    ]
+    told: list[str] = []
+    config = config_of(3, scales=1, preparation=WINDOW)
+    options = {"scales": [], "device": "cpu", "remark": told.append}
+    cohort = Cohort(tuple(replace(s, split="train") for s in subjects))
+    fit(cohort, "ct", config, tmp_path / "run", **options)
+    assert len(told) == 1
+    assert told[0].startswith(f"{tmp_path / 'b.nii'}: it is prepared as a CT in HU")
 
 
 @pytest.mark.parametrize("outlier", [-1e9, -1e12, -5e3])

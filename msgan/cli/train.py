@@ -151,7 +151,15 @@ def train(
             bars.update(stage, row["step"], total, "steps", text, row["seconds"])
 
         run = fit(
-            cohort, target, chosen, out, scales=scales, device=device, cache=cache, report=report
+            cohort,
+            target,
+            chosen,
+            out,
+            scales=scales,
+            device=device,
+            cache=cache,
+            report=report,
+            remark=lambda text: console.note(f"note: {text}"),
         )
     after = _finished(run)
     wanted = run.used if scales is None else scales

@@ -45,6 +45,7 @@ def fit(
     cache: str | os.PathLike[str] | None = None,
     report: Report | None = None,
     previous: Previous | None = None,
+    remark: Callable[[str], None] | None = None,
 ) -> Run:
     """Train a cascade on the ``target`` images of a cohort, or go on where it stopped.
 
@@ -64,6 +65,7 @@ def fit(
         cache: Folder of prepared subjects, shared between runs; None keeps it in ``out``.
         report: Called with every logged row.
         previous: Makes the sketch's channel ``previous``, of the weights ``config.previous``.
+        remark: Called with what is to be told of an image, as doubts about its unit.
 
     Raises:
         InputError: No subject has the images, a file is at fault, the images of a pair lie on
@@ -87,6 +89,10 @@ def fit(
         fabric = _fabric(device, config.training.precision)
         opened, config = _open(stack, [usable[name] for name in subjects], target, config)
         sources = _sources(stack, usable, opened, config)
+        if remark is not None:
+            for image in (*opened.values(), *sources.values()):
+                for note in image.notes:
+                    remark(note)
         data = {name: _hash(usable[name], target, config) for name in subjects}
         run = Run(Path(out), config, target, _range(opened.values()), data)
         chosen = run.used if scales is None else scales
