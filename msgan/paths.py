@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
+from msgan.leftovers import PARTIAL, exchange, owned, remove, sweep
 from msgan.types import InputError
 
 SHARED_DATA = "MSGAN_SHARED_DATA"
@@ -22,9 +21,6 @@ SCRATCH_ROOT = "MSGAN_SCRATCH"
 """Environment variable: folder for temporary files."""
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-
-PARTIAL = ".partial-"
-"""How names begin of what is not yet complete."""
 
 SCRATCH = "msgan-"
 """How names begin in the scratch root."""
@@ -37,40 +33,52 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     The temporary name keeps the suffixes, because writers choose the format by them. After a
     crash ``path`` is either absent, the old file, or the complete new one; what a killed process
     left half-written in this folder is removed by the next write into it.
+
+    Raises:
+        OSError: It cannot be written; where the disk is full, with ``path`` and what is free.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(path.parent, PARTIAL)
-    suffix = "".join(path.suffixes[-2:])
-    handle, name = tempfile.mkstemp(prefix=owned(PARTIAL), suffix=suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files only their owner can read
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent, PARTIAL)
+        suffix = "".join(path.suffixes[-2:])
+        handle, name = tempfile.mkstemp(prefix=owned(PARTIAL), suffix=suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())  # mkstemp makes files only their owner can read
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def partial_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new folder beside ``path``, to be renamed to it in the block; removed at the end if not.
+
+    Raises:
+        OSError: See :func:`atomic`.
+    """
+    path = Path(path)
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent, PARTIAL)
+        prefix = owned(PARTIAL)
+        temporary = Path(tempfile.mkdtemp(prefix=prefix, suffix=path.suffix, dir=path.parent))
+        try:
+            temporary.chmod(0o777 & ~_umask())
+            yield temporary
+        finally:
+            remove(temporary)
 
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Like :func:`atomic` for a folder, which exists while the block runs."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(path.parent, PARTIAL)
-    prefix = owned(PARTIAL)
-    temporary = Path(tempfile.mkdtemp(prefix=prefix, suffix=path.suffix, dir=path.parent))
-    try:
+    with partial_folder(path) as temporary:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        _exchange(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        exchange(temporary, Path(path))
 
 
 @contextmanager
@@ -81,39 +89,78 @@ def together(path: str | os.PathLike[str]) -> Iterator[Path]:
     those of their names; what else is there stays.
     """
     path = Path(path)
-    path.mkdir(parents=True, exist_ok=True)
-    sweep(path, PARTIAL)
-    temporary = Path(tempfile.mkdtemp(prefix=owned(PARTIAL), dir=path))
-    try:
-        yield temporary
-        for file in sorted(temporary.iterdir()):
-            os.replace(file, path / file.name)
-    except InputError as error:
-        raise InputError(str(error).replace(str(temporary), str(path))) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with naming(path):
+        path.mkdir(parents=True, exist_ok=True)
+        sweep(path, PARTIAL)
+        temporary = Path(tempfile.mkdtemp(prefix=owned(PARTIAL), dir=path))
+        try:
+            yield temporary
+            for file in sorted(temporary.iterdir()):
+                os.replace(file, path / file.name)
+        except InputError as error:
+            raise InputError(str(error).replace(str(temporary), str(path))) from error
+        finally:
+            remove(temporary)
 
 
-def _exchange(new: Path, path: Path) -> None:
-    """Put the folder ``new`` where ``path`` is, and what was there where ``new`` was."""
-    old = new.with_name(new.name + ".old")
-    there = path.exists()
-    if there:
-        os.replace(path, old)
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """A block that writes ``path``: where its disk is full, the error says so and names it.
+
+    Raises:
+        OSError: Of the same number, with ``path``, the rule and the bytes that are free.
+    """
     try:
-        os.replace(new, path)
-    except BaseException:
-        if there:
-            os.replace(old, path)
-        raise
-    if there:
-        os.replace(old, new)
+        yield
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            text = f"no space left on this disk: {size(_free(Path(path)))} are free"
+        elif error.errno == errno.EFBIG:
+            text = "larger than this disk or a limit (ulimit -f) allows for a file"
+        else:
+            raise
+        raise OSError(error.errno, text, str(path)) from error
+
+
+def copy(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Copy a file atomically."""
+    with atomic(path) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file atomically."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def inside(folder: str | os.PathLike[str], name: str) -> Path:
+    """The path of a file that is named in a folder's own files.
+
+    Args:
+        folder: Whose files may be used; it may itself be a link.
+        name: Path below it, with slashes.
+
+    Raises:
+        InputError: The name, or a link on its way, leads out of the folder.
+    """
+    path = Path(folder, name)
+    try:
+        below = path.resolve().is_relative_to(Path(folder).resolve())
+    except (OSError, RuntimeError, ValueError):  # links in a circle, or no name at all
+        below = False
+    if not below or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise InputError(
+            f"{folder}: {name!r} leads out of this folder, where all its files must lie: "
+            "copy the file to its place"
+        )
+    return path
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
@@ -170,35 +217,6 @@ def scratch_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def owned(prefix: str) -> str:
-    """``prefix`` with this machine and process, so that :func:`sweep` knows whose a file is."""
-    return f"{prefix}{_machine()}-{os.getpid()}-"
-
-
-def sweep(folder: str | os.PathLike[str], prefix: str) -> None:
-    """Remove files and folders that processes of this machine named by :func:`owned` and left.
-
-    Those of living processes and of other machines (a shared disk) stay, and so does what
-    another user owns. A number that is in use again keeps what its last process left. Names that
-    end in ``.old`` are results that were being replaced, and stay as well.
-    """
-    names = re.compile(re.escape(f"{prefix}{_machine()}-") + r"(\d+)-\w{8}(?!.*\.old$)(\..*)?")
-    try:
-        with os.scandir(folder) as entries:
-            found = [(entry, names.fullmatch(entry.name)) for entry in entries]
-    except OSError:  # a folder that may be written and not be listed
-        return
-    for entry, match in found:
-        if match is None or _lives(int(match[1])):
-            continue
-        # An error here: another process sweeps as well, or it is another user's.
-        with suppress(OSError):
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path)
-            else:
-                os.unlink(entry.path)
-
-
 def require_space(folder: str | os.PathLike[str], need: int, what: str) -> None:
     """Refuse work whose result cannot fit, before it is done.
 
@@ -211,8 +229,7 @@ def require_space(folder: str | os.PathLike[str], need: int, what: str) -> None:
         InputError: Fewer bytes are free on the disk of ``folder``.
     """
     folder = Path(folder)
-    there = next(f for f in (folder, *folder.absolute().parents) if f.is_dir())
-    free = shutil.disk_usage(there).free
+    free = _free(folder)
     if free < need:
         raise InputError(
             f"{folder}: {what} needs {size(need)}, {size(free)} are free on this disk"
@@ -242,7 +259,8 @@ def room(
         amount = f"{'up to ' if at_most else ''}{size(need)}"
         if error.errno in NO_SPACE:
             raise InputError(
-                f"{folder}: no space left on this disk: {what} needs {amount}"
+                f"{folder}: no space left on this disk: {what} needs {amount}, "
+                f"{size(_free(Path(folder)))} are free"
             ) from error
         if error.errno == errno.EFBIG:
             raise InputError(
@@ -252,25 +270,15 @@ def room(
         raise
 
 
+def _free(path: Path) -> int:
+    """Bytes free on the disk of a file or folder that need not exist yet."""
+    there = next(f for f in (path, *path.absolute().parents) if f.is_dir())
+    return shutil.disk_usage(there).free
+
+
 def size(count: int) -> str:
     """``count`` bytes for a message: ``1.5 GiB``."""
     for power, unit in ((30, "GiB"), (20, "MiB")):
         if count >= 1 << power:
             return f"{count / (1 << power):.1f} {unit}"
     return f"{count / 1024:.1f} KiB"
-
-
-def _machine() -> str:
-    """This machine in a file's name; containers of one machine count as several."""
-    try:
-        numbers = str(os.stat("/proc/self/ns/pid").st_ino)
-    except OSError:
-        numbers = ""  # no containers here
-    return hashlib.sha256(f"{socket.gethostname()} {numbers}".encode()).hexdigest()[:8]
-
-
-def _lives(process: int) -> bool:
-    """Whether a process of that number runs."""
-    import psutil
-
-    return bool(psutil.pid_exists(process))

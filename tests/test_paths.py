@@ -4,11 +4,14 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from msgan import paths
+from msgan import leftovers, paths
+from msgan.leftovers import PARTIAL, owned, sweep
 from msgan.paths import atomic, require_space, scratch_root, sha256, write_text
 from msgan.types import InputError
 
@@ -143,7 +146,7 @@ def test_sizes_are_written_for_people(count, text):
 
 KILLED = """
 import os, signal, sys
-from msgan import paths
+from msgan import leftovers, paths
 path, make = sys.argv[1], getattr(paths, sys.argv[2])
 with make(path) if sys.argv[2] != "scratch_folder" else make() as temporary:
     (temporary / "part" if temporary.is_dir() else temporary).write_text("half")
@@ -163,7 +166,7 @@ def test_the_next_writer_removes_what_a_killed_one_left(make, tmp_path, monkeypa
     command = [sys.executable, "-c", KILLED, str(tmp_path / "a.zarr"), make]
     assert subprocess.run(command, check=False).returncode == -9
     (left,) = tmp_path.iterdir()
-    assert left.name.startswith(paths.SCRATCH if make == "scratch_folder" else paths.PARTIAL)
+    assert left.name.startswith(paths.SCRATCH if make == "scratch_folder" else PARTIAL)
     (during,) = write()
     assert during != left.name
 
@@ -171,12 +174,12 @@ def test_the_next_writer_removes_what_a_killed_one_left(make, tmp_path, monkeypa
 def test_what_is_in_use_or_foreign_is_never_removed(tmp_path, monkeypatch):
     with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
         ended.wait()
-    dead = paths.owned(paths.PARTIAL).replace(f"-{os.getpid()}-", f"-{ended.pid}-")
+    dead = owned(PARTIAL).replace(f"-{os.getpid()}-", f"-{ended.pid}-")
     gone = (f"{dead}abcd_123.nii", f"{dead}abcd_124")
     kept = (
-        f"{paths.owned(paths.PARTIAL)}abcd_123.nii",  # this process lives
-        f"{paths.owned(paths.PARTIAL)[:-1].rpartition('-')[0]}-1-abcd_123.nii",  # so does that
-        f"{paths.PARTIAL}00000000-{ended.pid}-abcd_123.nii",  # another machine's
+        f"{owned(PARTIAL)}abcd_123.nii",  # this process lives
+        f"{owned(PARTIAL)[:-1].rpartition('-')[0]}-1-abcd_123.nii",  # so does that
+        f"{PARTIAL}00000000-{ended.pid}-abcd_123.nii",  # another machine's
         f"{dead}abcd_123.zarr.old",  # a result that was being replaced
         f"x{dead}abcd_123.nii",
         f"{dead}abcd.nii",
@@ -184,12 +187,12 @@ def test_what_is_in_use_or_foreign_is_never_removed(tmp_path, monkeypatch):
     )
     for name in (*gone, *kept):
         (tmp_path / name).write_text("")
-    paths.sweep(tmp_path, paths.SCRATCH)
+    sweep(tmp_path, paths.SCRATCH)
     assert {p.name for p in tmp_path.iterdir()} == {*gone, *kept}
-    paths.sweep(tmp_path, paths.PARTIAL)
+    sweep(tmp_path, PARTIAL)
     assert {p.name for p in tmp_path.iterdir()} == set(kept)
-    monkeypatch.setattr(paths.socket, "gethostname", lambda: "another")
-    assert paths.owned(paths.PARTIAL) not in kept[0]
+    monkeypatch.setattr(leftovers.socket, "gethostname", lambda: "another")
+    assert owned(PARTIAL) not in kept[0]
 
 
 def test_a_link_is_removed_and_not_what_it_points_to(tmp_path):
@@ -197,29 +200,137 @@ def test_a_link_is_removed_and_not_what_it_points_to(tmp_path):
         ended.wait()
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a").write_text("kept")
-    name = paths.owned(paths.PARTIAL).replace(f"-{os.getpid()}-", f"-{ended.pid}-") + "abcdefgh"
+    name = owned(PARTIAL).replace(f"-{os.getpid()}-", f"-{ended.pid}-") + "abcdefgh"
     (tmp_path / name).symlink_to(tmp_path / "data")
-    paths.sweep(tmp_path, paths.PARTIAL)
+    sweep(tmp_path, PARTIAL)
     assert not (tmp_path / name).is_symlink()
     assert (tmp_path / "data" / "a").read_text() == "kept"
 
 
-def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+# Replacing a folder
+
+
+@pytest.fixture(params=["at once", "step by step"])
+def exchanging(request, monkeypatch):
+    if request.param == "step by step":  # as on file systems that cannot exchange
+        monkeypatch.setattr(leftovers, "_renameat2", lambda: None)
+    elif leftovers._renameat2() is None:
+        pytest.skip("this system cannot exchange two folders at once")
+    return request.param
+
+
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch, exchanging):
     path = tmp_path / "a.zarr"
     for text in ("one", "two"):
         with paths.atomic_folder(path) as temporary:
             (temporary / "part").write_text(text)
         assert [(p.name, p.read_text()) for p in path.iterdir()] == [("part", text)]
         assert os.listdir(tmp_path) == ["a.zarr"]
-    replace = os.replace
+    rename = os.rename
 
     def fails(old, new):
-        if Path(new) == path and ".old" not in str(old):
+        if Path(new) == path and Path(old).name.startswith(PARTIAL):
             raise OSError("another mount")
-        replace(old, new)
+        rename(old, new)
 
-    monkeypatch.setattr(paths.os, "replace", fails)
+    def refused(one, other):
+        raise OSError("another mount")
+
+    monkeypatch.setattr(leftovers.os, "rename", fails)
+    if exchanging == "at once":
+        monkeypatch.setattr(leftovers, "_swapped", refused)
     with pytest.raises(OSError, match="another mount"), paths.atomic_folder(path):
         pass
     assert (path / "part").read_text() == "two"
     assert os.listdir(tmp_path) == ["a.zarr"]
+
+
+def test_a_link_to_a_folder_is_replaced_and_the_folder_stays(tmp_path, exchanging):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a").write_text("kept")
+    for name, target in (("a.zarr", "data"), ("b.zarr", "nowhere")):
+        (tmp_path / name).symlink_to(target)
+        with paths.atomic_folder(tmp_path / name) as temporary:
+            (temporary / "part").write_text("new")
+        assert not (tmp_path / name).is_symlink()
+        assert os.listdir(tmp_path / name) == ["part"]
+    assert (tmp_path / "data" / "a").read_text() == "kept"
+    assert sorted(os.listdir(tmp_path)) == ["a.zarr", "b.zarr", "data"]
+
+
+REPLACING = """
+import os, signal, sys
+from pathlib import Path
+from msgan import leftovers, paths
+from msgan.leftovers import PARTIAL
+moment = sys.argv[2]
+leftovers._renameat2 = lambda: None
+def kills(name, wanted):
+    real = getattr(os, name)
+    def call(old, new):
+        if moment.startswith("before") and wanted(str(old), str(new)):
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(old, new)
+        if wanted(str(old), str(new)):
+            os.kill(os.getpid(), signal.SIGKILL)
+    setattr(os, name, call)
+if moment.endswith("away"):
+    kills("replace", lambda old, new: leftovers.REPLACED in new)
+else:
+    kills("rename", lambda old, new: PARTIAL in old)
+with paths.atomic_folder(sys.argv[1]) as temporary:
+    (temporary / "part").write_text("new")
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [("before away", "old"), ("after away", "old"), ("before", "old"), ("after", "new")],
+)
+def test_a_folder_whose_replacement_was_killed_is_there_again(tmp_path, moment, text):
+    path = tmp_path / "result.of.mine.zarr"
+    path.mkdir()
+    (path / "part").write_text("old")
+    command = [sys.executable, "-c", REPLACING, str(path), moment]
+    assert subprocess.run(command, check=False).returncode == -9
+    write_text(tmp_path / "other.txt", "")  # any write into the folder
+    assert sorted(os.listdir(tmp_path)) == ["other.txt", path.name]
+    assert (path / "part").read_text() == text
+
+
+def test_several_writers_of_one_folder_do_not_mix(tmp_path, exchanging):
+    path = tmp_path / "a.zarr"
+    barrier = threading.Barrier(4)
+
+    def write(number):
+        barrier.wait()
+        for _ in range(20):
+            with paths.atomic_folder(path) as temporary:
+                for part in "xy":
+                    (temporary / part).write_text(str(number))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert sorted(os.listdir(path)) == ["x", "y"]
+    assert (path / "x").read_text() == (path / "y").read_text()
+    assert os.listdir(tmp_path) == ["a.zarr"]
+
+
+# Names in files
+
+
+def test_names_lead_to_files_of_the_folder_only(tmp_path):
+    folder, outside = tmp_path / "run", tmp_path / "outside"
+    (folder / "s0").mkdir(parents=True)
+    outside.mkdir()
+    (folder / "s1").symlink_to(outside)
+    (folder / "s2").symlink_to(folder / "s0")
+    (folder / "round").symlink_to("round")
+    (tmp_path / "link").symlink_to(folder)
+    for good in ("s0/a", "s2/a", "a"):
+        assert paths.inside(folder, good) == folder / good
+        assert paths.inside(tmp_path / "link", good) == tmp_path / "link" / good
+    for bad in ("../outside/a", "s1/a", "/etc/passwd", "s0/../../outside", "round", "a\0b"):
+        with pytest.raises(InputError, match=f"^{folder}: .* leads out of this folder") as refused:
+            paths.inside(folder, bad)
+        assert len(str(refused.value).splitlines()) == 1

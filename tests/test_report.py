@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 import msgan
-from msgan import paths
+from msgan import leftovers
 from msgan.report import page, results, results_folder, run_notebooks, runner, stamp, write_results
 from msgan.report.__main__ import main
 from msgan.types import InputError
@@ -104,7 +104,7 @@ def test_a_kill_leaves_whole_pages_and_the_next_run_repeats_it(
     command += ["--folder", str(EXAMPLES), "--out", str(tmp_path)]
     with subprocess.Popen(["true"]) as gone:
         gone.wait()
-    left = paths.owned(paths.PARTIAL).replace(str(os.getpid()), str(gone.pid))
+    left = leftovers.owned(leftovers.PARTIAL).replace(str(os.getpid()), str(gone.pid))
     (tmp_path / f"{left}abcdefgh.html").write_text("half")
     environment = {**os.environ, "TMPDIR": str(scratch)}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment) as process:

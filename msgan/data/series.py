@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from msgan.data.formats.dicom import NO_IMAGES, about_of, headers_of, kernel_of, series_of
+from msgan.paths import partial_folder
 from msgan.types import InputError
 
 NAMED_BY = {"kernel": kernel_of, "description": about_of}
@@ -101,20 +101,17 @@ def _is_slice(header: Any) -> bool:
 
 
 def _fill(folder: Path, files: list[Path]) -> None:
-    partial = folder.with_name(f".partial-{folder.name}-{uuid4().hex[:8]}")
-    partial.mkdir(parents=True)
     try:
-        for number, file in enumerate(files):
-            new = partial / f"{number:05d}.dcm"
-            try:
-                os.link(file, new)
-            except OSError:  # another file system, or one without links
-                shutil.copy2(file, new)
-        partial.rename(folder)
+        with partial_folder(folder) as partial:
+            for number, file in enumerate(files):
+                new = partial / f"{number:05d}.dcm"
+                try:
+                    os.link(file, new)
+                except OSError:  # another file system, or one without links
+                    shutil.copy2(file, new)
+            partial.rename(folder)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _slug(text: str) -> str:

@@ -13,7 +13,11 @@ from typing import Any
 
 import psutil
 
+from msgan.leftovers import owned, sweep
 from msgan.report.results import RESULTS
+
+SCRATCH = "msgan-notebook-"
+"""How names of the folders begin that notebooks are executed in."""
 
 
 class PeakMemory:
@@ -140,7 +144,9 @@ def execute(
     from papermill.exceptions import PapermillExecutionError
 
     error = ""
-    with tempfile.TemporaryDirectory(prefix="msgan-notebook-") as name:
+    # Not in MSGAN_SCRATCH: see the length of a socket's address.
+    sweep(tempfile.gettempdir(), SCRATCH)
+    with tempfile.TemporaryDirectory(prefix=owned(SCRATCH)) as name:
         scratch = Path(name)
         source, executed = scratch / "source.ipynb", scratch / "executed.ipynb"
         nbformat.write(notebook, source)

@@ -10,7 +10,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from msgan.paths import PARTIAL, sweep, write_text
+from msgan.leftovers import PARTIAL, sweep
+from msgan.lock import alone
+from msgan.paths import write_text
 from msgan.report import stamp
 from msgan.report.check import page_faults
 from msgan.report.execute import declared, execute
@@ -138,13 +140,6 @@ def _line(run: Run) -> str:
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
     """Hold ``out`` for this process, and clear what a killed one left half-written."""
-    import fcntl  # not on Windows, where importing this module should still work
-
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"{out}: another run is writing here") from error
+    with alone(out / ".lock", f"{out}: another run is writing here, started"):
         sweep(out, PARTIAL)
         yield
