@@ -20,7 +20,8 @@ from msgan.data.grid import Grid
 from msgan.data.volume import open_volume, write_volume
 from msgan.methods import cascade
 from msgan.methods.cascade import Cascade, fit
-from msgan.training.loop import LOG, WEIGHTS
+from msgan.training.log import LOG
+from msgan.training.loop import WEIGHTS
 from msgan.training.run import Run
 from msgan.types import InputError
 

@@ -35,6 +35,7 @@ from msgan.pyramid import halve
 from msgan.training import cache, checkpoint, loop
 from msgan.training.batches import Batch, Patches, Prefetch
 from msgan.training.cache import CachedSubject, cached
+from msgan.training.log import LOG, Log
 from msgan.training.loop import learning_rate, train_scale
 from msgan.training.run import Run
 from msgan.training.step import Step, build_generator, condition
@@ -666,7 +667,7 @@ def test_the_average_follows_exponentially(dims):
 
 
 def rows(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / loop.LOG).read_text().splitlines()]
+    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -711,7 +712,7 @@ def test_an_interrupted_training_goes_on_bit_by_bit(dims, tmp_path, scale):
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "broken", interrupt)
     assert [row["step"] for row in rows(tmp_path / "broken")] == [20]  # the checkpoint is of 15
-    with (tmp_path / "broken" / loop.LOG).open("a") as log:
+    with (tmp_path / "broken" / LOG).open("a") as log:
         log.write('{"step": 21, "hal')  # the line a killed process was writing
     about = train(tmp_path / "broken")
     clocks = ("seconds", "waited")
@@ -731,6 +732,20 @@ def test_an_interrupted_training_goes_on_bit_by_bit(dims, tmp_path, scale):
     before = (tmp_path / "broken" / loop.WEIGHTS).stat().st_mtime_ns
     train(tmp_path / "broken", interrupt)
     assert (tmp_path / "broken" / loop.WEIGHTS).stat().st_mtime_ns == before
+
+
+def test_tensorboard_reads_the_curves_of_a_resumed_training(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for step, values in ((0, (1, 2, 3)), (20, (3, 4))):  # resumed from a checkpoint of step 20
+        log = Log(tmp_path, step)
+        for at in values:
+            log.write({"scale": 0, "step": 10 * at, "l1": at / 2 + step})
+        log.close()
+    board = EventAccumulator(str(tmp_path))
+    board.Reload()
+    assert board.Tags()["scalars"] == ["l1"]
+    assert {e.step: e.value for e in board.Scalars("l1")} == {10: 0.5, 20: 1.0, 30: 21.5, 40: 22.0}
 
 
 def test_clocks_go_on_where_the_checkpoint_stopped(tmp_path, monkeypatch):

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from msgan import maps
 from msgan.data.entry import Entry
 from msgan.data.grid import Grid
 from msgan.data.manifest import Manifest, write_manifest
 from msgan.data.volume import write_volume
-from msgan.paths import require_space, scratch_folder, sha256
+from msgan.paths import room, scratch_folder, sha256
 from msgan.phantoms.ct_kernels import KERNELS, Kernel, blur, noise
 from msgan.phantoms.thorax_anatomy import EXTENT_MM, Person, Region
 from msgan.seeds import derive, numpy_rng
@@ -257,12 +258,10 @@ def _write(phantom: ThoraxPhantom, folder: Path, scratch: Path) -> Iterator[tupl
     """Write one subject; gives path, role and modality of each file."""
     folder.mkdir(parents=True, exist_ok=True)
     grid = Grid(phantom.shape, phantom.affine)
-    require_space(scratch, 6 * int(np.prod(phantom.shape)), "a phantom")
     # Four images and their halos read it: computed once, and on disk, since it may be large.
-    clean = np.memmap(scratch / "clean", np.float32, "w+", shape=phantom.shape)
-    regions = {
-        name: np.memmap(scratch / name, np.uint8, "w+", shape=phantom.shape) for name in REGIONS
-    }
+    with room(scratch, 6 * int(np.prod(phantom.shape)), "a phantom"):
+        clean = maps.scratch(scratch / "clean", phantom.shape, np.float32)
+        regions = {name: maps.scratch(scratch / name, phantom.shape, np.uint8) for name in REGIONS}
     for box in Box.whole(phantom.shape).tiles(TILE):
         part = phantom.region(box)
         clean[box.slices] = part.hu

@@ -12,7 +12,7 @@ from msgan import presets
 from msgan.config import CascadeConfig
 from msgan.report.page import duration
 from msgan.report.table import Cell, Table, file_name
-from msgan.training.loop import LOG
+from msgan.training.log import LOG, rows
 from msgan.training.run import CARD, CONFIG, Run, flat
 from msgan.types import InputError
 
@@ -128,8 +128,7 @@ def _trained(run: Run, scale: int) -> dict[str, Any]:
             known = json.loads(ended.read_text(encoding="utf-8"))
             state = "finished"
         elif log.is_file():
-            lines = log.read_text(encoding="utf-8").splitlines()
-            known = json.loads(lines[-1]) if lines else {}
+            known = (rows(log) or [{}])[-1]
             state = "not finished"
         else:
             return {"state": "not begun"}

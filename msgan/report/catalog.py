@@ -13,7 +13,7 @@ from pathlib import Path
 from msgan.data.store import suffix_of
 from msgan.report.fault import Fault, tried
 from msgan.report.images import Images, images_in
-from msgan.training.loop import LOG
+from msgan.training.log import LOG
 from msgan.training.run import CARD, Run
 from msgan.translate.trace import TRACE, Trace
 from msgan.types import InputError

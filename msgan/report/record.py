@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from msgan.methods.table import CONVENTION
-from msgan.paths import write_text
+from msgan.paths import copy, write_text
 from msgan.report.page import load_notebook, title_of
 from msgan.report.results import read_results
 from msgan.report.stamp import last
@@ -67,7 +66,7 @@ def record(out: Path, reports: Path, preset: str, stems: Sequence[str]) -> list[
             "figures": figures,
         }
         for table in sorted((out / stem).glob("*.csv")):
-            shutil.copyfile(table, folder / table.name)
+            copy(table, folder / table.name)
         if (out / stem / SCORES).is_file():
             card |= _convention(out / stem / SCORES) | means_of(out / stem / SCORES)
         if (out / stem / TESTS).is_file():

@@ -9,21 +9,23 @@ import mmap
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from itertools import product
+from math import prod
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from msgan import pyramid, seeds, sketch
+from msgan import maps, pyramid, seeds, sketch
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Prepared
 from msgan.degrade import recolour
+from msgan.paths import partial_folder, require_space, room
 from msgan.types import Array, Box, Reader, Shape, trailing
 
 Previous = Callable[[Prepared, Path], Reader]
@@ -112,22 +114,22 @@ def cached(
         source: Image on the same grid that sketches are taken from; None: the subject itself.
         previous: Makes the sketch's channel ``previous`` of ``source``; called only if nothing
             is there yet.
+
+    Raises:
+        InputError: The disk is full, or a file is at fault.
     """
-    own = key(config, data)
-    target = Path(folder) / f"{subject.name}-{own}"
+    target = _place(subject, config, data, folder)
     if not target.is_dir():
+        whole, beside = bytes_of(subject, config)
+        what = f"the prepared subject {subject.name}"
         # Another process, perhaps on another machine, may be making the same.
-        partial = target.with_name(f".partial-{target.name}-{uuid4().hex[:8]}")
-        partial.mkdir(parents=True)
-        try:
+        with room(target.parent, whole + beside, what), partial_folder(target) as partial:
             _compute(subject, config, partial, source, previous)
             try:
                 partial.rename(target)
             except OSError:
                 if not target.is_dir():
                     raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     n = subject.grid.scales
     variants = 1 + _variants(config)
     return CachedSubject(
@@ -142,6 +144,45 @@ def cached(
         ),
         tuple(torch.from_numpy(np.load(target / f"labelled_s{i}.npy")) for i in range(n + 1)),
     )
+
+
+def require_room(
+    subjects: Mapping[str, Prepared],
+    config: CascadeConfig,
+    data: Mapping[str, str],
+    folder: str | os.PathLike[str],
+) -> None:
+    """Refuse to cache subjects that do not fit on the disk together, before any is computed.
+
+    Args:
+        subjects: By name; what is there already takes no more.
+        config: See :func:`cached`.
+        data: Hash of each subject's files.
+        folder: See :func:`cached`.
+
+    Raises:
+        InputError: Fewer bytes are free than they need.
+    """
+    absent = [s for n, s in subjects.items() if not _place(s, config, data[n], folder).is_dir()]
+    if absent:
+        sizes = [bytes_of(subject, config) for subject in absent]
+        need = sum(whole for whole, _ in sizes) + max(beside for _, beside in sizes)
+        require_space(folder, need, f"the cache of {len(absent)} prepared subjects")
+
+
+def bytes_of(subject: Prepared, config: CascadeConfig) -> tuple[int, int]:
+    """What the cache of a subject takes, and what is beside it while it is computed, at least."""
+    voxels = [prod(s) for s in pyramid.shapes(subject.grid.shape, subject.grid.scales)]
+    drawn = sketch.channels(config.sketch, config.dims) * (1 + _variants(config))
+    whole = 4 * sum(voxels) + drawn * np.dtype(SKETCH_DTYPE).itemsize * sum(voxels[1:])
+    beside = 4 + (4 if config.paired else 0) + (1 if config.labels and subject.has_labels else 0)
+    return whole, beside * sum(voxels[:-1])
+
+
+def _place(
+    subject: Prepared, config: CascadeConfig, data: str, folder: str | os.PathLike[str]
+) -> Path:
+    return Path(folder) / f"{subject.name}-{key(config, data)}"
 
 
 def _variants(config: CascadeConfig) -> int:
@@ -224,7 +265,9 @@ def _compute(
         places = (
             np.empty((0, len(shape)), np.int32) if marks is None else labelled(marks, shape, rng)
         )
-        np.save(folder / f"labelled_s{i}.npy", places)
+        stream = BytesIO()  # NumPy's own writing to a full disk has an error without its number
+        np.save(stream, places)
+        (folder / f"labelled_s{i}.npy").write_bytes(stream.getvalue())
         if i == 0:
             continue
         for variant in range(1 + _variants(config)):
@@ -274,7 +317,7 @@ def labelled(read: Reader, shape: Shape, rng: np.random.Generator) -> Array:
 
 
 def _write(path: Path, full: Shape, shape: Shape, dtype: str, read: Reader) -> None:
-    out = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=full)
+    out = maps.create(path, full, dtype)
     side = pyramid.CHUNK[len(shape)]
     for box in Box.whole(shape).tiles((side,) * len(shape)):
         out[trailing(box.slices)] = read(box)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from msgan.paths import atomic
+from msgan.paths import atomic, room
 from msgan.training.step import Step
 from msgan.types import InputError
 
@@ -84,11 +85,18 @@ def _save(
 ) -> None:
     # A clone each: safetensors refuses tensors that share memory.
     plain = {name: tensor.clone() for name, tensor in tensors.items()}
-    with atomic(path) as temporary:
+    path = Path(path)
+    need = sum(tensor.nbytes for tensor in plain.values())
+    with room(path.parent, need, path.name), atomic(path) as temporary:
         header = {"about": json.dumps(about)}
         if precision:  # a few numbers: JSON keeps every bit of them
             header["precision"] = json.dumps(precision)
-        save_file(plain, temporary, header)
+        try:
+            save_file(plain, temporary, header)
+        except SafetensorError as error:
+            if number := re.search(r"\(os error (\d+)\)", str(error)):  # as of a full disk
+                raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+            raise
 
 
 def _load(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,10 +13,10 @@ import torch
 from msgan import losses, seeds
 from msgan.config import CascadeConfig, TrainConfig
 from msgan.patches import HighGenerator
-from msgan.paths import write_text
 from msgan.training import checkpoint
 from msgan.training.batches import Patches, Prefetch
 from msgan.training.cache import CachedSubject
+from msgan.training.log import Log
 from msgan.training.step import Step
 from msgan.types import InputError
 
@@ -28,7 +27,6 @@ LOG_EVERY = 20
 VALIDATION_PATCHES = 16
 WEIGHTS = "generator.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
-LOG = "metrics.jsonl"
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -85,7 +83,7 @@ def train_scale(
     }
     if (folder / CHECKPOINT).is_file():
         about = checkpoint.load(step, folder / CHECKPOINT)
-    log = _Log(folder, about["step"], scale) if fabric.is_global_zero else None
+    log = Log(folder, about["step"]) if fabric.is_global_zero else None
     held = Patches(validation, config, scale, geometry, device=fabric.device)
     judge = [
         held.draw("validation", 0, [k])
@@ -116,7 +114,9 @@ def train_scale(
                         f"{settings.learning_rate:g}; run again to go on from the last checkpoint"
                     )
                 if log:
-                    row = log.write(values, about, learning_rate(settings, now, total))
+                    rate = learning_rate(settings, now, total)
+                    row = _row(scale, values, about, rate)
+                    log.write(row)
                     if report:
                         report(row)
             done = last or about["stale"] >= settings.patience
@@ -165,47 +165,18 @@ def _validate(
         about["stale"] += 1
 
 
-class _Log:
-    """``metrics.jsonl`` and TensorBoard; rows after the checkpoint resumed from are dropped."""
-
-    def __init__(self, folder: Path, step: int, scale: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._path = folder / LOG
-        kept = []
-        if self._path.is_file():
-            for line in self._path.read_text(encoding="utf-8").splitlines():
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError:
-                    break  # the line a killed run was writing
-                if row["step"] <= step:
-                    kept.append(line + "\n")
-        write_text(self._path, "".join(kept))
-        self._stream = self._path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder), purge_step=step + 1)
-        self._scale = scale
-
-    def write(
-        self, values: dict[str, torch.Tensor], about: dict[str, Any], rate: float
-    ) -> dict[str, Any]:
-        row = {
-            "scale": self._scale,
-            "step": about["step"],
-            **{name: float(value) for name, value in values.items()},
-            "learning_rate": rate,
-            "seconds": round(about["seconds"], 3),
-            "waited": round(about["waited"], 3),
-        }
-        if "validation_l1" in about:
-            row["validation_l1"] = about["validation_l1"]
-        self._stream.write(json.dumps(row) + "\n")
-        self._stream.flush()
-        for name, value in row.items():
-            if name not in ("scale", "step"):
-                self._board.add_scalar(name, value, about["step"])
-        return row
-
-    def close(self) -> None:
-        self._stream.close()
-        self._board.close()
+def _row(
+    scale: int, values: dict[str, torch.Tensor], about: dict[str, Any], rate: float
+) -> dict[str, Any]:
+    """What is logged of one step."""
+    row = {
+        "scale": scale,
+        "step": about["step"],
+        **{name: float(value) for name, value in values.items()},
+        "learning_rate": rate,
+        "seconds": round(about["seconds"], 3),
+        "waited": round(about["waited"], 3),
+    }
+    if "validation_l1" in about:
+        row["validation_l1"] = about["validation_l1"]
+    return row

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from msgan import maps
 from msgan.networks import inference
 from msgan.patches import core_side
-from msgan.paths import atomic
+from msgan.paths import atomic, room
 from msgan.sketch.reader import DrawnSketch
 from msgan.training.cache import CachedSubject, load
 from msgan.training.run import Run
@@ -106,8 +107,9 @@ def _scale(
 
 
 def _write(path: Path, scale: LowScale | HighScale) -> None:
-    with atomic(path) as partial:
-        out = np.lib.format.open_memmap(partial, "w+", "float32", (1, *scale.shape))
+    need = 4 * prod(scale.shape)
+    with room(path.parent, need, "what a trained scale makes"), atomic(path) as partial:
+        out = maps.create(partial, (1, *scale.shape), "float32")
         for _, box, values in make(scale, range(len(scale))):
             out[0][box.slices] = values
         out.flush()

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msgan.training.loop import LOG
+from msgan.training.log import LOG
 from msgan.training.run import Run
 from msgan.widgets.still import leave, sentence
 
