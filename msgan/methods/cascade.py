@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from msgan.data.resample import nearly
 from msgan.memory.process import peak_resident_bytes
 from msgan.methods.workers import processes
 from msgan.paths import sha256
-from msgan.training.cache import CachedSubject, Previous, cached
+from msgan.training.cache import CachedSubject, Previous, cached, require_room
 from msgan.training.loop import train_scale
 from msgan.training.run import Run
 from msgan.translate import Translation, pick_device, translate
@@ -70,7 +70,8 @@ def fit(
     Raises:
         InputError: No subject has the images, a file is at fault, the images of a pair lie on
             different grids, a scale does not exist or needs one that is not trained,
-            ``config.previous`` is stated and not made, or ``out`` holds another run.
+            ``config.previous`` is stated and not made, ``out`` holds another run, another process
+            is training one of the scales there, or the disk is full.
     """
     if config.network.family == "paper" and config.training.patch != 32:
         raise InputError(f"patch size {config.training.patch}: the paper family runs at 32 only")
@@ -85,31 +86,64 @@ def fit(
         both = f"both a {config.paired} and a {target}" if config.paired else f"a {target}"
         raise InputError(f"no training subject has {both} image")
     subjects = list(dict.fromkeys(s.name for s in (*train, *held)))
-    with ExitStack() as stack:
-        fabric = _fabric(device, config.training.precision)
-        opened, config = _open(stack, [usable[name] for name in subjects], target, config)
-        sources = _sources(stack, usable, opened, config)
-        if remark is not None:
-            for image in (*opened.values(), *sources.values()):
-                for note in image.notes:
-                    remark(note)
-        data = {name: _hash(usable[name], target, config) for name in subjects}
-        run = Run(Path(out), config, target, _range(opened.values()), data)
-        chosen = run.used if scales is None else scales
-        for scale in chosen:
-            if not 0 <= scale <= run.scales:
-                raise InputError(f"scale {scale} does not exist: there are 0 to {run.scales}")
-        made = bool(config.degradation.made_share)
-        if made:
-            check_order(run, chosen)
-        with fabric.rank_zero_first():
-            if fabric.is_global_zero:
-                run.create()
+    fabric = _fabric(device, config.training.precision)
+    with ExitStack() as locks:
+        with ExitStack() as stack:
+            opened, config = _open(stack, [usable[name] for name in subjects], target, config)
+            sources = _sources(stack, usable, opened, config)
+            if remark is not None:
+                for image in (*opened.values(), *sources.values()):
+                    for note in image.notes:
+                        remark(note)
+            data = {name: _hash(usable[name], target, config) for name in subjects}
+            run = Run(Path(out), config, target, _range(opened.values()), data)
+            chosen = run.used if scales is None else scales
+            for scale in chosen:
+                if not 0 <= scale <= run.scales:
+                    raise InputError(f"scale {scale} does not exist: there are 0 to {run.scales}")
+            if config.degradation.made_share:
+                check_order(run, chosen)
             folder = Path(cache) if cache is not None else run.folder / CACHE
-            ready = {
-                n: cached(p, config, data[n], folder, sources.get(n), previous)
-                for n, p in opened.items()
-            }
+            with _agreed(fabric):
+                if fabric.is_global_zero:  # it holds the scales for all processes of this training
+                    run.create()
+                    locks.enter_context(run.alone([i for i in chosen if not run.finished(i)]))
+                    require_room(opened, config, data, folder)
+            with _agreed(fabric), fabric.rank_zero_first():
+                ready = {
+                    n: cached(p, config, data[n], folder, sources.get(n), previous)
+                    for n, p in opened.items()
+                }
+        parts = [s.name for s in train], [s.name for s in held]
+        _train(run, chosen, ready, parts, fabric, report)
+    return run
+
+
+@contextmanager
+def _agreed(fabric: Fabric) -> Iterator[None]:
+    """A block in which what the first process finds wrong is wrong for all of them."""
+    fault: Exception | None = None
+    try:
+        yield
+    except (InputError, OSError) as error:
+        fault = error
+    first: Exception | None = fabric.broadcast(fault)
+    if fault is not None:
+        raise fault
+    if first is not None:
+        raise first
+
+
+def _train(
+    run: Run,
+    chosen: Sequence[int],
+    ready: dict[str, CachedSubject],
+    parts: tuple[list[str], list[str]],
+    fabric: Fabric,
+    report: Report | None,
+) -> None:
+    """Train those scales that are not finished, on subjects of the first part by name."""
+    made = bool(run.config.degradation.made_share)
     placed = _placed(ready, fabric)
     for scale in chosen:
         if run.finished(scale):
@@ -117,21 +151,14 @@ def fit(
         if made and scale > run.first:
             with fabric.rank_zero_first():
                 placed = _placed(with_contexts(run, ready, scale, fabric.device), fabric)
-        about = train_scale(
-            config,
-            scale,
-            [placed[s.name] for s in train],
-            [placed[s.name] for s in held],
-            run.folder_of(scale),
-            fabric,
-            report,
-        )
+        train, held = ([placed[name] for name in part] for part in parts)
+        folder = run.folder_of(scale)
+        about = train_scale(run.config, scale, train, held, folder, fabric, report)
         if fabric.is_global_zero:
             run.finish(scale, about | _peaks(fabric))
         fabric.barrier()
     if fabric.is_global_zero and all(map(run.finished, run.used)):
         shutil.rmtree(run.folder / FOLDER, ignore_errors=True)
-    return run
 
 
 def _peaks(fabric: Fabric) -> dict[str, int]:

@@ -93,7 +93,7 @@ def lend(giver: Run, taker: Run, scale: int, to: int | None = None) -> None:
 
     Raises:
         InputError: The scale is not trained, or the other run would train another network: of
-            another resolution, configuration or data.
+            another resolution, configuration or data; or another process is training it.
     """
     to = scale if to is None else to
     if taker.finished(to):
@@ -107,7 +107,7 @@ def lend(giver: Run, taker: Run, scale: int, to: int | None = None) -> None:
             f"{taker.folder}: scale {to} would be another than scale {scale} of {giver.folder}: "
             f"its {other[0]} differs"
         )
-    with atomic_folder(taker.folder_of(to)) as copy:
+    with taker.alone([to]), atomic_folder(taker.folder_of(to)) as copy:
         shutil.copytree(giver.folder_of(scale), copy, dirs_exist_ok=True)
 
 

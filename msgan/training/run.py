@@ -11,7 +11,8 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +23,8 @@ from torch import nn
 import msgan
 from msgan.config import CascadeConfig
 from msgan.data.intensity import IntensityMap
-from msgan.paths import write_text
+from msgan.lock import alone
+from msgan.paths import inside, write_text
 from msgan.training import checkpoint, seal
 from msgan.training.loop import CHECKPOINT, WEIGHTS
 from msgan.training.shipped import CARD, located
@@ -30,6 +32,9 @@ from msgan.training.step import build_generator
 from msgan.types import InputError
 
 CONFIG = "config.yaml"
+
+PATIENCE = 60.0
+"""Seconds to wait for another process that makes the same folder: it writes two small files."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +86,26 @@ class Run:
         """
         path = self.folder / CARD
         if path.is_file():
-            old = _card(path)
-            if old.get("key") != self.key:
-                raise InputError(
-                    f"{self.folder}: holds another run ({self._difference(old)}): "
-                    "choose another folder"
-                )
+            self._same(_card(path))
             return
         # Killed before the card was written, a run leaves its configuration or a part of it.
         others = self.folder.glob("[!.]*") if self.folder.is_dir() else ()
         if any(other.name != CONFIG for other in others):
             raise InputError(f"{self.folder}: is not empty and holds no run: choose another folder")
+        beginning = f"{self.folder}: a training is being begun"
+        with alone(self.folder / ".lock", beginning, wait=PATIENCE):
+            if path.is_file():  # by another process, meanwhile
+                self._same(_card(path))
+                return
+            self._write()
+
+    def _same(self, old: Mapping[str, Any]) -> None:
+        if old.get("key") != self.key:
+            raise InputError(
+                f"{self.folder}: holds another run ({self._difference(old)}): choose another folder"
+            )
+
+    def _write(self) -> None:
         self.config.save(self.folder / CONFIG)
         card = {
             "key": self.key,
@@ -103,7 +117,22 @@ class Run:
             "git": git_commit(),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         }
-        write_text(path, json.dumps(card, indent=1) + "\n")
+        write_text(self.folder / CARD, json.dumps(card, indent=1) + "\n")
+
+    @contextmanager
+    def alone(self, scales: Iterable[int]) -> Iterator[None]:
+        """Hold scales for a training by this process, which others are refused meanwhile.
+
+        To read a run, nothing need be held: its files are replaced as a whole.
+
+        Raises:
+            InputError: Another process is training one of them.
+        """
+        with ExitStack() as stack:
+            for i in scales:
+                what = f"{self.folder}: scale {i} is being trained"
+                stack.enter_context(alone(self.folder / f".s{i}.lock", what))
+            yield
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Run:
@@ -115,6 +144,8 @@ class Run:
         folder = located(folder)
         if not (folder / CARD).is_file():
             raise InputError(f"{folder}: not a run folder: it has no {CARD}")
+        for name in (CARD, CONFIG):
+            inside(folder, name)
         card = _card(folder / CARD)
         config = CascadeConfig.load(folder / CONFIG)
         try:
@@ -124,6 +155,9 @@ class Run:
             raise InputError(f"{folder / CARD}: has no {error}") from None
         except (TypeError, ValueError) as error:
             raise InputError(f"{folder / CARD}: {error}") from None
+        for scale in range(run.scales + 1):
+            for name in (WEIGHTS, CHECKPOINT):
+                inside(folder, f"s{scale}/{name}")
         if "model" in card:  # it was exported
             seal.check(folder, card["model"], [f"s{i}/{WEIGHTS}" for i in run.used])
         return run

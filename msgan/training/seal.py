@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from msgan.paths import sha256, size
+from msgan.paths import inside, sha256, size
 from msgan.training.shipped import CARD
 from msgan.types import InputError
 
@@ -28,13 +28,14 @@ def check(folder: Path, model: Any, needed: Iterable[str]) -> None:
         needed: Names that must be stated.
 
     Raises:
-        InputError: A file is missing, of another size or content, or not stated.
+        InputError: A file is missing, of another size or content, outside the folder, or not
+            stated.
     """
     files = model.get("files") if isinstance(model, Mapping) else None
     if not isinstance(files, Mapping) or not all(map(_complete, files.values())):
         raise InputError(f"{folder / CARD}: model: expected files, with sha256 and bytes of each")
     for name in {**dict.fromkeys(needed), **files}:
-        path, stated = folder / name, files.get(name)
+        path, stated = inside(folder, name), files.get(name)
         if stated is None:
             raise InputError(f"{path}: the model's card states no hash of it")
         if not path.is_file():
