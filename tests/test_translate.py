@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from scipy.ndimage import gaussian_filter
 
 from msgan import pyramid, sketch, translate
@@ -459,8 +460,13 @@ def test_a_ledger_cut_short_counts_whole_lines(tmp_path, scratch):
         for k in (0, 3, 12):
             stage.note(k)
         file = next(work.folder.glob("*.done"))
-        file.write_text(file.read_text() + "1")  # of 12, or of 1: nobody knows
-        assert work.stage("y1", (8, 8), (4, 4)).done == {0, 3, 12}
+        whole = file.read_bytes()
+        for torn in (b"1", b"1\xff", bytes(300), b"1" + bytes(30)):  # of 12, or of 1: nobody knows
+            file.write_bytes(whole + torn)
+            again = work.stage("y1", (8, 8), (4, 4))
+            assert again.done == {0, 3, 12}
+            again.note(5)  # not 15
+            assert work.stage("y1", (8, 8), (4, 4)).done == {0, 3, 5, 12}
         # With other tiles the pieces mean something else.
         assert work.stage("y1", (8, 8), (8, 8)).done == set()
 
@@ -506,15 +512,19 @@ def test_a_disk_too_small_to_go_on_loses_nothing(
 
 
 def test_old_scratch_is_swept(scratch):
-    for name, age in (("old", 8 * 24 * 3600), ("new", 3600)):
+    week = 8 * 24 * 3600
+    for name, age in (("old", week), ("new", 3600), ("busy", week), ("alone", week)):
         folder = scratch / f"msgan-work-{name}"
         folder.mkdir(parents=True)
-        (scratch / f".{folder.name}.lock").touch()  # what a killed process leaves
-        os.utime(folder, (time.time() - age,) * 2)
-    with Work.open(scratch, "a"):
+        lock = scratch / f".{folder.name}.lock"  # what a killed process leaves
+        lock.touch()
+        for path in (folder, lock):
+            os.utime(path, (time.time() - age,) * 2)
+    folder.rmdir()
+    with FileLock(scratch / ".msgan-work-busy.lock"), Work.open(scratch, "a"):
         pass
-    left = sorted(p.name for p in scratch.iterdir())
-    assert left == [".msgan-work-new.lock", "msgan-work-new"]
+    left = {p.name for p in scratch.iterdir()} - {".msgan-work-busy.lock"}  # of newer versions
+    assert left == {".msgan-work-new.lock", "msgan-work-new", "msgan-work-busy"}
 
 
 def test_a_full_disk_is_named_and_nothing_is_lost(

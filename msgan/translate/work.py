@@ -142,6 +142,8 @@ class Work:
         path, ledger = self.folder / f"{plain}.zarr", self.folder / f"{plain}.done"
         if ledger.is_file():
             store, done = Store.open(path), _numbers(ledger)
+            # A number behind a line cut short would be read as another, of a piece not written.
+            write_text(ledger, "".join(f"{number}\n" for number in sorted(done)))
         else:
             store, done = Store.create(path, shape, dtype, chunk(tile)), set()
             write_text(ledger, "")
@@ -194,17 +196,21 @@ def chunk(tile: Sequence[int]) -> Shape:
 
 
 def _numbers(ledger: Path) -> set[int]:
-    """Pieces in a ledger; a line cut short by a kill does not count."""
-    lines = ledger.read_text(encoding="ascii").split("\n")[:-1]
+    """Pieces in a ledger; a line cut short by a kill, or zeros, do not count."""
+    lines = ledger.read_bytes().split(b"\n")[:-1]
     return {int(line) for line in lines if line.isdigit()}
 
 
 def _sweep(root: Path) -> None:
     """Remove the scratch of translations that nobody has gone on with for a week."""
-    for folder in root.glob(f"{PREFIX}*"):
-        try:
-            if time.time() - folder.stat().st_mtime > KEPT:
-                shutil.rmtree(folder, ignore_errors=True)
-                (root / f".{folder.name}.lock").unlink(missing_ok=True)
-        except FileNotFoundError:  # another process was first
-            continue
+    from filelock import FileLock, Timeout
+
+    locks = [path.name[1:-5] for path in root.glob(f".{PREFIX}*.lock")]
+    for name in sorted({path.name for path in root.glob(f"{PREFIX}*")} | set(locks)):
+        folder, lock = root / name, root / f".{name}.lock"
+        # Another process may be first, or own it, or be at it for longer than a week.
+        with suppress(OSError, Timeout):
+            if time.time() - (folder if folder.exists() else lock).stat().st_mtime > KEPT:
+                with FileLock(lock).acquire(timeout=0):
+                    shutil.rmtree(folder, ignore_errors=True)
+                    lock.unlink(missing_ok=True)
