@@ -379,7 +379,10 @@ def called(*words: object) -> tuple[int, str, str]:
 
 
 DAMAGE = {
-    "cut short": (lambda t: t[: t.rindex(",")], r"line 11 has 13 fields, the header 14"),
+    "a line shorter": (
+        lambda t: t[: t.rindex(",")] + "\n",
+        r"line 11 has 13 fields, the header 14",
+    ),
     "empty": (lambda t: "", r"scores.csv: empty"),
     "no method": (lambda t: t.replace("method", "m", 1), r"no column 'method'"),
     "words": (lambda t: t.replace("0.01,", "good,", 1), r"column mse holds more than numbers"),
@@ -405,6 +408,31 @@ def test_a_damaged_table_is_named_and_the_rest_is_written(case, tmp_path):
     assert re.search(message, words)
     assert (tmp_path / "out" / "tables" / "07_whole-t1-to-t2-scores.csv").is_file()
     assert (tmp_path / "out" / "tables" / "06_made_up-t1-to-t2-tests.csv").is_file()
+
+
+TORN = {
+    "in a field": lambda b: b[: b.rindex(b",")],
+    "after a field": lambda b: b[: b.rindex(b"\n", 0, -1) + 2],
+    "in a quote": lambda b: b + b'"a task that nobody has writ',
+    "in a sign": lambda b: b + "µ".encode()[:1],
+    "zeros": lambda b: b + bytes(700),
+    "zeros in a line": lambda b: b[:-9] + bytes(700),
+}
+
+
+@pytest.mark.parametrize("case", TORN)
+def test_a_last_line_that_is_cut_short_takes_no_other_with_it(case, tmp_path):
+    path = study(tmp_path / "runs") / "scores.csv"
+    whole = path.read_bytes()
+    path.write_bytes(TORN[case](whole))
+    code, _, err = called(tmp_path / "runs", "--out", tmp_path / "out")
+    line = "06_made_up: scores.csv: its last line is cut short and left out"
+    assert (code, err) == (2, f"error: could not be read: {line}\n")
+    count = whole.count(b"\n") - (case in ("in a field", "after a field", "zeros in a line"))
+    assert len(experiment.read_table(path)) == count - 1
+    path.write_bytes(whole.rstrip(b"\n"))  # as some programs write tables
+    assert called(tmp_path / "runs", "--out", tmp_path / "out")[0] == 0
+    assert len(experiment.read_table(path)) == whole.count(b"\n") - 1
 
 
 @pytest.mark.parametrize("name", ["run.json", "config.yaml", "s0/done.json"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -103,6 +104,8 @@ def _load(folder: Path) -> Experiment:
         if not path.is_file():
             return absent
         try:
+            if path.suffix == ".csv" and is_cut_short(path):
+                problems.append(f"{path.name}: its last line is cut short and left out")
             return read(path)
         except (InputError, OSError, ValueError) as error:
             text = " ".join(str(error).split())
@@ -160,17 +163,17 @@ def _of_the_run(folder: Path, notebook: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A CSV file whose lines are all as long as its header.
+    """A CSV file whose lines are all as long as its header; without a last one that is cut short.
 
     Raises:
-        InputError: It is empty, no text, or a line is cut short.
+        InputError: It is empty, no text, or another line is cut short.
     """
     import pandas as pd
 
+    text, _ = _whole(path)
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            lines = [line for line in csv.reader(stream, strict=True) if line]
-    except (csv.Error, UnicodeDecodeError) as error:
+        lines = _lines(text)
+    except csv.Error as error:
         raise InputError(f"{path.name}: not a CSV file ({error})") from error
     if not lines:
         raise InputError(f"{path.name}: empty")
@@ -179,7 +182,43 @@ def read_table(path: Path) -> pd.DataFrame:
             raise InputError(
                 f"{path.name}: line {number} has {len(line)} fields, the header {len(lines[0])}"
             )
-    return pd.read_csv(path)
+    return pd.read_csv(io.StringIO(text, newline=""))
+
+
+def is_cut_short(path: Path) -> bool:
+    """Whether the last line of a CSV file is one that a kill or a full disk has cut short.
+
+    Zeros, as a loss of power leaves them, are no part of a line.
+
+    Raises:
+        InputError: It is no text.
+    """
+    return _whole(path)[1]
+
+
+def _whole(path: Path) -> tuple[str, bool]:
+    """The text of a CSV file as far as it is whole, and whether a line was cut short."""
+    content = path.read_bytes()
+    end = content.rstrip(b"\0")
+    try:
+        text = end.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if (line := end.rfind(b"\n") + 1) and error.start >= line:  # in the middle of a sign
+            return end[:line].decode("utf-8"), True
+        raise InputError(f"{path.name}: not a CSV file ({error})") from error
+    before = text[: text.rfind("\n") + 1]
+    if text == before or not before:
+        return text, len(end) < len(content)
+    try:
+        lines = _lines(text)
+        cut = len(end) < len(content) or len(lines[-1]) < len(lines[0])
+    except csv.Error:  # a quote that is not closed
+        cut = True
+    return (before, True) if cut else (text, False)
+
+
+def _lines(text: str) -> list[list[str]]:
+    return [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
 
 
 def read_scores(path: Path) -> pd.DataFrame:
