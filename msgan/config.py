@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from math import isinf, isnan
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,14 +20,30 @@ from pydantic import (
     model_validator,
 )
 
+from msgan.documents import fault_line, yaml_of
 from msgan.paths import write_text
 from msgan.types import InputError
+
+MOST_STEPS = 10**9
+LARGEST = 1 << 16
+"""Sizes beyond these are slips of the keyboard: no machine trains so long or so wide."""
 
 
 class Model(BaseModel):
     """Frozen, and an unknown key is an error: a misspelt option must not be ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers(cls, given: Any) -> Any:
+        """Refuse ``yes`` for a number: YAML takes it for true, which would count as 1."""
+        for name, value in given.items() if isinstance(given, Mapping) else ():
+            field = cls.model_fields.get(name) if isinstance(name, str) else None
+            if isinstance(value, bool) and field is not None and field.annotation is not bool:
+                word = "true" if value else "false"
+                raise ValueError(f"{name} is {word} (or yes, no, on, off): expected another value")
+        return given
 
 
 def _padding(value: Any) -> Any:
@@ -45,9 +62,11 @@ class Preparation(Model):
     everywhere. ``spacing_mm = None`` keeps each source's own spacing: nothing is interpolated.
     """
 
-    spacing_mm: tuple[float, ...] | None = None
-    scales: int | None = Field(None, ge=1, description="n; None: chosen from ``longest``")
-    longest: int = Field(64, ge=8, description="longest side of s0 where ``scales`` is None")
+    spacing_mm: tuple[Annotated[float, Field(gt=0, le=1000)], ...] | None = None
+    scales: int | None = Field(None, ge=1, le=16, description="n; None: chosen from ``longest``")
+    longest: int = Field(
+        64, ge=8, le=LARGEST, description="longest side of s0 where ``scales`` is None"
+    )
     intensity: Literal["percentile", "window"] = "percentile"
     low: float | None = Field(0.0, description="source value shown as -1; None: the minimum")
     high: float = Field(99.5, description="percentile of the foreground, or source value")
@@ -55,7 +74,7 @@ class Preparation(Model):
     crop: Literal["foreground", "lungs"] = Field(
         "foreground", description="what is translated; lungs: of a chest CT in HU, 3D"
     )
-    margin: int = Field(3, ge=0, description="voxels kept around the crop")
+    margin: int = Field(3, ge=0, le=LARGEST, description="voxels kept around the crop")
     padding: Annotated[Literal["nan"] | float | None, BeforeValidator(_padding)] = Field(
         None, description="nan or a source value: voxels that are background, whatever else"
     )
@@ -80,11 +99,11 @@ class SketchConfig(Model):
     ``previous`` is what another run made of it (:attr:`CascadeConfig.previous`).
     """
 
-    channels: tuple[str, ...] = ("edges",)
-    sigma: float = Field(1.0, gt=0, description="Gaussian smoothing, voxels of the scale")
+    channels: tuple[str, ...] = Field(("edges",), max_length=16)
+    sigma: float = Field(1.0, gt=0, le=100, description="Gaussian smoothing, voxels of the scale")
     low: float = Field(0.1, ge=0)
     high: float = Field(0.2, ge=0)
-    steps: int = Field(8, ge=0, description="bound on hysteresis, so that tiles agree")
+    steps: int = Field(8, ge=0, le=1000, description="bound on hysteresis, so that tiles agree")
     weight: Literal["gradient", "local"] = "gradient"
 
     @model_validator(mode="after")
@@ -99,7 +118,7 @@ class Degradation(Model):
 
     noise: float = Field(0.05, ge=0, description="standard deviation, image in [-1, 1]")
     blur_share: float = Field(0.3, ge=0, le=1)
-    blur_sigma: float = Field(1.0, gt=0, description="voxels of the context")
+    blur_sigma: float = Field(1.0, gt=0, le=100, description="voxels of the context")
     half_share: float = Field(0.2, ge=0, le=1)
     sketch_noise: float = Field(0.01, ge=0)
     made_share: float = Field(
@@ -115,8 +134,8 @@ class ContrastAugmentation(Model):
     """
 
     share: float = Field(0.0, ge=0, le=1, description="share of patches from recoloured images")
-    variants: int = Field(4, ge=1, description="recoloured sketches made of each subject")
-    knots: int = Field(5, ge=2, description="knots of the random piecewise-linear curve")
+    variants: int = Field(4, ge=1, le=1000, description="recoloured sketches made of each subject")
+    knots: int = Field(5, ge=2, le=1000, description="knots of the random piecewise-linear curve")
     noise: float = Field(0.02, ge=0, description="largest standard deviation added after")
 
 
@@ -124,15 +143,17 @@ class NetworkConfig(Model):
     """Sizes of the networks of a cascade."""
 
     family: Literal["paper", "seamless"] = "seamless"
-    low_width: int = Field(64, ge=1, description="features of the LR U-Net's first level")
-    low_levels: int = Field(4, ge=1)
+    low_width: int = Field(
+        64, ge=1, le=LARGEST, description="features of the LR U-Net's first level"
+    )
+    low_levels: int = Field(4, ge=1, le=12)
     low_border: int = Field(
-        0, ge=0, description="background that s0 sees around an image, voxels of s0"
+        0, ge=0, le=LARGEST, description="background that s0 sees around an image, voxels of s0"
     )
     dropout: float = Field(0.2, ge=0, lt=1)
-    high_width: int = Field(64, ge=1, description="features of the HR generators")
-    high_blocks: int = Field(6, ge=1)
-    discriminator_width: int = Field(64, ge=1)
+    high_width: int = Field(64, ge=1, le=LARGEST, description="features of the HR generators")
+    high_blocks: int = Field(6, ge=1, le=1000)
+    discriminator_width: int = Field(64, ge=1, le=LARGEST)
     conditional: bool = Field(True, description="whether D sees sketch and context too")
 
     @model_validator(mode="after")
@@ -154,12 +175,14 @@ class NetworkConfig(Model):
 class TrainConfig(Model):
     """Optimisation of each scale."""
 
-    steps: int = Field(..., ge=1, description="generator updates of each HR scale")
-    low_steps: int = Field(..., ge=1, description="generator updates of s0")
-    batch: int = Field(1, ge=1)
-    low_batch: int = Field(1, ge=1)
-    patch: int = Field(32, ge=4, description="side of a detail patch, voxels")
-    low_patch: int | None = Field(None, description="side of an s0 crop; None: the whole image")
+    steps: int = Field(..., ge=1, le=MOST_STEPS, description="generator updates of each HR scale")
+    low_steps: int = Field(..., ge=1, le=MOST_STEPS, description="generator updates of s0")
+    batch: int = Field(1, ge=1, le=LARGEST)
+    low_batch: int = Field(1, ge=1, le=LARGEST)
+    patch: int = Field(32, ge=4, le=LARGEST, description="side of a detail patch, voxels")
+    low_patch: int | None = Field(
+        None, ge=1, le=LARGEST, description="side of an s0 crop; None: the whole image"
+    )
     label_share: float = Field(
         0.0, ge=0, le=1, description="share of patches and s0 crops about a labelled voxel"
     )
@@ -173,10 +196,12 @@ class TrainConfig(Model):
     gradient_weight: float = Field(0.0, ge=0, description="of the gradient difference")
     discriminator_accuracy: float = Field(0.8, gt=0, le=1, description="D rests above this")
     ema: float = Field(0.999, ge=0, lt=1)
-    mirror: tuple[int, ...] = Field((), description="axes flipped at random")
-    validate_every: int = Field(500, ge=1)
-    patience: int = Field(100, ge=1, description="validations without a better result")
-    checkpoint_every: int = Field(500, ge=1)
+    mirror: tuple[int, ...] = Field((), max_length=3, description="axes flipped at random")
+    validate_every: int = Field(500, ge=1, le=MOST_STEPS)
+    patience: int = Field(
+        100, ge=1, le=MOST_STEPS, description="validations without a better result"
+    )
+    checkpoint_every: int = Field(500, ge=1, le=MOST_STEPS)
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
 
 
@@ -194,12 +219,14 @@ class CascadeConfig(Model):
     """
 
     dims: Literal[2, 3] = 3
-    seed: int = 0
+    seed: int = Field(0, ge=-(1 << 63), lt=1 << 64)
     preparation: Preparation = Preparation()
     sketch: SketchConfig = SketchConfig()
     degradation: Degradation = Degradation()
     contrast: ContrastAugmentation = ContrastAugmentation()
-    labels: tuple[int, ...] = Field((), description="label values overlaid on the sketch, in order")
+    labels: tuple[Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)], ...] = Field(
+        (), max_length=256, description="label values overlaid on the sketch, in order"
+    )
     blind: tuple[Literal["sketch", "context"], ...] = Field(
         (), description="what the generators of s1..sn do not see"
     )
@@ -249,13 +276,8 @@ class CascadeConfig(Model):
         """Read a configuration; one clear error names file, key and rule."""
         path = Path(path)
         try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
-            return cls.model_validate(data)
+            return cls.model_validate(yaml_of(path))
         except FileNotFoundError:
             raise InputError(f"{path}: no such configuration") from None
-        except yaml.YAMLError as error:
-            raise InputError(f"{path}: not YAML: {error}".splitlines()[0]) from None
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"])) or "configuration"
-            raise InputError(f"{path}: {key}: {first['msg']}") from None
+            raise InputError(f"{path}: {fault_line(error, 'configuration')}") from None

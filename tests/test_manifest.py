@@ -53,14 +53,14 @@ def test_columns_may_stand_in_any_order_and_optional_ones_be_absent(tmp_path):
     [
         ("", r"m\.csv:1: missing column 'subject'"),
         ("subject,role\n", r"m\.csv:1: missing column 'path'"),
-        (HEADER.replace(",", ";"), r"m\.csv:1: unknown column 'subject;.*separated by commas"),
+        (HEADER.replace(",", "|"), r"m\.csv:1: unknown column 'subject|role"),
         ("colour," + HEADER, r"m\.csv:1: unknown column 'colour'; known are subject,"),
         ("subject," + HEADER, r"m\.csv:1: column 'subject' is there twice"),
         (HEADER, r"m\.csv: no rows"),
         (HEADER + "a,image,t1,a.nii,L\n", r"m\.csv:2: 5 cells, the header names 6 columns"),
         (
             HEADER + "a,image,t1,a.nii,L,C\n\nb,picture,t1,a.nii,L,C\n",
-            r"m\.csv:4: column 'role', value 'picture': Input should be 'image', 'labels', 'mask'",
+            r"m\.csv:4: column 'role', value 'picture': expected 'image', 'labels', 'mask' or",
         ),
         (HEADER + "a,image,T1,a.nii,L,C\n", r"m\.csv:2: column 'modality', value 'T1'"),
         (HEADER + "a,image,,a.nii,L,C\n", r"m\.csv:2: image without a name: expected one"),
@@ -77,7 +77,7 @@ def test_columns_may_stand_in_any_order_and_optional_ones_be_absent(tmp_path):
         ),
         (
             "split," + HEADER + "training,a,image,t1,a.nii,L,C\n",
-            r"m\.csv:2: column 'split', value 'training': Input should be 'train', 'val', 'test'",
+            r"m\.csv:2: column 'split', value 'training': expected 'train', 'val', 'test' or",
         ),
         ("fold," + HEADER + "-1,a,image,t1,a.nii,L,C\n", r"m\.csv:2: column 'fold', value '-1'"),
         ("sha256," + HEADER + "12ab,a,image,t1,a.nii,L,C\n", r"m\.csv:2: column 'sha256'"),

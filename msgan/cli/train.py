@@ -212,10 +212,10 @@ def configuration(preset: str, file: Path | None, dims: Any) -> CascadeConfig:
     Raises:
         InputError: No such preset or file, or the file is at fault.
     """
-    import yaml
     from pydantic import ValidationError
 
     from msgan.config import CascadeConfig
+    from msgan.documents import fault_line, shown, yaml_of
     from msgan.presets import PRESETS
     from msgan.presets import preset as named
 
@@ -223,22 +223,17 @@ def configuration(preset: str, file: Path | None, dims: Any) -> CascadeConfig:
         raise InputError(f"preset {preset!r} is none of {', '.join(PRESETS)}")
     if file is None:
         return named(preset, dims())
-    try:
-        own = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+    own = yaml_of(file)
     if not isinstance(own, dict):
         raise InputError(f"{file}: expected keys and values, as 'training: {{steps: 100}}'")
     axes = own.get("dims") or dims()
     if axes not in (2, 3):
-        raise InputError(f"{file}: dims {axes!r}: expected 2 or 3")
+        raise InputError(f"{file}: dims {shown(axes)}: expected 2 or 3")
     base = named(preset, axes).model_dump(mode="json")
     try:
         return CascadeConfig.model_validate(_merged(base, own))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "configuration"
-        raise InputError(f"{file}: {key}: {first['msg']}") from None
+        raise InputError(f"{file}: {fault_line(error, 'configuration')}") from None
 
 
 def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

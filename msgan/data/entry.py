@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from msgan.documents import shown
+
 WILDCARDS = "*?"
+
+MOST_STARS = 16
+"""In a pattern; those of published data sets have up to four."""
+LONGEST = 1000
+"""Characters of a name or a path; file systems take 255 and 4096 bytes."""
 
 
 def _empty_is_none(value: Any) -> Any:
@@ -38,13 +46,11 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
-    subject: str = Field(pattern=r"^[^/\\{}]+$")
+    subject: str = Field(min_length=1)
     role: Literal["image", "labels", "mask", "region"]
-    modality: str = Field("", pattern=r"^[a-z0-9_-]*$")
+    modality: str = ""
     path: str = Field(min_length=1)
-    sha256: Annotated[
-        Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None, BeforeValidator(_empty_is_none)
-    ] = None
+    sha256: Annotated[str | None, BeforeValidator(_empty_is_none)] = None
     licence: str = Field(min_length=1)
     citation: str = Field(min_length=1)
     split: Literal["train", "val", "test", ""] = ""
@@ -54,6 +60,14 @@ class Entry(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        for name in ("subject", "path", "modality", "unit"):
+            value = getattr(self, name)
+            if len(value) > LONGEST or not value.isprintable():
+                raise ValueError(
+                    f"column '{name}', value '{shown(value)}': expected at most {LONGEST} "
+                    "printable characters"
+                )
+        self._plain_names()
         parts = PurePosixPath(self.path)
         if parts.is_absolute() or ".." in parts.parts or "\\" in self.path or ":" in self.path:
             raise ValueError(f"path '{self.path}' must stay below the root, with forward slashes")
@@ -67,6 +81,33 @@ class Entry(BaseModel):
             raise ValueError("a pattern of subjects has no single sha256")
         return self
 
+    def _plain_names(self) -> None:
+        """Refuse names that lead to another folder, and patterns that cannot be matched soon."""
+        if re.search(r"[/\\{}]", self.subject) or self.subject.strip(".") == "":
+            raise ValueError(
+                f"column 'subject', value '{self.subject}': expected a name without / \\ {{ }}, "
+                "other than dots"
+            )
+        if not re.fullmatch(r"[a-z0-9_-]*", self.modality):
+            raise ValueError(
+                f"column 'modality', value '{self.modality}': expected only small letters, "
+                "digits, _ and -"
+            )
+        if self.sha256 and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise ValueError(
+                f"column 'sha256', value '{shown(self.sha256)}': expected 64 of 0-9 and a-f"
+            )
+        for name in ("subject", "path"):
+            text = getattr(self, name)
+            if "**" in text:
+                raise ValueError(
+                    f"column '{name}', value '{text}': has **, expected * for characters of one name"
+                )
+            if text.count("*") > MOST_STARS:
+                raise ValueError(
+                    f"column '{name}', value '{shown(text)}': expected at most {MOST_STARS} *"
+                )
+
     @property
     def is_pattern(self) -> bool:
         """Whether the row stands for many subjects."""
@@ -78,17 +119,34 @@ class Entry(BaseModel):
         return self.subject, self.role, self.modality
 
     def matches(self, root: str | os.PathLike[str]) -> list[tuple[str, str]]:
-        """Subject and path (below the root) of each existing file the row stands for."""
-        pattern = self.path.replace("{subject}", self.subject)
-        wanted = re.compile(_expression(self.path, self.subject))
+        """Subject and path (below the root) of each existing file the row stands for.
+
+        Names that are not UTF-8, which no manifest can hold, are none (:meth:`unreadable`).
+        """
         found = []
+        for relative, subject in self._fitting(root):
+            if _is_text(relative):
+                found.append((subject, relative))
+        return found
+
+    def unreadable(self, root: str | os.PathLike[str]) -> list[str]:
+        """Names that fit and are not UTF-8, with the odd bytes as ``\\xff``."""
+        names = (
+            os.fsencode(relative).decode(errors="backslashreplace")
+            for relative, _ in self._fitting(root)
+            if not _is_text(relative)
+        )
+        return list(names)
+
+    def _fitting(self, root: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
+        """Path and subject of each existing file that fits."""
+        pattern = re.sub(r"\*+", "*", self.path.replace("{subject}", self.subject))
+        wanted = re.compile(_expression(self.path, self.subject))
         # Brackets are ordinary characters in file names, so they must not be globbed.
         for path in sorted(Path(root).glob(pattern.replace("[", "[[]"))):
             relative = path.relative_to(root).as_posix()
-            match = wanted.fullmatch(relative)
-            if match:
-                found.append((match.groupdict().get("subject", self.subject), relative))
-        return found
+            if match := wanted.fullmatch(relative):
+                yield relative, match.groupdict().get("subject", self.subject)
 
     @property
     def whence(self) -> str:
@@ -100,19 +158,37 @@ COLUMNS = tuple(Entry.model_fields)
 REQUIRED = tuple(name for name, field in Entry.model_fields.items() if field.is_required())
 
 
+def _is_text(name: str) -> bool:
+    """Whether the bytes of a file's name are UTF-8."""
+    return not any("\ud800" <= c <= "\udfff" for c in name)
+
+
 def _expression(path: str, subject: str) -> str:
-    """The regular expression of a path; the first ``{subject}`` is captured, others repeat it."""
-    first = True
-    parts = []
-    for piece in re.split(r"(\{subject\}|[*?])", path):
-        if piece == "{subject}":
-            parts.append(f"(?P<subject>{_wild(subject)})" if first else "(?P=subject)")
-            first = False
-        else:
-            parts.append(_wild(piece))
-    return "".join(parts)
+    """The regular expression of a path; the first ``{subject}`` is captured, others repeat it.
+
+    Only the ends of the first ``{subject}`` are searched for; all other parts of a name can be
+    found from left to right, so that time does not grow with the number of ``*``.
+    """
+    before, braces, after = path.partition("{subject}")
+    if not braces:
+        return _wild(path)
+    text = f"{_wild(before)}(?P<subject>{_wild(subject)})"
+    return text + "(?P=subject)".join(map(_wild, after.split("{subject}")))
 
 
 def _wild(text: str) -> str:
     """Wildcards stand for characters of one name, never for a slash."""
-    return re.escape(text).replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
+    return "/".join(map(_wild_name, text.split("/")))
+
+
+def _wild_name(name: str) -> str:
+    """Each ``*`` but the last takes the first place where what follows it fits, for good."""
+    first, *others = name.split("*")
+    if not others:
+        return _ordinary(first)
+    parts = "".join(f"(?>[^/]*?{_ordinary(piece)})" for piece in others[:-1])
+    return f"{_ordinary(first)}{parts}[^/]*{_ordinary(others[-1])}"
+
+
+def _ordinary(text: str) -> str:
+    return re.escape(text).replace(r"\?", "[^/]")

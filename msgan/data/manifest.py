@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from msgan.data.entry import COLUMNS, REQUIRED, WILDCARDS, Entry
+from msgan.data import table
+from msgan.data.entry import COLUMNS, WILDCARDS, Entry
 from msgan.data.findings import Finding, Report
 from msgan.data.grid import Grid
 from msgan.data.hounsfield import Air, doubt
 from msgan.data.padding import Padding
+from msgan.documents import fault, shown
 from msgan.paths import sha256, write_text
 from msgan.types import InputError
 
@@ -64,13 +66,32 @@ class Manifest(BaseModel):
                         f"{' '.join(filter(None, new.key[1:]))} of subject {subject}"
                     )
                 rows[new.key] = new
+        _one_split(self.name, rows.values())
         return Manifest(name=self.name, rows=tuple(rows.values()))
+
+
+def _one_split(name: str, rows: Iterable[Entry]) -> None:
+    """Refuse a subject in two splits or folds, also where its name differs in case only."""
+    first: dict[str, Entry] = {}
+    for row in rows:
+        other = first.setdefault(row.subject.casefold(), row)
+        if (row.split, row.fold) == (other.split, other.fold):
+            continue
+        if row.subject == other.subject:
+            raise InputError(f"{name}: rows of {row.subject} differ in split or fold")
+        raise InputError(
+            f"{name}: {other.subject} and {row.subject} differ in case only, and in split or fold: "
+            "expected one split for one person"
+        )
 
 
 def read_manifest(
     path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None
 ) -> Manifest:
-    """Read a CSV (UTF-8, commas) with the columns of :class:`Entry`.
+    """Read a CSV with the columns of :class:`Entry`.
+
+    As spreadsheets write it: UTF-8 or UTF-16 with a mark, separated by commas, semicolons or
+    tabs; rows and columns that are empty do not count.
 
     Args:
         path: The CSV.
@@ -80,25 +101,15 @@ def read_manifest(
         InputError: Names file, line, column, value and rule of the first fault.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-    lines = csv.reader(io.StringIO(text, newline=""))
-    header = [name.strip() for name in next(lines, [])]
-    _check_header(path, header)
+    lines = table.lines_of(path)
+    first, header = next(lines, (1, []))
+    header = table.columns_of(path, first, header)
     rows: list[Entry] = []
     seen: dict[tuple[str, str, str], int] = {}
-    for cells in lines:
-        where = f"{path}:{lines.line_num}"
-        if not any(cell.strip() for cell in cells):
-            continue
-        if len(cells) != len(header):
-            raise InputError(f"{where}: {len(cells)} cells, the header names {len(header)} columns")
+    for line, cells in lines:
+        where = f"{path}:{line}"
         try:
-            row = Entry.model_validate(dict(zip(header, cells, strict=True)))
+            row = Entry.model_validate(table.values_of(where, header, cells))
         except ValidationError as error:
             raise InputError(f"{where}: {_fault(error)}") from None
         if row.key in seen:
@@ -106,7 +117,7 @@ def read_manifest(
                 f"{where}: subject '{row.subject}', role '{row.role}', modality "
                 f"'{row.modality}' is already in line {seen[row.key]}"
             )
-        seen[row.key] = lines.line_num
+        seen[row.key] = line
         rows.append(row)
     if not rows:
         raise InputError(f"{path}: no rows")
@@ -174,6 +185,8 @@ def check_manifest(
             findings += [_finding(row, note, note=True) for note in notes]
         except InputError as error:
             findings.append(_finding(row, str(error)))
+        except OSError as error:
+            findings.append(_finding(row, f"cannot be read: {error.strerror or error}"))
     if progress:
         progress(len(rows), len(rows), "")
     for members in grids.values():
@@ -200,6 +213,9 @@ def _unmatched(manifest: Manifest, root: Path) -> Iterator[Finding]:
     for row in manifest.rows:
         if row.is_pattern and not row.matches(root):
             yield _finding(row, f"no file fits below {root}; {row.whence}")
+        if any(c in row.path + row.subject for c in WILDCARDS):
+            for name in row.unreadable(root):
+                yield _finding(row, f"the name {name} is not UTF-8: rename the file")
 
 
 def _inspect(
@@ -210,7 +226,10 @@ def _inspect(
 
     file = root / row.path
     if not file.exists():
-        raise InputError(f"missing; {row.whence}")
+        lost = f", a link to {os.readlink(file)}" if file.is_symlink() else ""
+        raise InputError(f"missing{lost}; {row.whence}")
+    if not (file.is_file() or file.is_dir()):
+        raise InputError("no ordinary file")
     if hashes and row.sha256 and (actual := sha256(file)) != row.sha256:
         raise InputError(f"SHA-256 is {actual}, not {row.sha256}; {row.whence}")
     try:
@@ -227,6 +246,9 @@ def _inspect(
             return volume.grid, (*volume.notes, *([text] if text else []))
     except (InputError, OSError) as error:
         raise InputError(f"does not open: {error}") from None
+    except Exception as error:  # a library's own: it is this file's fault, the others go on
+        text = shown((str(error).splitlines() or [""])[0])
+        raise InputError(f"does not open: {type(error).__name__}: {text}") from error
 
 
 def _disagreements(members: list[tuple[Entry, Grid]], paired: bool) -> Iterator[Finding]:
@@ -253,24 +275,7 @@ def _gaps(rows: Sequence[Entry]) -> Iterator[Finding]:
             yield Finding(level="note", subject=subject, path="-", problem=f"has no {lack}")
 
 
-def _check_header(path: Path, header: Sequence[str]) -> None:
-    """Every column must be known, named once, and the required ones be there."""
-    for name in header:
-        if name not in COLUMNS:
-            hint = " (columns are separated by commas)" if ";" in name or "\t" in name else ""
-            known = ", ".join(COLUMNS)
-            raise InputError(f"{path}:1: unknown column '{name}'{hint}; known are {known}")
-        if header.count(name) > 1:
-            raise InputError(f"{path}:1: column '{name}' is there twice")
-    for name in REQUIRED:
-        if name not in header:
-            raise InputError(f"{path}:1: missing column '{name}'")
-
-
 def _fault(error: ValidationError) -> str:
     """The first fault of a row in one line."""
-    first = error.errors()[0]
-    rule = first["msg"].removeprefix("Value error, ")
-    if not first["loc"]:
-        return rule
-    return f"column '{first['loc'][0]}', value '{first['input']}': {rule}"
+    column, value, rule = fault(error)
+    return f"column '{column}', value '{value}': {rule}" if column else rule

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from msgan.documents import text_of
 from msgan.plots.style import (
     APART,
     DASHES,
@@ -169,11 +170,12 @@ def _read_jsonl(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(text_of(path).splitlines(), 1):
         if not line.strip():
             continue
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}:{number}: not a JSON object: {error.msg}") from None
+        except (ValueError, RecursionError) as error:
+            why = getattr(error, "msg", "it cannot be read")
+            raise InputError(f"{path}:{number}: not a JSON object: {why}") from None
     return pd.DataFrame(rows)

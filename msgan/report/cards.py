@@ -10,6 +10,7 @@ from typing import Any
 
 from msgan import presets
 from msgan.config import CascadeConfig
+from msgan.documents import json_of
 from msgan.report.page import duration
 from msgan.report.table import Cell, Table, file_name
 from msgan.training.log import LOG, rows
@@ -50,7 +51,7 @@ def run_card(folder: Path, name: str) -> RunCard:
         InputError: Its files are damaged.
     """
     run = Run.open(folder)
-    raw = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    raw = json_of(folder / CARD)
     span, config = run.intensity, run.config
     made = raw.get("versions")
     versions = made.items() if isinstance(made, dict) else ()
@@ -125,14 +126,16 @@ def _trained(run: Run, scale: int) -> dict[str, Any]:
     ended, log = folder / "done.json", folder / LOG
     try:
         if ended.is_file():
-            known = json.loads(ended.read_text(encoding="utf-8"))
+            known = json_of(ended)
             state = "finished"
         elif log.is_file():
             known = (rows(log) or [{}])[-1]
             state = "not finished"
         else:
             return {"state": "not begun"}
-    except ValueError as error:
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{folder}: {error}") from None
     if not isinstance(known, dict):
         raise InputError(f"{folder}: what is known of its training is no JSON object")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from msgan.data.store import suffix_of
+from msgan.documents import json_of
 from msgan.report.fault import Fault, tried
 from msgan.report.images import Images, images_in
 from msgan.training.log import LOG
@@ -192,9 +192,9 @@ def _traces(here: Path, names: Sequence[str], files: Sequence[Path]) -> list[Pat
 def _trace(path: Path) -> Trace | None:
     """A trace; None for a JSON file of somebody else's, as BIDS has beside its images."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON: {error}") from None
+        content = json_of(path)
+    except FileNotFoundError:  # a link to nowhere
+        return None
     ours = isinstance(content, dict) and {"method", "result", "tiles"} <= set(content)
     return Trace.load(path) if ours or path.name == TRACE else None
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from msgan.documents import shown
 from msgan.paths import atomic, room
 from msgan.training.step import Step
 from msgan.types import InputError
@@ -27,9 +28,13 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> dict[str, A
     """Load weights into ``module`` and return what the header tells.
 
     Raises:
-        InputError: The file is missing, damaged, or of another network.
+        InputError: The file is missing, damaged, of another network, or has values that are not
+            finite.
     """
     tensors, about, _ = _load(path)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise InputError(f"{path}: {shown(name)} has values that are NaN or infinite")
     _into(module, tensors, path)
     return about
 
@@ -64,10 +69,15 @@ def load(step: Step, path: str | os.PathLike[str]) -> dict[str, Any]:
         state: dict[int, dict[str, Tensor]] = {}
         prefix = f"optimiser/{name}/"
         for key in (k for k in tensors if k.startswith(prefix)):
-            index, field = key.removeprefix(prefix).split("/")
+            index, _, field = key.removeprefix(prefix).partition("/")
+            if not index.isdecimal():
+                raise InputError(f"{path}: damaged: {shown(key)} is no state of an optimiser")
             state.setdefault(int(index), {})[field] = tensors[key]
         groups = optimiser.state_dict()["param_groups"]
-        optimiser.load_state_dict({"state": state, "param_groups": groups})
+        try:
+            optimiser.load_state_dict({"state": state, "param_groups": groups})
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise InputError(f"{path}: damaged: state of the optimiser {name}") from error
     if precision:  # files of other precisions and of older versions have none
         step.precision.load_state_dict(precision)
     return about
@@ -108,20 +118,35 @@ def _load(
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a safetensors file: {error}") from None
-    return tensors, json.loads(header.get("about", "{}")), json.loads(header.get("precision", "{}"))
+    except Exception as error:  # of several kinds, for headers that lie or are cut off
+        text = shown((str(error).splitlines() or [type(error).__name__])[0])
+        raise InputError(f"{path}: not a safetensors file, or a damaged one: {text}") from None
+    return tensors, _told(header, "about", path), _told(header, "precision", path)
+
+
+def _told(header: dict[str, str], name: str, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What the header of a file tells in JSON; empty where it does not."""
+    try:
+        told = json.loads(header.get(name, "{}"))
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        raise InputError(f"{path}: damaged: '{name}' in its header is not a JSON object")
+    return told
 
 
 def _into(module: nn.Module, tensors: dict[str, Tensor], path: str | os.PathLike[str]) -> None:
     own = module.state_dict()
     if own.keys() != tensors.keys():
-        odd = sorted(own.keys() ^ tensors.keys())[0]
+        odd = shown(sorted(own.keys() ^ tensors.keys())[0])
         raise InputError(f"{path}: weights of another network: {odd} is on one side only")
     for name, tensor in tensors.items():
         if own[name].shape != tensor.shape:
             raise InputError(
-                f"{path}: {name} has shape {tuple(tensor.shape)}, expected {tuple(own[name].shape)}"
+                f"{path}: {shown(name)} has shape {tuple(tensor.shape)}, expected "
+                f"{tuple(own[name].shape)}"
             )
+        if tensor.is_floating_point() != own[name].is_floating_point():
+            raise InputError(f"{path}: {name} holds {tensor.dtype}, expected {own[name].dtype}")
     with torch.no_grad():
         module.load_state_dict(tensors)

@@ -8,6 +8,7 @@ checkpoints, curves, caches. Names of subjects stay behind too; the hashes of th
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 
+from msgan.documents import json_of, text_of
 from msgan.paths import atomic_folder, room, write_text
 from msgan.training import checkpoint, model_card
 from msgan.training.loop import WEIGHTS
@@ -129,7 +131,7 @@ def card_of(run: Run) -> str:
     """
     path = run.folder / README
     if is_model(run) and path.is_file():  # perhaps edited since
-        return path.read_text(encoding="utf-8")
+        return text_of(path)
     _finished(run)
     return model_card.text(run.folder.resolve().name, describe(run, About()), run.config)
 
@@ -146,12 +148,12 @@ def read_scores(path: Path) -> list[list[str]]:
         InputError: There is no such file, or it is no table.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = [row for row in csv.reader(stream) if row]
+        rows = [row for row in csv.reader(io.StringIO(text_of(path), newline="")) if row]
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a CSV table: {error}") from None
+    except (InputError, csv.Error) as error:
+        why = str(error).removeprefix(f"{path}: ")
+        raise InputError(f"{path}: not a CSV table: {why}") from None
     if len(rows) < 2 or len({len(row) for row in rows}) > 1:
         raise InputError(
             f"{path}: expected a CSV table with a first row of names and rows of the same length"
@@ -160,7 +162,7 @@ def read_scores(path: Path) -> list[list[str]]:
 
 
 def _card(run: Run) -> dict[str, Any]:
-    return dict(json.loads((run.folder / CARD).read_text(encoding="utf-8")))
+    return dict(json_of(run.folder / CARD))
 
 
 def _check(run: Run, out: Path) -> None:
@@ -191,10 +193,9 @@ def _hashes(run: Run) -> list[str]:
 def _training(run: Run, scale: int) -> dict[str, Any]:
     """Steps and seconds of one scale, and the step its best weights are of."""
     path = run.folder_of(scale) / "done.json"
-    try:
-        done = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: damaged: {error}") from None
+    done = json_of(path)
+    if not isinstance(done, dict):
+        raise InputError(f"{path}: damaged: not a JSON object")
     return {k: done[k] for k in ("step", "best", "best_step", "seconds") if k in done}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -16,13 +17,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
 import msgan
 from msgan.config import CascadeConfig
 from msgan.data.intensity import IntensityMap
+from msgan.documents import json_of, shown
 from msgan.lock import alone
 from msgan.paths import inside, write_text
 from msgan.training import checkpoint, seal
@@ -35,6 +37,8 @@ CONFIG = "config.yaml"
 
 PATIENCE = 60.0
 """Seconds to wait for another process that makes the same folder: it writes two small files."""
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -146,15 +150,17 @@ class Run:
             raise InputError(f"{folder}: not a run folder: it has no {CARD}")
         for name in (CARD, CONFIG):
             inside(folder, name)
-        card = _card(folder / CARD)
+        path = folder / CARD
+        card = _card(path)
         config = CascadeConfig.load(folder / CONFIG)
-        try:
-            intensity = IntensityMap.from_dict(card["intensity"])
-            run = cls(folder, config, str(card["target"]), intensity, dict(card["data"]))
-        except KeyError as error:
-            raise InputError(f"{folder / CARD}: has no {error}") from None
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{folder / CARD}: {error}") from None
+        target, data = (
+            _stated(path, card, name, of) for name, of in (("target", str), ("data", dict))
+        )
+        if not all(isinstance(own, str) for own in data.values()):
+            raise InputError(f"{path}: data: expected a hash of each subject")
+        if config.preparation.scales is None:
+            raise InputError(f"{folder / CONFIG}: preparation.scales: is not stated, as a run must")
+        run = cls(folder, config, target, _intensity(path, card), data)
         for scale in range(run.scales + 1):
             for name in (WEIGHTS, CHECKPOINT):
                 inside(folder, f"s{scale}/{name}")
@@ -165,7 +171,7 @@ class Run:
     def _difference(self, card: Mapping[str, Any]) -> str:
         """The first thing in which the run that is there differs from this one."""
         old, new = (
-            flat({"target": target, "data": dict(data), **config.model_dump(mode="json")})
+            flat({"target": target, "data": data, **config.model_dump(mode="json")})
             for target, data, config in (
                 (
                     card.get("target"),
@@ -178,7 +184,8 @@ class Run:
         for name in {**new, **old}:
             if old.get(name) != new.get(name):
                 return f"{name} is {old.get(name)} there and {new.get(name)} here"
-        there = card.get("versions", {}).get("msgan")
+        versions = card.get("versions")
+        there = versions.get("msgan") if isinstance(versions, dict) else "unknown"
         return f"made by version {there}, this is {msgan.__version__}"
 
     def folder_of(self, scale: int) -> Path:
@@ -234,13 +241,34 @@ def git_commit() -> str | None:
 
 
 def _card(path: Path) -> dict[str, Any]:
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON: {error}") from None
+    card = json_of(path)
     if not isinstance(card, dict):
         raise InputError(f"{path}: not a JSON object")
     return card
+
+
+def _stated(path: Path, card: Mapping[str, Any], name: str, kind: type[Kind]) -> Kind:
+    """A value of a card that must be there, and of that kind."""
+    if name not in card:
+        raise InputError(f"{path}: has no '{name}'")
+    value = card[name]
+    if not isinstance(value, kind):
+        what = "text" if kind is str else "names with values"
+        raise InputError(f"{path}: {name}: is {shown(value)}: expected {what}")
+    return value
+
+
+def _intensity(path: Path, card: Mapping[str, Any]) -> IntensityMap:
+    own = _stated(path, card, "intensity", dict)
+    try:
+        low, high = float(own["low"]), float(own["high"])
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ValueError(f"range {shown(low)} to {shown(high)} is none")
+        return IntensityMap.from_dict(own)
+    except KeyError as error:
+        raise InputError(f"{path}: intensity: has no {error}") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{path}: intensity: {shown(str(error))}") from None
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

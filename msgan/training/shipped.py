@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
+from msgan.documents import json_of
 from msgan.types import InputError
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
@@ -22,9 +22,16 @@ def shipped() -> dict[str, Path]:
 
 
 def summary(folder: Path) -> str:
-    """What an exported model does, in one line."""
-    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    return str(card["model"]["summary"])
+    """What an exported model does, in one line.
+
+    Raises:
+        InputError: Its card is damaged.
+    """
+    card = json_of(folder / CARD)
+    try:
+        return str(card["model"]["summary"])
+    except (KeyError, TypeError):
+        raise InputError(f"{folder / CARD}: says nothing of a model") from None
 
 
 def located(name: str | os.PathLike[str]) -> Path:

@@ -13,6 +13,7 @@ from msgan.data.grid import Grid
 from msgan.data.intensity import IntensityMap
 from msgan.data.store import suffix_of
 from msgan.data.subject import Subject
+from msgan.documents import json_of
 from msgan.networks.high import FAMILIES
 from msgan.patches import core_side
 from msgan.paths import write_text
@@ -87,7 +88,7 @@ class Trace:
         path = Path(path)
         base = path.absolute().parent
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json_of(path)
             for name in PATHS:
                 if content[name] is not None:
                     content[name] = Path(os.path.normpath(base / content[name]))
@@ -97,7 +98,8 @@ class Trace:
             content["regions"] = tuple(content["regions"])
             return cls(**content)
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: not the trace of a translation: {error}") from None
+            why = str(error).removeprefix(f"{path}: ")
+            raise InputError(f"{path}: not the trace of a translation: {why}") from None
 
 
 def trace(
