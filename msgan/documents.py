@@ -27,11 +27,11 @@ LONGEST = 80
 """Characters of a value that a message shows."""
 
 
-def shown(value: Any) -> str:
+def shown(value: Any, longest: int = LONGEST) -> str:
     """A value for a message: one line without control characters, cut where it is long."""
     text = value if isinstance(value, str) else repr_of(value)
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: LONGEST + 1])
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: longest + 1])
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def repr_of(value: Any) -> str:

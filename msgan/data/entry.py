@@ -101,7 +101,8 @@ class Entry(BaseModel):
             text = getattr(self, name)
             if "**" in text:
                 raise ValueError(
-                    f"column '{name}', value '{text}': has **, expected * for characters of one name"
+                    f"column '{name}', value '{text}': has **, expected * for characters "
+                    "of one name"
                 )
             if text.count("*") > MOST_STARS:
                 raise ValueError(

@@ -5,24 +5,33 @@ from __future__ import annotations
 import os
 import re
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from msgan.data.formats import itk, mgh, nifti, picture
 from msgan.data.formats.dicom import is_dicom
+from msgan.data.scan import results
 from msgan.data.store import suffix_of
 
 VOLUMES = (*nifti.SUFFIXES, *mgh.SUFFIXES, *itk.SUFFIXES)
 ANALYZE = (".hdr", ".img", ".img.gz")
 HEADER_BYTES = 1 << 16
+DEEPEST = 60
+"""Folders within each other; archives have ten."""
 
 
 @dataclass(frozen=True)
 class Omitted:
-    """What is not in a manifest; ``path`` is below the scanned folder."""
+    """What is not in a manifest; ``path`` is below the scanned folder.
+
+    Attributes:
+        kind: What reasons have in common that name other files; empty where that is the reason.
+    """
 
     path: str
     reason: str
+    kind: str = ""
 
 
 @dataclass
@@ -47,8 +56,10 @@ class Files:
         return len(self.volumes) + len(self.pictures) + len(self.dicom) + len(self.omitted)
 
     def omit(self, path: str, reason: str) -> None:
-        """Leave a file or folder out."""
-        self.omitted.append(Omitted(path, reason))
+        """Leave a file or folder out; odd characters of its name become ``\\x0a`` or ``\\xff``."""
+        plain = os.fsencode(path).decode(errors="backslashreplace")
+        plain = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in plain)
+        self.omitted.append(Omitted(plain, reason))
 
 
 def files_below(root: Path) -> Files:
@@ -57,6 +68,9 @@ def files_below(root: Path) -> Files:
     seen: set[tuple[int, int]] = set()
 
     def enter(folder: str, prefix: str) -> None:
+        if prefix.count("/") > DEEPEST:
+            found.omit(prefix.rstrip("/"), f"more than {DEEPEST} folders within each other")
+            return
         try:
             status = os.stat(folder)
             if (status.st_dev, status.st_ino) in seen:
@@ -68,10 +82,21 @@ def files_below(root: Path) -> Files:
         except OSError as error:
             found.omit(prefix.rstrip("/") or ".", f"cannot be read: {error.strerror or error}")
             return
+        folders, names = [], []
+        for entry in entries:
+            with suppress(OSError):
+                (folders if entry.is_dir() else names).append(entry.name)
+        reason = results.folder_reason(folders, names, prefix.rstrip("/").rpartition("/")[2])
+        if reason:
+            found.omit(prefix.rstrip("/") or ".", reason)
+            return
+        made = results.traced(Path(folder), names)
         for entry in entries:
             path = prefix + entry.name
             try:
-                if not entry.is_dir():
+                if entry.name in made:
+                    found.omit(path, results.SCALES)
+                elif not entry.is_dir():
                     _sort(entry.path, path, found)
                 elif entry.name.startswith("."):
                     found.omit(path, "a hidden folder")
@@ -118,7 +143,10 @@ def _sort(file: str, path: str, found: Files) -> None:
 
 def _place(kind: list[str], path: str, found: Files) -> None:
     """Take a path that a manifest can hold."""
-    if bad := re.search(r"[*?{}\\:]", path):
+    if not path.isprintable():
+        why = "characters that cannot be shown" if _is_utf8(path) else "bytes that are not UTF-8"
+        found.omit(path, f"its name has {why}: rename it")
+    elif bad := re.search(r"[*?{}\\:]", path):
         found.omit(path, f"a manifest's path cannot hold '{bad[0]}': rename it")
     elif path != path.strip():
         found.omit(path, "a manifest's path cannot begin or end with a space: rename it")
@@ -126,13 +154,20 @@ def _place(kind: list[str], path: str, found: Files) -> None:
         kind.append(path)
 
 
+def _is_utf8(path: str) -> bool:
+    return not any("\ud800" <= c <= "\udfff" for c in path)
+
+
 def _companions(root: Path, found: Files) -> None:
     """Say of raw voxels whose they are."""
     owner = {}
     for path in found.volumes:
         if path.lower().endswith((".mhd", ".nhdr")):
-            with (root / path).open("rb") as stream:
-                text = stream.read(HEADER_BYTES).decode("latin-1")
+            try:
+                with (root / path).open("rb") as stream:
+                    text = stream.read(HEADER_BYTES).decode("latin-1")
+            except OSError:  # said of the header itself when it is opened
+                continue
             data = re.search(
                 r"^(?:ElementDataFile *=|data ?file:) *(\S.*?) *\r?$", text, re.M | re.I
             )

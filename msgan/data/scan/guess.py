@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from msgan.data.scan.files import Files, Omitted
-from msgan.data.scan.names import read_name, subjects_of
+from msgan.data.formats import picture
+from msgan.data.scan import nnunet
+from msgan.data.scan.files import VOLUMES, Files
+from msgan.data.scan.names import Name, read_name, stem_of, subjects_of
+from msgan.data.scan.people import key_of, one_person
 from msgan.data.scan.series import series_in
+from msgan.data.scan.variants import Variant, named_apart
+from msgan.data.scan.words import words_of
+from msgan.data.store import suffix_of
 
 UNKNOWN = "unknown"
 """Modality of an image that nothing names; for its owner to correct."""
+
+CHEST = re.compile(r"(chest|thorax|cxr)\d*")
+FEW = 3
+"""Names in a folder of one person; folders of batches hold more."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,8 @@ class Found:
         files: How many it has.
         study: Of a DICOM study, where a person may have several; else empty.
         hashed: Whether ``subject`` is a hash of what a DICOM header says.
+        variant: What tells images of one person and kind apart.
+        split: That its data set states; else empty.
     """
 
     path: str
@@ -42,29 +55,98 @@ class Found:
     files: int = 1
     study: str = ""
     hashed: bool = False
+    variant: Variant = ()
+    split: str = ""
 
 
-def guessed(folder: Path, files: Files) -> list[Found]:
-    """Everything that may be an image, in the order of subjects and paths.
+def guessed(folder: Path, files: Files) -> tuple[list[Found], list[str]]:
+    """Everything that may be an image, in the order of subjects and paths; and remarks.
 
-    What headers of DICOM files speak against is added to ``files.omitted``.
+    What names and headers of DICOM files speak against is added to ``files.omitted``.
     """
-    names = {path: read_name(path) for path in [*files.volumes, *files.pictures]}
+    paths = [*files.volumes, *files.pictures]
+    datasets = nnunet.datasets_in(folder, paths)
+    names = _names(paths, datasets)
+    for path in [p for p in names if names[p].left]:
+        files.omit(path, names.pop(path).left)
     otherwise = "".join(c if c.isalnum() or c in "-_." else "_" for c in folder.resolve().name)
     subjects = subjects_of(names, otherwise or "subject")
     found = []
     for path, name in names.items():
         subject, person = subjects[path]
-        image = name.role == "image"
-        modality = (name.modality or UNKNOWN) if image else name.modality
-        unit = "HU" if image and modality.split("_")[0] == "ct" else ""
-        found.append(Found(path, subject, person, modality, name.role, unit, name.why))
+        modality = (name.modality or UNKNOWN) if name.role == "image" else name.modality
+        one = Found(path, subject, person, modality, name.role, why=name.why)
+        found.append(replace(one, variant=name.variant, split=name.split))
+    same = [pair for path, name in names.items() for pair in _by_folder(name, subjects[path][1])]
     series, left = series_in(folder, files.dicom)
-    files.omitted += [Omitted(path, reason) for path, reason in left]
+    for path, reason in left:
+        files.omit(path, reason)
     for s in series:
         one = Found(s.path, s.subject, s.person, s.modality or UNKNOWN, unit=s.unit)
         found.append(replace(one, why=s.why, files=s.files, study=s.study, hashed=s.hashed))
-    return sorted(_by_study(found), key=lambda f: (f.subject, f.path))
+    same += _few_in_folders(names, subjects)
+    same += _anonymous({s.path: s.person for s in series if s.person.startswith("study-")})
+    found, merged = _people(_told_apart(_weighed(_by_study(found))), same)
+    return sorted(found, key=lambda f: (f.subject, f.path)), [*_about(datasets), *merged]
+
+
+def _names(paths: Sequence[str], datasets: Mapping[str, nnunet.Dataset]) -> dict[str, Name]:
+    """The guess for each file by its name, its folder's, and the layout of a data set."""
+    inside: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        inside[path.rpartition("/")[0]].append(path)
+    cases: dict[str, list[str]] = defaultdict(list)
+    names = {}
+    for parent, members in inside.items():
+        named = suffix_of(Path(parent)) in VOLUMES and len(members) == 1
+        channels = nnunet.channels_of(stem_of(path) for path in members)
+        for path in members:
+            # Some archives unpack a file into a folder that has the file's name.
+            name = read_name(parent) if named else read_name(path)
+            if named and not name.why:
+                name = read_name(path)
+            data = datasets.get("/".join(PurePosixPath(path).parts[:-2]))
+            known = nnunet.kind_of(path, data) if data else None
+            if known:
+                case, modality, role, why = known
+                cases[case].append(data.folder if data else "")
+                name = replace(name, modality=modality, role=role, own=case, person=case, why=why)
+                name = replace(name, sure=True, split=nnunet.split_of(path), folder="", session="")
+            elif not name.modality and stem_of(path) in channels:
+                case, channel = channels[stem_of(path)]
+                name = replace(name, modality=f"channel{channel:04d}", own=case, person=case)
+                name = replace(name, sure=True, why=f"the channel _{channel:04d}", folder="")
+            elif not name.modality and name.role == "image" and is_picture(path):
+                word = next((w for w in words_of(stem_of(path)) if CHEST.fullmatch(w)), "")
+                why = f"'{word}' in a picture's name" if word else ""
+                name = replace(name, modality="xray" if word else "", why=why)
+            names[path] = name
+    for path, name in names.items():
+        data = datasets.get("/".join(PurePosixPath(path).parts[:-2]))
+        if data and name.sure and len(set(cases.get(name.own, ()))) > 1:
+            names[path] = replace(name, own=f"{PurePosixPath(data.folder).name}_{name.own}")
+    return {path: names[path] for path in paths}
+
+
+def is_picture(path: str) -> bool:
+    """Whether a file is a PNG or TIFF by its name."""
+    return suffix_of(Path(path)) in picture.SUFFIXES
+
+
+def _about(datasets: Mapping[str, nnunet.Dataset]) -> list[str]:
+    """Remarks about data sets with the layout of nnU-Net."""
+    out = []
+    for data in datasets.values():
+        where = f"{data.folder}/{nnunet.DESCRIPTION}" if data.folder else nnunet.DESCRIPTION
+        if data.problem:
+            out.append(f"{where} could not be used: {data.problem}. Channels keep their numbers.")
+        if data.labels:
+            out.append(
+                f"Label maps have {', '.join(data.labels[:8])}{', ...' * (len(data.labels) > 8)} "
+                f"({where}). The role labels is for pathology, which is drawn over sketches: "
+                "remove the rows if this is anatomy."
+            )
+    return out
 
 
 def _by_study(found: Sequence[Found]) -> list[Found]:
@@ -77,3 +159,87 @@ def _by_study(found: Sequence[Found]) -> list[Found]:
         replace(f, subject=f"{f.subject}_{f.study}") if f.study and f.subject in doubled else f
         for f in found
     ]
+
+
+def _weighed(found: Sequence[Found]) -> list[Found]:
+    """Corrections by what else a subject has.
+
+    ``low`` beside CTs is a dose; what is called ``lung`` and has no image beside it is one.
+    """
+    has: dict[str, set[str]] = defaultdict(set)
+    for one in found:
+        if one.role == "image":
+            has[one.subject].add(one.modality)
+    out = []
+    for one in found:
+        words = words_of(stem_of(one.path))
+        ct = any(m.split("_")[0] == "ct" for m in has[one.subject])
+        if one.modality == UNKNOWN and words and words[-1] in ("low", "full") and ct:
+            name = f"ct_{words[-1]}_dose"
+            one = replace(one, modality=name, why=f"'{words[-1]}' beside other CTs")
+        elif one.role == "region" and not has[one.subject]:
+            one = replace(one, role="image", modality=UNKNOWN, why="")
+        hu = one.role == "image" and one.modality.split("_")[0] == "ct" and not one.study
+        out.append(replace(one, unit="HU") if hu and one.files == 1 else one)
+    return out
+
+
+def _told_apart(found: Sequence[Found]) -> list[Found]:
+    """Names of modalities that tell echoes, inversions and acquisitions of a subject apart."""
+    images = [f for f in found if f.role == "image"]
+    names = named_apart((f.path, f.subject, f.modality, f.variant) for f in images)
+    return [replace(f, modality=names.get(f.path, f.modality)) for f in found]
+
+
+def _by_folder(name: Name, person: str) -> list[tuple[str, str]]:
+    """The folder is the same person where the file's name begins with the folder's."""
+    own, above = key_of(person), key_of(name.folder) if name.folder else ()
+    numbered = any(run.isdecimal() for run in above)
+    return [(person, name.folder)] if numbered and own[: len(above)] == above else []
+
+
+def _few_in_folders(
+    names: Mapping[str, Name], subjects: Mapping[str, tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """In doubt, the few numbers in each of several numbered folders are of one person a folder."""
+    inside: dict[str, set[str]] = defaultdict(set)
+    for path, name in names.items():
+        if not name.sure and name.inside and re.search(r"\d", name.folder):
+            inside[name.inside].add(subjects[path][1])
+    if len(inside) < FEW or any(len(people) > FEW for people in inside.values()):
+        return []
+    sorted_people = [sorted(people) for people in inside.values()]
+    return [(people[0], other) for people in sorted_people for other in people[1:]]
+
+
+def _anonymous(people: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Studies without a patient's ID are of one person where they are in one folder of several."""
+    parts = {path: PurePosixPath(path).parts for path in people}
+    for depth in range(max(map(len, parts.values()), default=0) - 1):
+        folders: dict[str, list[str]] = defaultdict(list)
+        for path, own in parts.items():
+            folders[own[depth] if len(own) > depth + 1 else path].append(people[path])
+        if len(folders) > 1:
+            return [(who[0], other) for who in folders.values() for other in who[1:]]
+    return []
+
+
+def _people(
+    found: Sequence[Found], same: Sequence[tuple[str, str]]
+) -> tuple[list[Found], list[str]]:
+    """One name for each person, and remarks about names that may be one person's."""
+    names = {f.person for f in found}
+    of = one_person(names | {n for pair in same for n in pair}, same)
+    merged: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        merged[of[name]].add(name)
+    remarks = []
+    if several := {who: own for who, own in merged.items() if len(own) > 1}:
+        own = several[min(several)]
+        remarks.append(
+            f"Kept in one split, because they may be one person: {', '.join(sorted(own)[:4])}"
+            + (f" and {len(own) - 4} more" if len(own) > 4 else "")
+            + (f", and {len(several) - 1} more such groups" if len(several) > 1 else "")
+            + "."
+        )
+    return [replace(f, person=of[f.person]) for f in found], remarks

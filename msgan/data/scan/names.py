@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from msgan.data.scan import bids, nnunet, results
+from msgan.data.scan.variants import Variant, is_magnitude, says_variant, variant_of
 from msgan.data.scan.words import (
     CONTRAST,
     GENERIC,
     KERNEL,
     LABELS,
-    LUNGS,
     MASKS,
     MODALITIES,
     PATHOLOGY,
     PROCESSING,
+    REGIONS,
     RUN,
     SESSION,
     modality_of,
@@ -28,10 +30,15 @@ from msgan.data.store import suffix_of
 
 SAYS_WHAT = {
     *(word for known in MODALITIES.values() for word in known if word != "lidc"),
-    *(CONTRAST | LABELS | MASKS | PATHOLOGY | LUNGS),
+    *(CONTRAST | LABELS | MASKS | PATHOLOGY | set(REGIONS)),
     "standard",
 }
 """Words that say what an image is, not whose."""
+
+DATE = r"((?:19|20)\d\d-\d\d-\d\d|\d\d-\d\d-(?:19|20)\d\d)(?![0-9])"
+"""Of a folder or name that begins with the day of a visit."""
+
+PHASE = "a phase or one part of a complex image, not a magnitude"
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,9 @@ class Name:
         sure: ``own`` is known to be the subject.
         person: Who it is, where that is less than the subject's name; else empty.
         why: Where modality or role were read from.
+        variant: What tells images of one person and kind apart.
+        left: Why the file is no image to propose; empty where it is one.
+        split: That its data set states; empty where it does not.
     """
 
     modality: str
@@ -59,15 +69,28 @@ class Name:
     sure: bool = False
     person: str = ""
     why: str = ""
+    variant: Variant = ()
+    left: str = ""
+    split: str = ""
+
+
+def stem_of(path: str) -> str:
+    """A file's name without the suffix that says its format."""
+    name = path.rpartition("/")[2]
+    return name[: len(name) - len(suffix_of(Path(name)))] or name
 
 
 def read_name(path: str) -> Name:
     """The guess for one file; ``path`` is below the scanned folder, with forward slashes."""
-    where = PurePosixPath(path)
-    name = where.name
-    stem = name[: len(name) - len(suffix_of(Path(name)))] or name
-    parents = where.parts[:-1]
-    return _special(stem, parents) or _general(stem, parents)
+    stem, parents = stem_of(path), PurePosixPath(path).parts[:-1]
+    left = results.named_reason(stem)
+    if nnunet.is_result(parents):
+        left = results.PREDICTED
+    found = _special(stem, parents) or _general(stem, parents)
+    variant = variant_of(stem)
+    if found.role == "image" and not is_magnitude(variant):
+        left = left or PHASE
+    return replace(found, variant=variant, left=left or found.left)
 
 
 def _special(stem: str, parents: tuple[str, ...]) -> Name | None:
@@ -99,6 +122,9 @@ def _general(stem: str, parents: tuple[str, ...]) -> Name:
     modality, word = modality_of(words)
     role, sign = role_of(words, modality)
     why = f"'{sign or word}' in the file's name" if sign or word else ""
+    known, left = bids.kind_of(stem, parents), ""
+    if known is not None:
+        modality, role, why, left = known
     for folder in reversed(parents):
         if why:
             break
@@ -110,13 +136,15 @@ def _general(stem: str, parents: tuple[str, ...]) -> Name:
         if modality or role != "image":
             why = f"'{sign or word}' in the folder's name"
     if role != "image":
-        modality = "lung" if role == "region" else ""
+        modality = REGIONS.get(sign, "lung") if role == "region" else ""
     session = ""
     for part in (*parents, stem):
         session = _session(part) or session
     text = "/".join((*parents, stem))
-    if bids := re.search(r"(?:^|[/_])(sub-[A-Za-z0-9]+)", text):
-        return Name(modality, role, bids[1], session=session, sure=True, person=bids[1], why=why)
+    if bids_name := re.search(r"(?:^|[/_])(sub-[A-Za-z0-9]+)", text):
+        own = bids_name[1]
+        name = Name(modality, role, own, session=session, sure=True, person=own, why=why)
+        return replace(name, left=left)
     own_name = _left_over(stem)
     person = ""
     if match := re.fullmatch(r"(BraTS-[A-Za-z]+-\d{5})-\d{3}", own_name):
@@ -127,8 +155,9 @@ def _general(stem: str, parents: tuple[str, ...]) -> Name:
 
 def _session(text: str) -> str:
     """``ses-01``, ``study1`` and the like in a name; empty where there is none."""
-    pattern = rf"(?:^|[_./ -])((?:{'|'.join(sorted(SESSION))})[-_]?\d+)(?![A-Za-z0-9])"
-    match = re.search(pattern, text, re.IGNORECASE)
+    words = "|".join(sorted(SESSION))
+    pattern = rf"(?:^|[_./ -])(ses-[A-Za-z0-9]+|(?:{words})[-_]?\d+)(?![A-Za-z0-9])"
+    match = re.search(pattern, text, re.IGNORECASE) or re.match(DATE, text)
     return match[1] if match else ""
 
 
@@ -155,6 +184,7 @@ def _tells_nothing(word: str) -> bool:
     size = r"\d+(?:x\d+)+(?:mm)?|\d+mm|\d+mm\w*|\d+x\d+x\d+mm"
     return (
         word in SAYS_WHAT | PROCESSING
+        or says_variant(word)
         or word.startswith("regto")
         or bool(KERNEL.fullmatch(word) or re.fullmatch(f"{numbered}|{size}", word))
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from msgan.data.scan.guess import UNKNOWN
 from msgan.data.scan.proposal import UNSTATED, Proposal
 
 SPLITS = ("train", "val", "test")
+NO_IMAGE = "not an image"
 FIRST = 5
 """Lines of what was left out that a summary shows."""
 
@@ -70,6 +71,7 @@ def remarks(proposal: Proposal) -> list[str]:
     for note, paths in alike.items():
         others = f" and {len(paths) - 1} others" if len(paths) > 1 else ""
         out.append(f"{paths[0]}{others}: {note}.")
+    out += proposal.remarks
     split = proposal.split_of
     for modality in proposal.modalities:
         splits = {split[f.subject] for f in found if f.modality == modality}
@@ -92,9 +94,14 @@ def summary(proposal: Proposal) -> list[str]:
         count = len(proposal.omitted)
         lines += ["", f"left out: {count} of {proposal.files} files or folders"]
         # A reason is shown once: a thousand text files must not hide what is worth knowing.
-        firsts = {o.reason: o for o in reversed(proposal.omitted)}
-        shown = sorted(firsts.values(), key=lambda o: (o.reason == "not an image", o.path))
-        lines += [f"  {o.path}: {o.reason}" for o in shown[:FIRST]]
+        alike = Counter(o.kind or o.reason for o in proposal.omitted)
+        firsts = {o.kind or o.reason: o for o in reversed(proposal.omitted)}
+        shown = sorted(firsts.items(), key=lambda item: (item[0] == NO_IMAGE, item[1].path))
+        for reason, o in shown[:FIRST]:
+            more = f" (and {alike[reason] - 1} more of this kind)" if alike[reason] > 1 else ""
+            lines.append(f"  {o.path}: {o.reason}{more}")
+        if len(shown) > FIRST:
+            lines.append(f"  and for {len(shown) - FIRST} other reasons: see notes.md")
     return lines
 
 
@@ -107,6 +114,7 @@ def notes(proposal: Proposal, folder: str, commands: Sequence[str]) -> str:
         commands: What to do next.
     """
     rows = table(proposal)
+    stated = any(f.split for f in proposal.found)
     head = ["| " + " | ".join(row) + " |" for row in rows]
     parts = [
         "# What was understood of a folder",
@@ -122,8 +130,9 @@ def notes(proposal: Proposal, folder: str, commands: Sequence[str]) -> str:
         _listed(
             [
                 f"The columns licence and citation say '{UNSTATED}': fill them in.",
-                "The column split is by a hash of the subjects' names. All images of a person "
-                "must be in one split.",
+                "The column split is by a hash of the subjects' names"
+                + (", but for those that the data set itself keeps for testing" if stated else "")
+                + ". All images of a person must be in one split.",
                 *remarks(proposal),
             ]
         ),
@@ -133,9 +142,9 @@ def notes(proposal: Proposal, folder: str, commands: Sequence[str]) -> str:
     ]
     reasons: dict[str, list[str]] = defaultdict(list)
     for o in proposal.omitted:
-        reasons[o.reason].append(o.path)
-    for reason, paths in sorted(reasons.items(), key=lambda item: item[0] == "not an image"):
-        parts += [f"### {reason[:1].upper()}{reason[1:]}", _listed(f"`{path}`" for path in paths)]
+        reasons[o.kind or o.reason].append(f"`{o.path}`" + (f": {o.reason}" if o.kind else ""))
+    for reason, lines in sorted(reasons.items(), key=lambda item: item[0] == NO_IMAGE):
+        parts += [f"### {reason[:1].upper()}{reason[1:]}", _listed(lines)]
     if not reasons:
         parts.append("Nothing.")
     return "\n\n".join(parts) + "\n"

@@ -16,7 +16,9 @@ from msgan.data.manifest import SAME_MM, Manifest
 from msgan.data.scan.files import Omitted, files_below
 from msgan.data.scan.guess import UNKNOWN, Found, guessed
 from msgan.data.scan.images import grid_of
+from msgan.data.scan.variants import order
 from msgan.data.subject import Subject
+from msgan.documents import shown
 from msgan.types import InputError
 
 UNSTATED = "not stated"
@@ -27,6 +29,12 @@ FEW = 5
 """Fewer people than this have none to spare for validation."""
 
 ATLAS = "anatomical labels by its name: the role labels is for pathology, drawn over sketches"
+
+SECOND = "a second file of a kind of image that the subject has already"
+ALONE = "labels, a mask or a region of a subject without an image"
+ELSEWHERE = "labels, a mask or a region on the grid of no image of its subject"
+LONGEST = 300
+"""Characters of a reason."""
 
 Progress = Callable[[int, int, str], None]
 """Called with images done, images in all, and the path of the current one."""
@@ -47,6 +55,7 @@ class Proposal:
         pairs: Two modalities, and the subjects that have both on one grid.
         apart: Subjects whose images do not all lie on one grid.
         notes: By path: what a file's header leaves open or contradicts itself in.
+        remarks: What a data set says of itself, and what is in doubt.
     """
 
     manifest: Manifest
@@ -57,6 +66,7 @@ class Proposal:
     pairs: Mapping[tuple[str, str], tuple[str, ...]]
     apart: tuple[str, ...]
     notes: Mapping[str, tuple[str, ...]]
+    remarks: tuple[str, ...] = ()
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -85,7 +95,7 @@ def propose(folder: Path, prefix: str = "", progress: Progress | None = None) ->
         raise InputError(f"{folder}: no such folder")
     files = files_below(folder)
     omitted, count = files.omitted, files.count
-    everything = guessed(folder, files)
+    everything, remarks = guessed(folder, files)
     grids: dict[str, Grid] = {}
     notes: dict[str, tuple[str, ...]] = {}
     for done, one in enumerate(everything):
@@ -96,7 +106,10 @@ def propose(folder: Path, prefix: str = "", progress: Progress | None = None) ->
                 raise InputError(ATLAS)
             grids[one.path], notes[one.path] = grid_of(folder / one.path)
         except InputError as error:
-            omitted.append(Omitted(one.path, str(error)))
+            omitted.append(Omitted(one.path, shown(str(error), LONGEST)))
+        except Exception as error:  # of a library: it is this file's fault, the others go on
+            text = shown((str(error).splitlines() or [""])[0])
+            omitted.append(Omitted(one.path, f"cannot be read: {type(error).__name__}: {text}"))
     if progress:
         progress(len(everything), len(everything), "")
     kept = _consistent([f for f in everything if f.path in grids], grids, omitted)
@@ -125,6 +138,7 @@ def propose(folder: Path, prefix: str = "", progress: Progress | None = None) ->
         count,
         *_pairs(kept, grids),
         {f.path: notes[f.path] for f in kept if notes[f.path]},
+        tuple(remarks),
     )
 
 
@@ -139,9 +153,9 @@ def _consistent(
     kept: dict[tuple[str, str, str], Found] = {}
     images: dict[str, list[Grid]] = defaultdict(list)
     # Images first, for labels and masks to be compared with; of equals the less nested.
-    for f in sorted(found, key=lambda f: (f.role != "image", f.path.count("/"), f.path)):
+    for f in sorted(found, key=lambda f: (f.role != "image", order(f.path, f.variant))):
         grid, key = grids[f.path], (f.subject, f.role, f.modality)
-        reason = ""
+        reason = kind = ""
         if f.role == "image":
             # Of as many 2D as 3D images, the 3D ones.
             most = max(axes[f.modality].items(), key=lambda item: (item[1], item[0]))[0]
@@ -149,13 +163,16 @@ def _consistent(
                 reason = f"{grid.dims}D, where most images of modality {f.modality} are {most}D"
         elif not images[f.subject]:
             reason = f"{f.role} of a subject without an image ({f.subject})"
+            kind = ALONE
         elif not any(grid.same_as(other, SAME_MM) for other in images[f.subject]):
             reason = f"{f.role} on the grid of no image of subject {f.subject}"
+            kind = ELSEWHERE
         if not reason and key in kept:
-            kind = f.modality if f.role == "image" else f.role
-            reason = f"subject {f.subject} has its {kind} in {kept[key].path}"
+            what = f.modality if f.role == "image" else f.role
+            reason = f"subject {f.subject} has its {what} in {kept[key].path}"
+            kind = SECOND
         if reason:
-            omitted.append(Omitted(f.path, reason))
+            omitted.append(Omitted(f.path, reason, kind))
             continue
         kept[key] = f
         if f.role == "image":
@@ -176,11 +193,16 @@ def _splits(found: Sequence[Found]) -> dict[str, Split]:
     alike: dict[frozenset[str], list[str]] = defaultdict(list)
     for person, kinds in has.items():
         alike[frozenset(kinds)].append(person)
-    splits: dict[str, Split] = {}
-    for people in alike.values():
+    # Where a data set keeps people for testing, the others are not needed for it.
+    splits: dict[str, Split] = {f.person: "test" for f in found if f.split == "test"}
+    stated = bool(splits)
+    for members in alike.values():
+        people = [person for person in members if person not in splits]
         cohort = Cohort(tuple(Subject(person, {}) for person in people))
         count = len(people)
-        dealt = cohort.held_out(max(1, round(TEST_SHARE * count)) if count > 1 else 0)
+        dealt = cohort.held_out(
+            max(1, round(TEST_SHARE * count)) if count > 1 and not stated else 0
+        )
         splits.update(dict.fromkeys(dealt.split("test").names, "test"))
         rest = dealt.split("train").held_out(
             max(1, round(VAL_SHARE * count)) if count >= FEW else 0

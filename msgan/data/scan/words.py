@@ -34,11 +34,13 @@ KERNEL = re.compile(r"(b|br|bl|bv|bf|hr|qr|i|u|h)\d{2}[a-z]")
 LABELS = {
     *("seg", "dseg", "segmentation", "segmentations", "label", "labels", "labelstr", "labelsts"),
     *("gt", "groundtruth", "truth", "gold", "consensus", "annotation", "annotations", "roi"),
-    *("lesionmask", "tumormask", "tumourmask", "wmh"),
+    *("lesionmask", "tumormask", "tumourmask", "wmh", "segm", "gtv", "ctv", "ptv"),
 }
 PATHOLOGY = {"lesion", "lesions", "tumor", "tumour", "tumors", "tumours"}
 MASKS = {"mask", "masks", "brainmask", "bodymask", "headmask"}
 LUNGS = {"lung", "lungs", "lungmask"}
+REGIONS = {"emphysema": "emphysema"} | dict.fromkeys(LUNGS, "lung")
+"""Words for where something is measured, and the region's name."""
 ATLAS = {"aparc", "aseg", "wmparc", "parcellation", "atlas", "probseg", "pseg", "structure"}
 
 PROCESSING = {
@@ -81,6 +83,8 @@ def modality_of(words: Sequence[str]) -> tuple[str, str]:
     if not found:
         return (dosed(f"ct_{kernel}", words), kernel) if kernel else _dose_alone(words)
     name, word = found[0]
+    if word == "mp2rage" or "mp2rage" in words:
+        return _mp2rage(words)
     flair = next((w for n, w in found if n == "flair"), "")
     if flair and name in ("t2", "t1"):
         return "flair", flair
@@ -93,6 +97,19 @@ def modality_of(words: Sequence[str]) -> tuple[str, str]:
     if name == "ct":
         return dosed(f"ct_{kernel}" if kernel else "ct", words), kernel or word
     return name, word
+
+
+def _mp2rage(words: Sequence[str]) -> tuple[str, str]:
+    """The images of an MP2RAGE: two inversions, the uniform one, and the map of T1."""
+    text = " ".join(words)
+    for name, pattern in {
+        "mp2rage": r"\binv ?\d",
+        "unit1": r"\buni",
+        "t1map": r"\bt1 (images?|map)\b|\bt1map\b",
+    }.items():
+        if match := re.search(pattern, text):
+            return name, f"mp2rage {match[0]}"
+    return "t1", "mp2rage"
 
 
 def role_of(words: Sequence[str], modality: str) -> tuple[str, str]:
@@ -108,8 +125,9 @@ def role_of(words: Sequence[str], modality: str) -> tuple[str, str]:
     if "probseg" in words or "pseg" in words or (first(ATLAS) and first(LABELS | MASKS | ATLAS)):
         return "atlas", first(ATLAS)
     masked, labelled, ill = first(MASKS), first(LABELS), first(PATHOLOGY)
-    lungs = first(LUNGS)
-    if lungs and (masked or labelled or lungs == "lungmask"):
+    lungs = first(set(REGIONS))
+    last = bool(lungs) and words[-1] == lungs and not modality
+    if lungs and (masked or labelled or last or lungs == "lungmask"):
         return "region", lungs
     if labelled or (ill and masked):
         return "labels", labelled or ill
