@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from msgan.data.scan.variants import LESION
+
 MODALITIES = {
     **{"T1w": "t1", "T2w": "t2", "FLAIR": "flair", "PDw": "pd", "PDT2": "pdt2"},
     **{"T2starw": "t2star", "T2star": "t2star", "UNIT1": "unit1", "MP2RAGE": "mp2rage"},
@@ -22,7 +24,6 @@ PARTS = ("phase", "phasediff", "phase1", "phase2", "fieldmap", "magnitude1", "ma
 FIELD = "an image of the field (fmap), not of a body"
 SEGMENTED = ("fmriprep", "smriprep", "freesurfer", "fastsurfer", "synthseg", "cat12", "qsiprep")
 """Programs whose discrete segmentations (``dseg``) are tissues."""
-LESION = re.compile(r"lesion|tumou?r|wmh|stroke|infarct|h?emorrhage|necrosis|oedema|edema", re.I)
 
 
 def suffix_of(stem: str) -> str:

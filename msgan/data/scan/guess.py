@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -14,12 +14,15 @@ from msgan.data.scan.files import VOLUMES, Files
 from msgan.data.scan.names import Name, read_name, stem_of, subjects_of
 from msgan.data.scan.people import key_of, one_person
 from msgan.data.scan.series import series_in
-from msgan.data.scan.variants import Variant, named_apart
+from msgan.data.scan.variants import LESION, Variant, named_apart
 from msgan.data.scan.words import words_of
 from msgan.data.store import suffix_of
 
 UNKNOWN = "unknown"
 """Modality of an image that nothing names; for its owner to correct."""
+
+SEVERAL = "one of {} label maps of a subject in one folder: no more than one can be drawn"
+MOST_MAPS = 2
 
 CHEST = re.compile(r"(chest|thorax|cxr)\d*")
 FEW = 3
@@ -97,9 +100,10 @@ def _names(paths: Sequence[str], datasets: Mapping[str, nnunet.Dataset]) -> dict
         inside[path.rpartition("/")[0]].append(path)
     cases: dict[str, list[str]] = defaultdict(list)
     names = {}
+    outside = [p for p in paths if "/".join(PurePosixPath(p).parts[:-2]) not in datasets]
+    channels = nnunet.channels_of(stem_of(path) for path in outside)
     for parent, members in inside.items():
         named = suffix_of(Path(parent)) in VOLUMES and len(members) == 1
-        channels = nnunet.channels_of(stem_of(path) for path in members)
         for path in members:
             # Some archives unpack a file into a folder that has the file's name.
             name = read_name(parent) if named else read_name(path)
@@ -140,6 +144,11 @@ def _about(datasets: Mapping[str, nnunet.Dataset]) -> list[str]:
         where = f"{data.folder}/{nnunet.DESCRIPTION}" if data.folder else nnunet.DESCRIPTION
         if data.problem:
             out.append(f"{where} could not be used: {data.problem}. Channels keep their numbers.")
+        elif not data.channels:
+            out.append(
+                f"No {where} names the channels: images are named channel0000 and so on. Write "
+                "their modalities into the manifest."
+            )
         if data.labels:
             out.append(
                 f"Label maps have {', '.join(data.labels[:8])}{', ...' * (len(data.labels) > 8)} "
@@ -170,8 +179,12 @@ def _weighed(found: Sequence[Found]) -> list[Found]:
     for one in found:
         if one.role == "image":
             has[one.subject].add(one.modality)
+    maps = Counter((f.subject, f.path.rpartition("/")[0]) for f in found if f.role == "labels")
     out = []
     for one in found:
+        count = maps[one.subject, one.path.rpartition("/")[0]]
+        if one.role == "labels" and count > MOST_MAPS and not LESION.search(one.path):
+            one = replace(one, role="atlas", why=SEVERAL.format(count))
         words = words_of(stem_of(one.path))
         ct = any(m.split("_")[0] == "ct" for m in has[one.subject])
         if one.modality == UNKNOWN and words and words[-1] in ("low", "full") and ct:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from msgan.data.scan import bids, nnunet, results
-from msgan.data.scan.variants import Variant, is_magnitude, says_variant, variant_of
+from msgan.data.scan.people import ARCHIVES
+from msgan.data.scan.variants import ECHO, Variant, is_magnitude, says_variant, variant_of
 from msgan.data.scan.words import (
     CONTRAST,
     GENERIC,
@@ -35,7 +36,7 @@ SAYS_WHAT = {
 }
 """Words that say what an image is, not whose."""
 
-DATE = r"((?:19|20)\d\d-\d\d-\d\d|\d\d-\d\d-(?:19|20)\d\d)(?![0-9])"
+DATE = r"(?:.*[_ ])?((?:19|20)\d\d[-.]\d\d[-.]\d\d|\d\d-\d\d-(?:19|20)\d\d)(?![0-9])"
 """Of a folder or name that begins with the day of a visit."""
 
 PHASE = "a phase or one part of a complex image, not a magnitude"
@@ -145,7 +146,12 @@ def _general(stem: str, parents: tuple[str, ...]) -> Name:
         own = bids_name[1]
         name = Name(modality, role, own, session=session, sure=True, person=own, why=why)
         return replace(name, left=left)
-    own_name = _left_over(stem)
+    if archive := re.findall(ARCHIVES, text):
+        own = archive[-1]
+        name = Name(modality, role, own, session=session, sure=True, person=own, why=why)
+        if not own.startswith("BraTS"):  # whose names end in the number of a visit
+            return name
+    own_name = _left_over(re.sub(ECHO, "", stem))
     person = ""
     if match := re.fullmatch(r"(BraTS-[A-Za-z]+-\d{5})-\d{3}", own_name):
         person = match[1]
@@ -232,9 +238,13 @@ def subjects_of(names: Mapping[str, Name], otherwise: str) -> dict[str, tuple[st
 def _subject(name: Name, others: list[Name]) -> str:
     if not name.folder:
         return name.own
-    kinds = [(n.role, n.modality, n.session) for n in others]
+    kinds = [(n.role, n.modality, n.session, n.variant) for n in others]
     one = len(set(kinds)) == len(kinds)
     numbered = bool(re.search(r"\d", name.own))
+    # Converters begin names with the number of a series.
+    series = len(others) > 1 and all(re.fullmatch(r"\d{0,4}[a-z]?", n.own) for n in others)
+    if series and re.search(r"\d", name.folder) and 2 * len(set(kinds)) > len(kinds):
+        return name.folder
     agree = len({n.own for n in others}) == 1
     if one and not (numbered and agree):
         return name.folder

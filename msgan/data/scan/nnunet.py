@@ -23,7 +23,7 @@ RESULTS = re.compile(
 )
 """Folders of what a network has segmented."""
 
-NORMALISATION = {"mri", "mr", "zscore", "nonorm", "rescale", "norm"}
+NORMALISATION = {"zscore", "nonorm", "rescale", "norm"}
 """Words for channels that name no modality, alone or among others."""
 
 
@@ -94,6 +94,8 @@ def _modality(name: str) -> str:
     """A manifest's word for a channel; empty where its name is only how it is normalised."""
     words = words_of(name)
     known = modality_of(words)[0]
+    if set(words) & {"mri", "mr"} and not known:
+        return "mri"
     if known or not words or set(words) & NORMALISATION:
         return known
     return "_".join(words)[:32]

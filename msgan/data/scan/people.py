@@ -13,25 +13,38 @@ ARCHIVES = re.compile(
 )
 """How archives name their people; what follows is a visit, a series or a date."""
 
-WORDS = re.compile(
+PIECES = re.compile(
+    r"(?:run|frame|phase|slice|part|patch|crop|chunk|aug|rot|flip)\d*|lh|rh|left|right|l|r|hemi"
+    r"|ed|es|flipped|augmented|copy",
+    re.IGNORECASE,
+)
+"""Words for a side or a part of a person."""
+
+VISITS = re.compile(
     r"baseline|bl|follow|up|fu\d*|followup\d*|[mvwdy]\d{1,4}|(?:visit|ses|session|tp|timepoint|day"
-    r"|week|month|year|scan|study|mr|run|frame|phase|slice|part|patch|crop|chunk|aug|rot|flip)\d*"
-    r"|pre|post|preop|postop|intraop|lh|rh|left|right|l|r|hemi|ed|es|flipped|augmented|copy"
+    r"|week|month|year|scan|study|mr)\d*|pre|post|preop|postop|intraop"
     r"|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:[0-2]\d|3[01])(?:\d{6})?",
     re.IGNORECASE,
 )
-"""Words for a visit, a side or a part of a person."""
+"""Words for a visit; some of them are numbers of people in other studies."""
 
+MOST_VISITS = 12
 MOST_PARTS = 6
 """Longer names of one person; where more begin alike, the beginning is a site or a study."""
 
 
-def key_of(name: str) -> tuple[str, ...]:
-    """What names of one person have in common: letters and numbers without visits and sides."""
+def key_of(name: str, visits: bool = True) -> tuple[str, ...]:
+    """What names of one person have in common: letters and numbers without sides.
+
+    Args:
+        name: Of a subject.
+        visits: Words for visits do not count either.
+    """
     if match := ARCHIVES.search(name):
         name = match[0]
     words = re.findall(r"[A-Za-z0-9]+", re.sub(r"(?<!\d)(?:19|20)\d\d-\d\d-\d\d(?!\d)", "", name))
-    left = [w for k, w in enumerate(words) if k == 0 or not WORDS.fullmatch(w)]
+    dropped = (PIECES, VISITS) if visits else (PIECES,)
+    left = [w for k, w in enumerate(words) if not k or not any(d.fullmatch(w) for d in dropped)]
     if any(c.isdigit() for word in left for c in word):
         words = left
     runs = re.findall(r"[a-z]+|\d+", " ".join(words).casefold())
@@ -60,6 +73,12 @@ def one_person(names: Iterable[str], same: Iterable[tuple[str, str]] = ()) -> di
     keys: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for name in known:
         keys[key_of(name)].append(name)
+    for key, members in list(keys.items()):
+        apart = {key_of(name, visits=False) for name in members}
+        if len(apart) > MOST_VISITS or (len(keys) == 1 and len(apart) > MOST_PARTS):
+            del keys[key]
+            for name in members:
+                keys[key_of(name, visits=False)].append(name)
     for members in keys.values():
         for other in members[1:]:
             join(members[0], other)

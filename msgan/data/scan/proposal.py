@@ -103,7 +103,7 @@ def propose(folder: Path, prefix: str = "", progress: Progress | None = None) ->
             progress(done, len(everything), one.path)
         try:
             if one.role == "atlas":
-                raise InputError(ATLAS)
+                raise InputError(one.why if one.why.startswith("one of") else ATLAS)
             grids[one.path], notes[one.path] = grid_of(folder / one.path)
         except InputError as error:
             omitted.append(Omitted(one.path, shown(str(error), LONGEST)))

@@ -21,6 +21,8 @@ PHASES = {
 }
 """Words for phases of contrast, of breath or of the heart."""
 
+LESION = re.compile(r"lesion|tumou?r|wmh|stroke|infarct|h?emorrhage|necrosis|oedema|edema", re.I)
+
 NO_MAGNITUDE = {"ph", "phase", "real", "imag", "imaginary"}
 
 
@@ -43,6 +45,10 @@ def variant_of(stem: str) -> Variant:
 def says_variant(word: str) -> bool:
     """Whether a word (lower case) tells images of one person apart, not people."""
     return word in PHASES or bool(re.fullmatch(r"(?:echo|inv|run)\d+|t\d0", word))
+
+
+ECHO = re.compile(r"_e\d(?:_(?:ph|phase|real|imaginary))?[a-z]?$", re.IGNORECASE)
+"""How dcm2niix ends the names of echoes and phases."""
 
 
 def is_magnitude(variant: Variant) -> bool:
@@ -86,6 +92,7 @@ def order(path: str, variant: Variant) -> tuple[object, ...]:
     """Of images of one kind the first is taken: acquired before derived, first before repeated."""
     own = dict(variant)
     derived = "derivatives" in path.split("/")
+    ill = bool(LESION.search(path.rpartition("/")[2]))  # of label maps, pathology
     versions = sum(key in own for key in ("space", "res", "den", "desc", "rec", "proc"))
     run = int(own["run"]) if own.get("run", "").isdecimal() else 0
-    return derived, versions, path.count("/"), run, path
+    return derived, not ill, versions, path.count("/"), run, path

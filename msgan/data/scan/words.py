@@ -49,7 +49,7 @@ PROCESSING = {
     *("normalised", "native", "raw", "orig", "original", "final", "iso", "crop", "cropped"),
     *("image", "img", "scan", "volume", "mr", "mri", "3d", "2d", "ax", "axial", "sag", "cor"),
     *("sagittal", "coronal", "long", "standard", "tse", "fse", "se", "gre", "delineation"),
-    *("low", "full", "dose", "chest", "head", "thorax"),
+    *("images", "uni", "den", "low", "full", "dose", "chest", "head", "thorax"),
 }
 """Words of a file's name that say nothing of whose it is."""
 
@@ -68,6 +68,7 @@ RUN = {"run", "acq", "echo", "rec", "desc", "space", "res", "dir"}
 
 def words_of(text: str) -> list[str]:
     """The words of a name in lower case: letters and digits that stand together."""
+    text = re.sub(r"(?i)mp(2?)[-_ ]rage", r"mp\1rage", text)
     return [word.lower() for word in re.findall(r"[A-Za-z0-9]+", text)]
 
 
