@@ -20,12 +20,13 @@ from pydantic import (
     model_validator,
 )
 
-from msgan.documents import fault_line, yaml_of
+from msgan.documents import rule, yaml_of
 from msgan.paths import write_text
 from msgan.types import InputError
 
 MOST_STEPS = 10**9
-LARGEST = 1 << 16
+LARGEST = 4096
+WIDEST = 1024
 """Sizes beyond these are slips of the keyboard: no machine trains so long or so wide."""
 
 
@@ -63,7 +64,7 @@ class Preparation(Model):
     """
 
     spacing_mm: tuple[Annotated[float, Field(gt=0, le=1000)], ...] | None = None
-    scales: int | None = Field(None, ge=1, le=16, description="n; None: chosen from ``longest``")
+    scales: int | None = Field(None, ge=1, le=12, description="n; None: chosen from ``longest``")
     longest: int = Field(
         64, ge=8, le=LARGEST, description="longest side of s0 where ``scales`` is None"
     )
@@ -144,20 +145,25 @@ class NetworkConfig(Model):
 
     family: Literal["paper", "seamless"] = "seamless"
     low_width: int = Field(
-        64, ge=1, le=LARGEST, description="features of the LR U-Net's first level"
+        64, ge=1, le=WIDEST, description="features of the LR U-Net's first level"
     )
     low_levels: int = Field(4, ge=1, le=12)
     low_border: int = Field(
         0, ge=0, le=LARGEST, description="background that s0 sees around an image, voxels of s0"
     )
     dropout: float = Field(0.2, ge=0, lt=1)
-    high_width: int = Field(64, ge=1, le=LARGEST, description="features of the HR generators")
-    high_blocks: int = Field(6, ge=1, le=1000)
-    discriminator_width: int = Field(64, ge=1, le=LARGEST)
+    high_width: int = Field(64, ge=1, le=WIDEST, description="features of the HR generators")
+    high_blocks: int = Field(6, ge=1, le=200)
+    discriminator_width: int = Field(64, ge=1, le=WIDEST)
     conditional: bool = Field(True, description="whether D sees sketch and context too")
 
     @model_validator(mode="after")
     def _aligned(self) -> Self:
+        if self.low_width << (self.low_levels - 1) > LARGEST:
+            raise ValueError(
+                f"low_width {self.low_width} doubles in each of low_levels {self.low_levels} but "
+                f"the first: expected at most {LARGEST} features in the last"
+            )
         step = 2 ** (self.low_levels - 1)  # so that strides fall where they fall without a border
         if self.low_border % step:
             raise ValueError(
@@ -280,4 +286,4 @@ class CascadeConfig(Model):
         except FileNotFoundError:
             raise InputError(f"{path}: no such configuration") from None
         except ValidationError as error:
-            raise InputError(f"{path}: {fault_line(error, 'configuration')}") from None
+            raise InputError(f"{path}: {rule(error)}") from None

@@ -163,29 +163,9 @@ def _bounded(path: str | os.PathLike[str], root: yaml.Node) -> None:
                 waiting += [(key, depth + 1), (value, depth + 1)]
 
 
-def fault(error: ValidationError) -> tuple[str, str | None, str]:
-    """Field, value and rule of the first fault that a model of pydantic has found.
-
-    Returns:
-        The field with dots, empty for the whole; the value, or None where it says nothing; and
-        the rule in our words.
-    """
-    first = error.errors(include_url=False)[0]
-    kind, given, bounds = first["type"], first["input"], first.get("ctx", {})
-    field = ".".join(shown(str(part)) for part in first["loc"])
-    if kind == "missing":
-        return field, None, "is missing"
-    if kind == "extra_forbidden":
-        return field, None, "no such field"
-    plain = given if isinstance(given, str | int | float | bool | list | tuple) else None
-    value = "nothing" if given is None else shown(given) if plain is not None else None
-    if kind in ("value_error", "assertion_error"):
-        rule = str(first["msg"]).split(", ", 1)[-1]
-        return field, None if not field or isinstance(given, Mapping) else value, rule
-    return field, value, _rule(kind, bounds) or shown(first["msg"])
-
-
 RULES = {
+    "extra_forbidden": "no such setting",
+    "missing": "is missing",
     "greater_than": "expected more than {gt}",
     "greater_than_equal": "expected at least {ge}",
     "less_than": "expected less than {lt}",
@@ -194,32 +174,40 @@ RULES = {
     "string_too_short": "expected at least {min_length} character(s)",
     "too_long": "expected at most {max_length} values",
     "too_short": "expected at least {min_length} values",
-    "string_pattern_mismatch": "expected only what fits {pattern}",
+    "string_pattern_mismatch": "expected what fits {pattern}",
     "finite_number": "expected a finite number",
-    "int_from_float": "expected a whole number",
     "int_parsing_size": "expected a number of fewer digits",
     "invalid_key": "expected a name, not a number",
+    "int": "expected a whole number",
+    "float": "expected a number",
+    "bool": "expected true or false",
+    "string": "expected text",
+    "tuple": "expected a list",
+    "list": "expected a list",
+    "dict": "expected keys and values",
+    "model": "expected keys and values",
 }
-KINDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "string": "text",
-    "tuple": "a list",
-    "list": "a list",
-    "model": "fields with values",
-    "dict": "fields with values",
-}
+"""Rules by pydantic's names of them, or by the first word of these."""
 
 
-def _rule(kind: str, bounds: Mapping[str, Any]) -> str:
-    if kind in RULES:
-        return RULES[kind].format(**bounds)
-    known, _, rest = kind.partition("_")
-    return f"expected {KINDS[known]}" if known in KINDS and rest in ("type", "parsing") else ""
+def rule(error: ValidationError) -> str:
+    """The first fault that a model of pydantic has found, in one line: key, rule and value."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(shown(str(part)) for part in first["loc"]) or "configuration"
+    return f"{key}: {requirement(first)}"
 
 
-def fault_line(error: ValidationError, whole: str) -> str:
-    """:func:`fault` as one line; ``whole`` stands where no field is at fault."""
-    field, value, rule = fault(error)
-    return f"{field or whole}: {'' if value is None else f'is {value}: '}{rule}"
+def requirement(first: Mapping[str, Any], value: bool = True) -> str:
+    """What a value had to be, in our words.
+
+    Args:
+        first: Of ``ValidationError.errors()``.
+        value: Say the value too.
+    """
+    kind, given = first["type"], first["input"]
+    form = RULES.get(kind) or RULES.get(kind.partition("_")[0])
+    if kind in ("value_error", "assertion_error") or form is None:
+        return " ".join(str(first["msg"]).removeprefix("Value error, ").split())
+    text = form.format(**first.get("ctx", {}))
+    told = kind in ("missing", "extra_forbidden", "invalid_key") or not value
+    return text if told else f"{text}, not {'nothing' if given is None else shown(repr_of(given))}"

@@ -215,7 +215,7 @@ def configuration(preset: str, file: Path | None, dims: Any) -> CascadeConfig:
     from pydantic import ValidationError
 
     from msgan.config import CascadeConfig
-    from msgan.documents import fault_line, shown, yaml_of
+    from msgan.documents import rule, shown, yaml_of
     from msgan.presets import PRESETS
     from msgan.presets import preset as named
 
@@ -233,7 +233,7 @@ def configuration(preset: str, file: Path | None, dims: Any) -> CascadeConfig:
     try:
         return CascadeConfig.model_validate(_merged(base, own))
     except ValidationError as error:
-        raise InputError(f"{file}: {fault_line(error, 'configuration')}") from None
+        raise InputError(f"{file}: {rule(error)}") from None
 
 
 def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from msgan.data.findings import Finding, Report
 from msgan.data.grid import Grid
 from msgan.data.hounsfield import Air, doubt
 from msgan.data.padding import Padding
-from msgan.documents import fault, shown
+from msgan.documents import requirement, shown
 from msgan.paths import sha256, write_text
 from msgan.types import InputError
 
@@ -277,5 +277,8 @@ def _gaps(rows: Sequence[Entry]) -> Iterator[Finding]:
 
 def _fault(error: ValidationError) -> str:
     """The first fault of a row in one line."""
-    column, value, rule = fault(error)
-    return f"column '{column}', value '{value}': {rule}" if column else rule
+    first = error.errors(include_url=False)[0]
+    rule = requirement(first, value=False)
+    if not first["loc"]:
+        return rule
+    return f"column '{first['loc'][0]}', value '{shown(str(first['input']))}': {rule}"

@@ -87,6 +87,10 @@ def guessed(folder: Path, files: Files) -> tuple[list[Found], list[str]]:
     for s in series:
         one = Found(s.path, s.subject, s.person, s.modality or UNKNOWN, unit=s.unit)
         found.append(replace(one, why=s.why, files=s.files, study=s.study, hashed=s.hashed))
+    for s in series:
+        beside = read_name(f"{s.path}/slice")
+        if beside.sure:  # the folder names a person, as sub-01 or TCGA-02-0001
+            same.append((s.person, beside.person or beside.own))
     same += _few_in_folders(names, subjects)
     same += _anonymous({s.path: s.person for s in series if s.person.startswith("study-")})
     found, merged = _people(_told_apart(_weighed(_by_study(found))), same)
@@ -144,7 +148,7 @@ def _about(datasets: Mapping[str, nnunet.Dataset]) -> list[str]:
         where = f"{data.folder}/{nnunet.DESCRIPTION}" if data.folder else nnunet.DESCRIPTION
         if data.problem:
             out.append(f"{where} could not be used: {data.problem}. Channels keep their numbers.")
-        elif not data.channels:
+        elif data.numbered and not data.channels:
             out.append(
                 f"No {where} names the channels: images are named channel0000 and so on. Write "
                 "their modalities into the manifest."

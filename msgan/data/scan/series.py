@@ -21,6 +21,7 @@ from msgan.data.formats.dicom import (
     unit_of,
 )
 from msgan.data.scan.words import dosed, modality_of, words_of
+from msgan.documents import shown
 from msgan.types import InputError
 
 MORE = (
@@ -86,13 +87,16 @@ def series_in(folder: Path, files: Iterable[str]) -> tuple[list[Series], list[tu
     for path in files:
         try:
             header = header_of(folder / path, (*TAGS, *MORE))
+            key = series_of(header)
+            if header.get("Modality") in SINGLE:
+                key = (path, key[1])
         except (InputError, OSError) as error:
-            left.append((path, str(error)))
+            left.append((path, shown(str(error))))
+            continue
+        except Exception as error:  # of pydicom, for values that are none
+            left.append((path, f"unreadable DICOM header: {shown(str(error))}"))
             continue
         parent = path.rpartition("/")[0]
-        key = series_of(header)
-        if header.get("Modality") in SINGLE:
-            key = (path, key[1])
         inside.setdefault(parent, {}).setdefault(key, []).append((path, header))
     places: dict[tuple[str, str], set[str]] = defaultdict(set)
     for parent, series in inside.items():
@@ -104,7 +108,12 @@ def series_in(folder: Path, files: Iterable[str]) -> tuple[list[Series], list[tu
         for key, members in series.items():
             first, header = members[0]
             alone = len(members) == 1
-            reason = _refusal(header)
+            understood = None
+            try:
+                reason = _refusal(header)
+                understood = _understood(first if alone else parent or ".", len(members), header)
+            except Exception as error:  # of pydicom, when it reads a value that is none
+                reason = f"unreadable DICOM header: {shown(str(error))}"
             if not reason and len(places[key]) > 1:
                 reason = SPREAD.format(len(places[key]))
             if not reason and not alone and len(series) > 1:
@@ -113,8 +122,8 @@ def series_in(folder: Path, files: Iterable[str]) -> tuple[list[Series], list[tu
                 reason = "a single slice beside a series"
             if reason:
                 left += [(path, reason) for path, _ in members]
-            else:
-                found.append(_understood(first if alone else parent or ".", len(members), header))
+            elif understood is not None:
+                found.append(understood)
     return found, left
 
 
