@@ -74,26 +74,40 @@ def sort(
         Path, typer.Argument(metavar="OUT", help="Gets a folder PATIENT/NAME a series.")
     ],
     by: Annotated[
-        str, typer.Option(metavar="kernel|description", help="What names a series.")
-    ] = "kernel",
+        str | None,
+        typer.Option(
+            metavar="kernel|description",
+            help="What names a series.",
+            show_default="kernel for CT, description for others",
+        ),
+    ] = None,
 ) -> None:
     """Give each DICOM series its own folder, named by patient and kernel or description.
 
-    In the example: copd/PATIENT/B20f, copd/PATIENT/B80f and so on. Files are linked where the
-    file system can, else copied; the download stays as it is.
+    In the example: copd/PATIENT/B20f, copd/PATIENT/B80f and so on. MR is named by its
+    description; where two series have the same, by its number too. Files are linked where the
+    file system can, else copied; the download stays as it is. Files that cannot be read are
+    named, and the exit status is 2.
 
     \b
     Example:
         msgan data sort download copd
     """
-    from msgan.data.series import sort_series
+    from msgan.data.series import AUTO, LEFT_OUT, sort_series
 
+    remarks: list[str] = []
     with console.Bars("reading headers") as bars:
         made = sort_series(
             source,
             out,
-            by,
+            by or AUTO,
             progress=lambda done, total, path: bars.update("sort", done, total, "series"),
+            remark=remarks.append,
         )
+    for remark in remarks:
+        console.note(f"note: {remark}")
+    left = sum(remark.startswith(LEFT_OUT) for remark in remarks)
     for folder in made:
         console.say(f"{folder}: {sum(1 for _ in folder.iterdir())} files")
+    if left:
+        raise typer.Exit(2)

@@ -122,7 +122,7 @@ class Entry(BaseModel):
     def matches(self, root: str | os.PathLike[str]) -> list[tuple[str, str]]:
         """Subject and path (below the root) of each existing file the row stands for.
 
-        Names that are not UTF-8, which no manifest can hold, are none (:meth:`unreadable`).
+        Names that no manifest can hold are none (:meth:`unreadable`).
         """
         found = []
         for relative, subject in self._fitting(root):
@@ -131,13 +131,9 @@ class Entry(BaseModel):
         return found
 
     def unreadable(self, root: str | os.PathLike[str]) -> list[str]:
-        """Names that fit and are not UTF-8, with the odd bytes as ``\\xff``."""
-        names = (
-            os.fsencode(relative).decode(errors="backslashreplace")
-            for relative, _ in self._fitting(root)
-            if not _is_text(relative)
-        )
-        return list(names)
+        """Names that fit and are not UTF-8, or have line breaks; those as ``\\xff``, ``\\n``."""
+        odd = (relative for relative, _ in self._fitting(root) if not _is_text(relative))
+        return [shown(os.fsencode(relative).decode(errors="backslashreplace")) for relative in odd]
 
     def _fitting(self, root: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
         """Path and subject of each existing file that fits."""
@@ -160,8 +156,8 @@ REQUIRED = tuple(name for name, field in Entry.model_fields.items() if field.is_
 
 
 def _is_text(name: str) -> bool:
-    """Whether the bytes of a file's name are UTF-8."""
-    return not any("\ud800" <= c <= "\udfff" for c in name)
+    """Whether a file's name is of characters that can be shown, its bytes UTF-8."""
+    return name.isprintable()
 
 
 def _expression(path: str, subject: str) -> str:

@@ -53,7 +53,15 @@ class Manifest(BaseModel):
         """
         if not Path(root).is_dir():
             raise InputError(f"{root}: no such folder (the root of {self.name})")
+        rows, faults = self._expanded(root)
+        if faults:
+            raise InputError(f"{self.name}: {faults[0]}")
+        return Manifest(name=self.name, rows=rows)
+
+    def _expanded(self, root: str | os.PathLike[str]) -> tuple[tuple[Entry, ...], list[str]]:
+        """The rows without patterns, and what is at fault with them as a whole."""
         rows: dict[tuple[str, str, str], Entry] = {}
+        faults = []
         for row in self.rows:
             found = row.matches(root) if any(c in row.path + row.subject for c in WILDCARDS) else []
             if not found and not row.is_pattern:
@@ -61,28 +69,31 @@ class Manifest(BaseModel):
             for subject, path in found:
                 new = row.model_copy(update={"subject": subject, "path": path})
                 if new.key in rows:
-                    raise InputError(
-                        f"{self.name}: {rows[new.key].path} and {path} are both the "
+                    faults.append(
+                        f"{rows[new.key].path} and {path} are both the "
                         f"{' '.join(filter(None, new.key[1:]))} of subject {subject}"
                     )
+                    continue
                 rows[new.key] = new
-        _one_split(self.name, rows.values())
-        return Manifest(name=self.name, rows=tuple(rows.values()))
+        return tuple(rows.values()), [*faults, *_two_splits(rows.values())]
 
 
-def _one_split(name: str, rows: Iterable[Entry]) -> None:
-    """Refuse a subject in two splits or folds, also where its name differs in case only."""
+def _two_splits(rows: Iterable[Entry]) -> Iterator[str]:
+    """Subjects in two splits or folds, also where names differ in case only."""
     first: dict[str, Entry] = {}
+    told: set[str] = set()
     for row in rows:
         other = first.setdefault(row.subject.casefold(), row)
-        if (row.split, row.fold) == (other.split, other.fold):
+        if (row.split, row.fold) == (other.split, other.fold) or row.subject in told:
             continue
+        told.add(row.subject)
         if row.subject == other.subject:
-            raise InputError(f"{name}: rows of {row.subject} differ in split or fold")
-        raise InputError(
-            f"{name}: {other.subject} and {row.subject} differ in case only, and in split or fold: "
-            "expected one split for one person"
-        )
+            yield f"rows of {row.subject} differ in split or fold"
+        else:
+            yield (
+                f"{other.subject} and {row.subject} differ in case only, and in split or fold: "
+                "expected one split for one person"
+            )
 
 
 def read_manifest(
@@ -171,10 +182,11 @@ def check_manifest(
         findings.append(Finding(level="error", subject="*", path=str(root), problem=problem))
     else:
         findings += _unmatched(manifest, Path(root))
-        try:
-            rows = manifest.expand(root).rows
-        except InputError as error:
-            findings.append(Finding(level="error", subject="*", path=str(root), problem=str(error)))
+        rows, faults = manifest._expanded(root)
+        findings += [
+            Finding(level="error", subject="*", path=str(root), problem=f"{manifest.name}: {fault}")
+            for fault in faults
+        ]
     grids: dict[str, list[tuple[Entry, Grid]]] = {}
     for done, row in enumerate(rows):
         if progress:
@@ -215,7 +227,7 @@ def _unmatched(manifest: Manifest, root: Path) -> Iterator[Finding]:
             yield _finding(row, f"no file fits below {root}; {row.whence}")
         if any(c in row.path + row.subject for c in WILDCARDS):
             for name in row.unreadable(root):
-                yield _finding(row, f"the name {name} is not UTF-8: rename the file")
+                yield _finding(row, f"no manifest can hold the name {name}: rename the file")
 
 
 def _inspect(
@@ -245,7 +257,8 @@ def _inspect(
             text = doubt(air, volume.extremes, row.unit or volume.unit)
             return volume.grid, (*volume.notes, *([text] if text else []))
     except (InputError, OSError) as error:
-        raise InputError(f"does not open: {error}") from None
+        text = str(error).removeprefix(f"{file}: ")
+        raise InputError(f"does not open: {text}") from None
     except Exception as error:  # a library's own: it is this file's fault, the others go on
         text = shown((str(error).splitlines() or [""])[0])
         raise InputError(f"does not open: {type(error).__name__}: {text}") from error

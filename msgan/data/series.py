@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from msgan.data.formats.dicom import NO_IMAGES, about_of, headers_of, kernel_of, series_of
+from msgan.data.formats.dicom import (
+    NO_IMAGES,
+    TAGS,
+    about_of,
+    header_of,
+    is_dicom,
+    kernel_of,
+    series_of,
+)
+from msgan.documents import shown
+from msgan.leftovers import PARTIAL
 from msgan.paths import partial_folder
 from msgan.types import InputError
 
 NAMED_BY = {"kernel": kernel_of, "description": about_of}
+
+AUTO = "auto"
+"""Name a CT by its kernel, all others by their description."""
+
+LEFT_OUT = "left out: "
+"""How remarks on files begin that could not be read."""
+
+MORE = ("ProtocolName", "SeriesNumber", "StudyInstanceUID")
+LONGEST = 80
+"""Characters of a folder's name; file systems take 255 bytes."""
 
 Progress = Callable[[int, int, str], None]
 """Called with series done, series in all, and the folder of the current one."""
@@ -22,8 +44,9 @@ Progress = Callable[[int, int, str], None]
 def sort_series(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    by: str = "kernel",
+    by: str = AUTO,
     progress: Progress | None = None,
+    remark: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Give each series below ``source`` its own folder ``out/PATIENT/NAME``.
 
@@ -34,25 +57,34 @@ def sort_series(
     Args:
         source: A download, of one or many patients.
         out: Made where it does not exist; outside of ``source``.
-        by: What names a series: ``kernel`` (``B20f``) or ``description``.
+        by: What names a series: ``kernel`` (``B20f``), ``description``, or ``auto``: the kernel
+            of a CT and the description of all others, and where there is none, protocol or
+            number of the series.
         progress: Called before each series, and once at the end.
+        remark: Called with what was named otherwise than by a kernel or a description, and with
+            each file that cannot be read.
 
     Returns:
         The folders, in order of their names.
 
     Raises:
-        InputError: There is no image, two series of a patient would have one name, a series has
-            none, a folder is there already, a header cannot be read, or ``by`` is neither.
+        InputError: There is no image, two series of a patient have one kernel, a series has no
+            name, a folder is there already, or ``by`` is none of these. Two series of one
+            description get its number too.
     """
-    if by not in NAMED_BY:
+    if by not in (*NAMED_BY, AUTO):
         raise InputError(f"sort by {by!r}: expected {' or '.join(NAMED_BY)}")
     source, out = Path(source), Path(out)
     if not source.is_dir():
         raise InputError(f"{source}: no such folder")
     if out.resolve().is_relative_to(source.resolve()):
         raise InputError(f"{out}: lies in {source}, which is to be sorted into it")
-    series = _found(source, out, by)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file, expected a folder")
+    series = _found(source, out, by, remark or (lambda _: None))
     for folder in series:
+        if folder.resolve().is_relative_to(source.resolve()):
+            raise InputError(f"{folder}: lies in {source}, which is left as it is")
         if folder.exists():
             raise InputError(f"{folder}: is there already")
     for done, (folder, files) in enumerate(series.items()):
@@ -64,35 +96,140 @@ def sort_series(
     return list(series)
 
 
-def _found(source: Path, out: Path, by: str) -> dict[Path, list[Path]]:
+def _found(
+    source: Path, out: Path, by: str, remark: Callable[[str], None]
+) -> dict[Path, list[Path]]:
     """Files of each series by its new folder."""
     members: dict[tuple[str, ...], list[tuple[Path, Any]]] = {}
-    for file, header in headers_of(p for p in source.rglob("*") if p.is_file()):
-        if _is_slice(header):
-            patient = str(header.get("PatientID") or "").strip()
-            members.setdefault((patient, *series_of(header)), []).append((file, header))
+    for file in _files(source, remark):
+        try:
+            if file.name == "DICOMDIR" or not is_dicom(file):
+                continue
+            header = header_of(file, (*TAGS, *MORE))
+            if _is_slice(header):
+                key = (_patient(header), *series_of(header))
+                members.setdefault(key, []).append((file, header))
+        except InputError as error:
+            remark(f"{LEFT_OUT}{file.parent}: {shown(str(error))}")
+        except OSError as error:
+            remark(f"{LEFT_OUT}{file}: {error.strerror or error}")
+        except Exception as error:  # of pydicom, when it reads a value that is none
+            remark(f"{LEFT_OUT}{file}: unreadable DICOM header: {shown(str(error))}")
     if not members:
         raise InputError(f"{source}: no DICOM images below this folder")
-    folders: dict[Path, list[tuple[Path, Any]]] = {}
+    people = _people({patient: first[0][1] for (patient, *_), first in members.items()}, by)
+    named: dict[tuple[str, str], list[list[tuple[Path, Any]]]] = {}
     for (patient, *_), files in members.items():
-        first, header = files[0]
-        name, who = _slug(NAMED_BY[by](header)), _slug(patient)
-        if not name or not who:
-            lack = by if not name else "PatientID"
-            raise InputError(f"{first.parent}: a series of {len(files)} files has no {lack}")
-        same = folders.setdefault(out / who / name, files)
-        if same is not files:
-            others = " and ".join(_described(h) for _, h in (same[0], files[0]))
-            raise InputError(f"{source}: patient {patient} has two series {name}: {others}")
-    return {folder: [file for file, _ in folders[folder]] for folder in sorted(folders)}
+        name, who = _name(files, by), people[patient]
+        if not who:
+            first = files[0][0].parent
+            raise InputError(f"{first}: a series of {len(files)} files has no PatientID")
+        named.setdefault((who, name), []).append(files)
+    folders: dict[Path, list[Path]] = {}
+    for (who, name), alike in _without_case(named).items():
+        for end, files in _told_apart(source, who, name, alike, by):
+            if end or name.startswith("series"):
+                remark(f"{who}: {_described(files[0][1])} is named {name}{end}")
+            folders[out / who / f"{name}{end}"] = [file for file, _ in files]
+    return {folder: folders[folder] for folder in sorted(folders)}
+
+
+def _files(source: Path, remark: Callable[[str], None]) -> list[Path]:
+    """Ordinary files below a folder, in order; a folder that may not be read is told."""
+
+    def refused(error: OSError) -> None:
+        remark(f"{LEFT_OUT}{error.filename}: {error.strerror}")
+
+    found = []
+    for here, folders, names in os.walk(source, onerror=refused):
+        folders[:] = [name for name in folders if not name.startswith(PARTIAL)]
+        found += [Path(here) / name for name in names]
+    return sorted(file for file in found if file.is_file())
+
+
+def _patient(header: Any) -> str:
+    return str(header.get("PatientID") or "").strip()
+
+
+def _people(first: dict[str, Any], by: str) -> dict[str, str]:
+    """Folders of patients by their IDs; two IDs never share one."""
+    slugs = {patient: _slug(patient) for patient in first}
+    if by == AUTO:
+        for patient, header in first.items():
+            study = str(header.get("StudyInstanceUID") or patient)
+            slugs[patient] = slugs[patient] or f"study-{_digest(study)}"
+    count = Counter(slug.casefold() for slug in slugs.values())
+    return {
+        patient: f"{slug}-{_digest(patient)}" if slug and count[slug.casefold()] > 1 else slug
+        for patient, slug in slugs.items()
+    }
+
+
+def _name(files: list[tuple[Path, Any]], by: str) -> str:
+    """The name of a series."""
+    first, header = files[0]
+    if by != AUTO:
+        if name := _slug(NAMED_BY[by](header)):
+            return name
+        other = "description" if by == "kernel" else "kernel"
+        raise InputError(
+            f"{first.parent}: a series of {len(files)} files has no {by}: sort with --by {other}, "
+            "or without --by"
+        )
+    about = [about_of(header), str(header.get("ProtocolName") or "")]
+    if header.get("Modality") == "CT":
+        about.insert(0, kernel_of(header))
+    number = _number(header)
+    return next(filter(None, map(_slug, about)), f"series{number:03d}" if number else "series")
+
+
+def _without_case(
+    named: dict[tuple[str, str], list[list[tuple[Path, Any]]]],
+) -> dict[tuple[str, str], list[list[tuple[Path, Any]]]]:
+    """The same with names in one place that some file systems take for one."""
+    result: dict[tuple[str, str], list[list[tuple[Path, Any]]]] = {}
+    known: dict[tuple[str, str], str] = {}
+    for (who, name), alike in named.items():
+        first = known.setdefault((who, name.casefold()), name)
+        result.setdefault((who, first), []).extend(alike)
+    return result
+
+
+def _told_apart(
+    source: Path, who: str, name: str, alike: list[list[tuple[Path, Any]]], by: str
+) -> list[tuple[str, list[tuple[Path, Any]]]]:
+    """What the name of each series of one name ends in: its number, else how many there are."""
+    if len(alike) == 1:
+        return [("", alike[0])]
+    headers = [files[0][1] for files in alike]
+    if by == "kernel" or (by == AUTO and _slug(kernel_of(headers[0])) == name):
+        others = " and ".join(_described(h) for h in headers[:2])
+        raise InputError(
+            f"{source}: patient {who} has two series {name}: {others}: sort with --by description"
+        )
+    numbers = [_number(header) for header in headers]
+    if len(set(numbers)) == len(numbers) and all(numbers):
+        return [(f"_s{n:03d}", files) for n, files in zip(numbers, alike, strict=True)]
+    ordered = sorted(alike, key=lambda files: (_number(files[0][1]), str(files[0][0])))
+    return [(f"_{k}", files) for k, files in enumerate(ordered, 1)]
+
+
+def _number(header: Any) -> int:
+    """The number of a series; 0 where it has none."""
+    text = str(header.get("SeriesNumber") or "").strip()
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 7 else 0
 
 
 def _described(header: Any) -> str:
-    return f"'{about_of(header)}' ({kernel_of(header) or 'no kernel'})"
+    kernel = kernel_of(header)
+    if header.get("Modality") == "CT" or kernel:
+        return f"'{about_of(header)}' ({kernel or 'no kernel'})"
+    return f"'{about_of(header)}'" if about_of(header) else "a series without a description"
 
 
 def _is_slice(header: Any) -> bool:
-    kinds = [str(kind).upper() for kind in header.get("ImageType") or []]
+    kinds = header.get("ImageType") or []
+    kinds = [str(kind).upper() for kind in ([kinds] if isinstance(kinds, str) else kinds)]
     return (
         header.get("Modality") not in NO_IMAGES
         and bool(header.get("Rows"))
@@ -115,5 +252,12 @@ def _fill(folder: Path, files: list[Path]) -> None:
 
 
 def _slug(text: str) -> str:
-    """``text`` as a folder's name: the kernel ``B20f`` stays, other signs become one ``_``."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("_.")
+    """``text`` as a folder's name: the kernel ``B20f`` stays, other characters become one ``_``."""
+    name = re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("_.-")[:LONGEST].rstrip("_.-")
+    # Some systems keep these names for devices.
+    device = re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name, re.IGNORECASE)
+    return f"{name}_" if device else name
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:8]
