@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ def _found(
                 continue
             header = header_of(file, (*TAGS, *MORE))
             if _is_slice(header):
-                key = (_patient(header), *series_of(header))
+                key = (_patient(header, by), *series_of(header))
                 members.setdefault(key, []).append((file, header))
         except InputError as error:
             remark(f"{LEFT_OUT}{file.parent}: {shown(str(error))}")
@@ -117,7 +117,7 @@ def _found(
             remark(f"{LEFT_OUT}{file}: unreadable DICOM header: {shown(str(error))}")
     if not members:
         raise InputError(f"{source}: no DICOM images below this folder")
-    people = _people({patient: first[0][1] for (patient, *_), first in members.items()}, by)
+    people = _people(patient for patient, *_ in members)
     named: dict[tuple[str, str], list[list[tuple[Path, Any]]]] = {}
     for (patient, *_), files in members.items():
         name, who = _name(files, by), people[patient]
@@ -147,17 +147,17 @@ def _files(source: Path, remark: Callable[[str], None]) -> list[Path]:
     return sorted(file for file in found if file.is_file())
 
 
-def _patient(header: Any) -> str:
-    return str(header.get("PatientID") or "").strip()
+def _patient(header: Any, by: str) -> str:
+    """The patient's ID; where there is none, and names are free, what tells studies apart."""
+    own = str(header.get("PatientID") or "").strip()
+    if by == AUTO and not _slug(own):
+        return f"study-{_digest(str(header.get('StudyInstanceUID') or '') + own)}"
+    return own
 
 
-def _people(first: dict[str, Any], by: str) -> dict[str, str]:
+def _people(patients: Iterable[str]) -> dict[str, str]:
     """Folders of patients by their IDs; two IDs never share one."""
-    slugs = {patient: _slug(patient) for patient in first}
-    if by == AUTO:
-        for patient, header in first.items():
-            study = str(header.get("StudyInstanceUID") or patient)
-            slugs[patient] = slugs[patient] or f"study-{_digest(study)}"
+    slugs = {patient: _slug(patient) for patient in patients}
     count = Counter(slug.casefold() for slug in slugs.values())
     return {
         patient: f"{slug}-{_digest(patient)}" if slug and count[slug.casefold()] > 1 else slug

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from msgan.documents import json_of, text_of
+from msgan.documents import json_of, shown, text_of
 from msgan.paths import atomic_folder, room, write_text
 from msgan.training import checkpoint, model_card
 from msgan.training.loop import WEIGHTS
@@ -113,6 +113,8 @@ def describe(run: Run, about: About, *, names: bool = False) -> dict[str, Any]:
     """The run's card as it is given away, with ``model``: what was stated, and the training."""
     card = _card(run)
     told = {k: card.get(k) for k in KEPT}
+    if not isinstance(told["versions"], dict):
+        raise InputError(f"{run.folder / CARD}: versions: expected names with values")
     # Sorted by hash: the order of the names must not show either.
     data = run.data if names else {f"subject {k}": h for k, h in enumerate(_hashes(run), 1)}
     stated = asdict(about)
@@ -196,7 +198,11 @@ def _training(run: Run, scale: int) -> dict[str, Any]:
     done = json_of(path)
     if not isinstance(done, dict):
         raise InputError(f"{path}: damaged: not a JSON object")
-    return {k: done[k] for k in ("step", "best", "best_step", "seconds") if k in done}
+    told = {k: done[k] for k in ("step", "best", "best_step", "seconds") if k in done}
+    for name, value in told.items():
+        if not isinstance(value, int | float):
+            raise InputError(f"{path}: damaged: {name} is {shown(value)}: expected a number")
+    return told
 
 
 def _parameters(run: Run, scale: int) -> int:

@@ -263,12 +263,15 @@ def _intensity(path: Path, card: Mapping[str, Any]) -> IntensityMap:
     try:
         low, high = float(own["low"]), float(own["high"])
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise ValueError(f"range {shown(low)} to {shown(high)} is none")
+            raise ValueError
         return IntensityMap.from_dict(own)
     except KeyError as error:
         raise InputError(f"{path}: intensity: has no {error}") from None
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{path}: intensity: {shown(str(error))}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(
+            f"{path}: intensity: low {shown(own.get('low'))} and high {shown(own.get('high'))}: "
+            "expected two finite numbers in this order"
+        ) from None
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
