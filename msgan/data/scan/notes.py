@@ -9,13 +9,20 @@ from msgan.data.scan.guess import UNKNOWN
 from msgan.data.scan.proposal import UNSTATED, Proposal
 
 SPLITS = ("train", "val", "test")
+WIDEST = 8
+"""Kinds of images that are columns of a table."""
+MOST_PAIRS = 6
+"""Pairs of modalities that a summary shows."""
 NO_IMAGE = "not an image"
 FIRST = 5
 """Lines of what was left out that a summary shows."""
 
 
 def table(proposal: Proposal) -> list[list[str]]:
-    """Subjects by split (rows) and modality or role (columns); the first row is the header."""
+    """Subjects by split (rows) and modality or role (columns); the first row is the header.
+
+    Where there are many kinds, they are the rows.
+    """
     kinds = [("image", m) for m in proposal.modalities]
     kinds += sorted({(f.role, f.modality) for f in proposal.found if f.role != "image"})
     has: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -26,12 +33,15 @@ def table(proposal: Proposal) -> list[list[str]]:
     for name in (*SPLITS, "all"):
         inside = {s for s, own in split.items() if name in (own, "all")}
         rows.append([name, *map(str, (len(inside), *(len(has[k] & inside) for k in kinds)))])
-    return rows
+    return rows if len(kinds) <= WIDEST else [list(row) for row in zip(*rows, strict=True)]
 
 
-def pair_lines(proposal: Proposal) -> list[str]:
-    """A line for each two modalities that subjects have on one grid."""
-    return [f"{a} and {b}: {len(who)}" for (a, b), who in proposal.pairs.items()]
+def pair_lines(proposal: Proposal, most: int) -> list[str]:
+    """A line for each two modalities that subjects have on one grid; ``most`` of them."""
+    pairs = list(proposal.pairs.items())
+    lines = [f"{a} and {b}: {len(who)}" for (a, b), who in pairs[:most]]
+    more = len(pairs) - most
+    return [*lines, f"and {more} more pair{'s' * (more > 1)}"] if more > 0 else lines
 
 
 def remarks(proposal: Proposal) -> list[str]:
@@ -71,6 +81,11 @@ def remarks(proposal: Proposal) -> list[str]:
     for note, paths in alike.items():
         others = f" and {len(paths) - 1} others" if len(paths) > 1 else ""
         out.append(f"{paths[0]}{others}: {note}.")
+    if tissues := [f for f in found if f.role == "labels" and f.why.endswith("suffix dseg")]:
+        out.append(
+            f"Label maps by the BIDS suffix dseg: {len(tissues)}, as {tissues[0].path}. Where these "
+            "are tissues and not pathology, remove the rows: labels are drawn over sketches."
+        )
     out += proposal.remarks
     split = proposal.split_of
     for modality in proposal.modalities:
@@ -85,7 +100,7 @@ def remarks(proposal: Proposal) -> list[str]:
 def summary(proposal: Proposal) -> list[str]:
     """What a command prints: the table, pairs, and the first of what is to be looked at."""
     lines = columns(table(proposal))
-    if pairs := pair_lines(proposal):
+    if pairs := pair_lines(proposal, MOST_PAIRS):
         lines += ["", "subjects with both on one grid:", *(f"  {line}" for line in pairs)]
     else:
         lines += ["", "no subject has two images on one grid"]
@@ -100,8 +115,8 @@ def summary(proposal: Proposal) -> list[str]:
         for reason, o in shown[:FIRST]:
             more = f" (and {alike[reason] - 1} more of this kind)" if alike[reason] > 1 else ""
             lines.append(f"  {o.path}: {o.reason}{more}")
-        if len(shown) > FIRST:
-            lines.append(f"  and for {len(shown) - FIRST} other reasons: see notes.md")
+        if more := len(shown[FIRST:]):
+            lines.append(f"  and for {more} other reason{'s' * (more > 1)}: see notes.md")
     return lines
 
 
@@ -125,7 +140,7 @@ def notes(proposal: Proposal, folder: str, commands: Sequence[str]) -> str:
         "## Subjects",
         "\n".join([head[0], "| --- " * len(rows[0]) + "|", *head[1:]]),
         "Who has what:\n\n" + _listed(_having(proposal)),
-        "Subjects with both on one grid:\n\n" + _listed(pair_lines(proposal)),
+        "Subjects with both on one grid:\n\n" + _listed(pair_lines(proposal, 4 * MOST_PAIRS)),
         "## To correct",
         _listed(
             [
