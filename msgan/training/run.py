@@ -153,9 +153,8 @@ class Run:
         path = folder / CARD
         card = _card(path)
         config = CascadeConfig.load(folder / CONFIG)
-        target, data = (
-            _stated(path, card, name, of) for name, of in (("target", str), ("data", dict))
-        )
+        target = _stated(path, card, "target", str)
+        data = _stated(path, card, "data", dict)
         if not all(isinstance(own, str) for own in data.values()):
             raise InputError(f"{path}: data: expected a hash of each subject")
         if config.preparation.scales is None:

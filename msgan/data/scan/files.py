@@ -82,7 +82,8 @@ def files_below(root: Path) -> Files:
         except OSError as error:
             found.omit(prefix.rstrip("/") or ".", f"cannot be read: {error.strerror or error}")
             return
-        folders, names = [], []
+        folders: list[str] = []
+        names: list[str] = []
         for entry in entries:
             with suppress(OSError):
                 (folders if entry.is_dir() else names).append(entry.name)

@@ -142,15 +142,14 @@ def _general(stem: str, parents: tuple[str, ...]) -> Name:
     for part in (*parents, stem):
         session = _session(part) or session
     text = "/".join((*parents, stem))
-    if bids_name := re.search(r"(?:^|[/_])(sub-[A-Za-z0-9]+)", text):
-        own = bids_name[1]
-        name = Name(modality, role, own, session=session, sure=True, person=own, why=why)
+    if match := re.search(r"(?:^|[/_])(sub-[A-Za-z0-9]+)", text):
+        who = match[1]
+        name = Name(modality, role, who, session=session, sure=True, person=who, why=why)
         return replace(name, left=left)
     if archive := re.findall(ARCHIVES, text):
-        own = archive[-1]
-        name = Name(modality, role, own, session=session, sure=True, person=own, why=why)
-        if not own.startswith("BraTS"):  # whose names end in the number of a visit
-            return name
+        who = archive[-1]
+        if not who.startswith("BraTS"):  # whose names end in the number of a visit
+            return Name(modality, role, who, session=session, sure=True, person=who, why=why)
     own_name = _left_over(re.sub(ECHO, "", stem))
     person = ""
     if match := re.fullmatch(r"(BraTS-[A-Za-z]+-\d{5})-\d{3}", own_name):

@@ -83,7 +83,7 @@ def remarks(proposal: Proposal) -> list[str]:
         out.append(f"{paths[0]}{others}: {note}.")
     if tissues := [f for f in found if f.role == "labels" and f.why.endswith("suffix dseg")]:
         out.append(
-            f"Label maps by the BIDS suffix dseg: {len(tissues)}, as {tissues[0].path}. Where these "
+            f"Label maps by the BIDS suffix dseg: {len(tissues)}, as {tissues[0].path}. Where they "
             "are tissues and not pathology, remove the rows: labels are drawn over sketches."
         )
     out += proposal.remarks
@@ -115,8 +115,8 @@ def summary(proposal: Proposal) -> list[str]:
         for reason, o in shown[:FIRST]:
             more = f" (and {alike[reason] - 1} more of this kind)" if alike[reason] > 1 else ""
             lines.append(f"  {o.path}: {o.reason}{more}")
-        if more := len(shown[FIRST:]):
-            lines.append(f"  and for {more} other reason{'s' * (more > 1)}: see notes.md")
+        if rest := len(shown[FIRST:]):
+            lines.append(f"  and for {rest} other reason{'s' * (rest > 1)}: see notes.md")
     return lines
 
 

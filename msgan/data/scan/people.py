@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 ARCHIVES = re.compile(
     r"TCGA-\w{2}-\w{4}|LIDC-IDRI-\d{4}|UPENN-GBM-\d{5}|UCSF-PDGM-\d{4}|BraTS-[A-Za-z]+-\d{5}"
@@ -80,12 +80,11 @@ def one_person(names: Iterable[str], same: Iterable[tuple[str, str]] = ()) -> di
             for name in members:
                 keys[key_of(name, visits=False)].append(name)
     for members in keys.values():
-        for other in members[1:]:
-            join(members[0], other)
-    longer: Mapping[tuple[str, ...], set[tuple[str, ...]]] = _longer(keys)
-    for key, others in longer.items():
-        if len(others) <= MOST_PARTS:
-            for other in others:
+        for name in members[1:]:
+            join(members[0], name)
+    for key, longer in _longer(keys).items():
+        if len(longer) <= MOST_PARTS:
+            for other in longer:
                 join(keys[key][0], keys[other][0])
     for a, b in same:
         join(a, b)

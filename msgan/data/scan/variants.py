@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 Variant = tuple[tuple[str, str], ...]
 """Entities and their values in the order of a name, as ``(("acq", "fast"), ("echo", "1"))``."""
@@ -56,32 +56,29 @@ def is_magnitude(variant: Variant) -> bool:
     return not any(key == "part" and value in NO_MAGNITUDE for key, value in variant)
 
 
-def named_apart(
-    images: Iterable[tuple[str, str, str, Variant]], known: Iterable[str] = ()
-) -> dict[str, str]:
+def named_apart(images: Iterable[tuple[str, str, str, Variant]]) -> dict[str, str]:
     """Modalities of images by path: with an entity in the name where a subject has several of it.
 
     Args:
         images: Path, subject, modality and variant of each.
-        known: Modalities that are whole names already, as those of a data set's own list.
     """
-    own: Mapping[str, Sequence[tuple[str, str, dict[str, str]]]] = defaultdict(list)
+    own: dict[str, list[tuple[str, str, dict[str, str]]]] = defaultdict(list)
     for path, subject, modality, variant in images:
-        own[modality].append((path, subject, dict(variant)))  # type: ignore[attr-defined]
+        own[modality].append((path, subject, dict(variant)))
     result = {}
     for modality, members in own.items():
         differing = []
-        for key in NAMING if modality not in known else ():
+        for key in NAMING:
             values: dict[str, set[str]] = defaultdict(set)
-            for _, subject, variant in members:
-                values[subject].add(variant.get(key, ""))
+            for _, subject, entities in members:
+                values[subject].add(entities.get(key, ""))
             if any(len(several) > 1 for several in values.values()):
                 differing.append(key)
-        for path, _, variant in members:
+        for path, _, entities in members:
             parts = [
-                variant[key] if key in ("phase", "task", "acq") else f"{key}{variant[key]}"
+                entities[key] if key in ("phase", "task", "acq") else f"{key}{entities[key]}"
                 for key in differing
-                if key in variant
+                if key in entities
             ]
             words = (re.sub(r"[^a-z0-9]+", "", part.lower()) for part in parts)
             result[path] = "_".join([modality, *filter(None, words)])
