@@ -208,6 +208,7 @@ def requirement(first: Mapping[str, Any], value: bool = True) -> str:
     form = RULES.get(kind) or RULES.get(kind.partition("_")[0])
     if kind in ("value_error", "assertion_error") or form is None:
         return " ".join(str(first["msg"]).removeprefix("Value error, ").split())
-    text = form.format(**first.get("ctx", {}))
+    bounds = first.get("ctx", {}).items()
+    text = form.format(**{k: f"{v:.10g}" if isinstance(v, float) else v for k, v in bounds})
     told = kind in ("missing", "extra_forbidden", "invalid_key") or not value
     return text if told else f"{text}, not {'nothing' if given is None else shown(repr_of(given))}"

@@ -565,7 +565,7 @@ def test_scores_are_those_of_images_in_0_1(study, tmp_path, t1):
         ("train M --out new --target t2 --scale one", "--scale one: expected all, or numbers"),
         ("train M --out new --target t2 --config C --scale 7", "scale 7 does not exist"),
         ("train M --out new --target t2 --config none.yaml", "none.yaml: No such file"),
-        ("train M --out new --target t2 --config bad.yaml", "bad.yaml: training.stepz: "),
+        ("train M --out new --target t2 --config bad.yaml", "bad.yaml: training.stepz: no such"),
         ("train M --out new --target t2 --config dims.yaml", "dims.yaml: dims 4: expected 2 or 3"),
         ("train M --out new --target t2 --config text.yaml", "text.yaml: expected keys and values"),
         ("train M --out new --target t2 --config broken.yaml", "broken.yaml: not YAML"),

@@ -288,6 +288,8 @@ def test_results_are_never_proposed_as_images(tmp_path) -> None:
         volume(tmp_path / "c01" / "c01_as_t2.nii.gz"),
         volume(tmp_path / "c01" / "c01_as_ct_b20f.nii.gz"),
         volume(tmp_path / "c01" / "c01_sketch.nii.gz"),
+        volume(tmp_path / "c01" / "c01_t2_generated.nii.gz"),
+        volume(tmp_path / "translated" / "c01_t1.nii.gz"),
         volume(tmp_path / "c02" / "scales" / "y0.nii"),
         volume(tmp_path / "c02" / "scales" / "y1.nii"),
         volume(tmp_path / "c02" / "other.nii"),

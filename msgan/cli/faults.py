@@ -29,8 +29,9 @@ def explanation(error: Exception, command: str | None = None) -> str | None:
     from msgan.types import InputError
 
     if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        text = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
+        from msgan.documents import rule
+
+        text = rule(error)
     elif isinstance(error, BrokenPipeError):
         return None  # the reader of our output has left; the program ends quietly
     elif isinstance(error, OSError):

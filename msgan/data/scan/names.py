@@ -85,7 +85,7 @@ def read_name(path: str) -> Name:
     """The guess for one file; ``path`` is below the scanned folder, with forward slashes."""
     stem, parents = stem_of(path), PurePosixPath(path).parts[:-1]
     left = results.named_reason(stem)
-    if nnunet.is_result(parents):
+    if nnunet.is_result(parents) or any(p.lower() in results.GENERATED for p in parents):
         left = results.PREDICTED
     found = _special(stem, parents) or _general(stem, parents)
     variant = variant_of(stem)

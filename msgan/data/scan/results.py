@@ -15,6 +15,8 @@ REPORT = "a report of msgan: its pictures are no acquired images"
 SCALES = "a result of msgan (translation.json beside it): generated, not acquired"
 NAMED = "a result by its name (_as_{}): generated, not acquired"
 SKETCH = "a sketch by its name, not an image"
+WORD = "'{}' in its name: generated, not acquired"
+GENERATED = ("generated", "translated", "synthesized", "synthesised", "predicted", "fake")
 PREDICTED = "in a folder of a network's results: predicted, not acquired"
 
 TRACE = "translation.json"
@@ -45,7 +47,10 @@ def named_reason(stem: str) -> str:
     if match := re.search(r"_as_([A-Za-z][A-Za-z0-9_-]*)$", stem):
         return NAMED.format(match[1])
     words = words_of(stem)
-    return SKETCH if words and words[-1] in ("sketch", "sketches") else ""
+    if words and words[-1] in ("sketch", "sketches"):
+        return SKETCH
+    word = next((w for w in words[1:] if w in GENERATED), "")
+    return WORD.format(word) if word else ""
 
 
 def traced(folder: Path, names: Iterable[str]) -> set[str]:
