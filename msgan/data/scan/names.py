@@ -223,9 +223,10 @@ def subjects_of(names: Mapping[str, Name], otherwise: str) -> dict[str, tuple[st
     for name in names.values():
         if name.inside and not name.sure:
             inside[name.inside].append(name)
+    holds = {folder: _contents(members) for folder, members in inside.items()}
     result = {}
     for path, name in names.items():
-        subject = name.own if name.sure else _subject(name, inside.get(name.inside, []))
+        subject = name.own if name.sure else _subject(name, holds.get(name.inside))
         subject = subject or otherwise
         person = name.person or subject
         if name.session:
@@ -234,17 +235,23 @@ def subjects_of(names: Mapping[str, Name], otherwise: str) -> dict[str, tuple[st
     return result
 
 
-def _subject(name: Name, others: list[Name]) -> str:
-    if not name.folder:
-        return name.own
+def _contents(others: list[Name]) -> tuple[bool, bool, bool]:
+    """Whether the files of a folder are one of each kind, agree on a name, and are series."""
     kinds = [(n.role, n.modality, n.session, n.variant) for n in others]
-    one = len(set(kinds)) == len(kinds)
-    numbered = bool(re.search(r"\d", name.own))
+    own = {n.own for n in others}
     # Converters begin names with the number of a series.
-    series = len(others) > 1 and all(re.fullmatch(r"\d{0,4}[a-z]?", n.own) for n in others)
-    if series and re.search(r"\d", name.folder) and 2 * len(set(kinds)) > len(kinds):
+    numbers = len(others) > 1 and all(re.fullmatch(r"\d{0,4}[a-z]?", name) for name in own)
+    series = numbers and 2 * len(set(kinds)) > len(kinds)
+    return len(set(kinds)) == len(kinds), len(own) == 1, series
+
+
+def _subject(name: Name, folder: tuple[bool, bool, bool] | None) -> str:
+    if not name.folder or folder is None:
+        return name.own
+    one, agree, series = folder
+    numbered = bool(re.search(r"\d", name.own))
+    if series and re.search(r"\d", name.folder):
         return name.folder
-    agree = len({n.own for n in others}) == 1
     if one and not (numbered and agree):
         return name.folder
     if not numbered and (one or not name.own or re.search(r"\d", name.folder)):
