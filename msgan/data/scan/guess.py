@@ -8,15 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from msgan.data.formats import picture
 from msgan.data.scan import nnunet
-from msgan.data.scan.files import VOLUMES, Files
+from msgan.data.scan.files import Files
+from msgan.data.scan.layout import names_in, remarks_on
 from msgan.data.scan.names import Name, read_name, stem_of, subjects_of
 from msgan.data.scan.people import key_of, one_person
 from msgan.data.scan.series import series_in
 from msgan.data.scan.variants import LESION, Variant, named_apart
 from msgan.data.scan.words import words_of
-from msgan.data.store import suffix_of
 
 UNKNOWN = "unknown"
 """Modality of an image that nothing names; for its owner to correct."""
@@ -24,7 +23,6 @@ UNKNOWN = "unknown"
 SEVERAL = "one of {} label maps of a subject in one folder: no more than one can be drawn"
 MOST_MAPS = 2
 
-CHEST = re.compile(r"(chest|thorax|cxr)\d*")
 FEW = 3
 """Names in a folder of one person; folders of batches hold more."""
 
@@ -69,7 +67,7 @@ def guessed(folder: Path, files: Files) -> tuple[list[Found], list[str]]:
     """
     paths = [*files.volumes, *files.pictures]
     datasets = nnunet.datasets_in(folder, paths)
-    names = _names(paths, datasets)
+    names = names_in(paths, datasets)
     for path in [p for p in names if names[p].left]:
         files.omit(path, names.pop(path).left)
     otherwise = "".join(c if c.isalnum() or c in "-_." else "_" for c in folder.resolve().name)
@@ -94,72 +92,7 @@ def guessed(folder: Path, files: Files) -> tuple[list[Found], list[str]]:
     same += _few_in_folders(names, subjects)
     same += _anonymous({s.path: s.person for s in series if s.person.startswith("study-")})
     found, merged = _people(_told_apart(_weighed(_by_study(found))), same)
-    return sorted(found, key=lambda f: (f.subject, f.path)), [*_about(datasets), *merged]
-
-
-def _names(paths: Sequence[str], datasets: Mapping[str, nnunet.Dataset]) -> dict[str, Name]:
-    """The guess for each file by its name, its folder's, and the layout of a data set."""
-    inside: dict[str, list[str]] = defaultdict(list)
-    for path in paths:
-        inside[path.rpartition("/")[0]].append(path)
-    cases: dict[str, list[str]] = defaultdict(list)
-    names = {}
-    outside = [p for p in paths if "/".join(PurePosixPath(p).parts[:-2]) not in datasets]
-    channels = nnunet.channels_of(stem_of(path) for path in outside)
-    for parent, members in inside.items():
-        named = suffix_of(Path(parent)) in VOLUMES and len(members) == 1
-        for path in members:
-            # Some archives unpack a file into a folder that has the file's name.
-            name = read_name(parent) if named else read_name(path)
-            if named and not name.why:
-                name = read_name(path)
-            data = datasets.get("/".join(PurePosixPath(path).parts[:-2]))
-            known = nnunet.kind_of(path, data) if data else None
-            if known:
-                case, modality, role, why = known
-                cases[case].append(data.folder if data else "")
-                name = replace(name, modality=modality, role=role, own=case, person=case, why=why)
-                name = replace(name, sure=True, split=nnunet.split_of(path), folder="", session="")
-            elif not name.modality and stem_of(path) in channels:
-                case, channel = channels[stem_of(path)]
-                name = replace(name, modality=f"channel{channel:04d}", own=case, person=case)
-                name = replace(name, sure=True, why=f"the channel _{channel:04d}", folder="")
-            elif not name.modality and name.role == "image" and is_picture(path):
-                word = next((w for w in words_of(stem_of(path)) if CHEST.fullmatch(w)), "")
-                why = f"'{word}' in a picture's name" if word else ""
-                name = replace(name, modality="xray" if word else "", why=why)
-            names[path] = name
-    for path, name in names.items():
-        data = datasets.get("/".join(PurePosixPath(path).parts[:-2]))
-        if data and name.sure and len(set(cases.get(name.own, ()))) > 1:
-            names[path] = replace(name, own=f"{PurePosixPath(data.folder).name}_{name.own}")
-    return {path: names[path] for path in paths}
-
-
-def is_picture(path: str) -> bool:
-    """Whether a file is a PNG or TIFF by its name."""
-    return suffix_of(Path(path)) in picture.SUFFIXES
-
-
-def _about(datasets: Mapping[str, nnunet.Dataset]) -> list[str]:
-    """Remarks about data sets with the layout of nnU-Net."""
-    out = []
-    for data in datasets.values():
-        where = f"{data.folder}/{nnunet.DESCRIPTION}" if data.folder else nnunet.DESCRIPTION
-        if data.problem:
-            out.append(f"{where} could not be used: {data.problem}. Channels keep their numbers.")
-        elif data.numbered and not data.channels:
-            out.append(
-                f"No {where} names the channels: images are named channel0000 and so on. Write "
-                "their modalities into the manifest."
-            )
-        if data.labels:
-            out.append(
-                f"Label maps have {', '.join(data.labels[:8])}{', ...' * (len(data.labels) > 8)} "
-                f"({where}). The role labels is for pathology, which is drawn over sketches: "
-                "remove the rows if this is anatomy."
-            )
-    return out
+    return sorted(found, key=lambda f: (f.subject, f.path)), [*remarks_on(datasets), *merged]
 
 
 def _by_study(found: Sequence[Found]) -> list[Found]:
