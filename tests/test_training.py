@@ -1062,7 +1062,7 @@ def test_a_run_killed_while_it_was_created_can_be_created(tmp_path):
         ("run.json", "[]", "run.json: not a JSON object"),
         ("run.json", '{"target": "t2"}', "run.json: has no 'intensity'"),
         ("run.json", '{"intensity": 3}', "run.json: "),
-        ("config.yaml", "dims: 2", "config.yaml: training: Field required"),
+        ("config.yaml", "dims: 2", "config.yaml: training: is missing"),
     ],
 )
 def test_damaged_run_folders_are_refused(tmp_path, file, text, message):

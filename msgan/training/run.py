@@ -153,13 +153,14 @@ class Run:
         path = folder / CARD
         card = _card(path)
         config = CascadeConfig.load(folder / CONFIG)
+        intensity = _intensity(path, card)
         target = _stated(path, card, "target", str)
         data = _stated(path, card, "data", dict)
         if not all(isinstance(own, str) for own in data.values()):
             raise InputError(f"{path}: data: expected a hash of each subject")
         if config.preparation.scales is None:
             raise InputError(f"{folder / CONFIG}: preparation.scales: is not stated, as a run must")
-        run = cls(folder, config, target, _intensity(path, card), data)
+        run = cls(folder, config, target, intensity, data)
         for scale in range(run.scales + 1):
             for name in (WEIGHTS, CHECKPOINT):
                 inside(folder, f"s{scale}/{name}")
