@@ -29,6 +29,21 @@ def slabs(shape: Shape, itemsize: int = 4, axis: int = -1) -> Iterator[Box]:
     return Box.whole(shape).tiles(size)
 
 
+def in_order(shape: Shape, itemsize: int = 4) -> Iterator[Box]:
+    """Boxes of at most ``PIECE_BYTES`` that follow each other in a file, first axis fastest.
+
+    Slabs where a plane is small enough, else parts of planes: a header may promise any plane.
+    """
+    size = [1] * len(shape)
+    for axis, n in enumerate(shape):
+        size[axis] = min(n, max(1, PIECE_BYTES // (max(itemsize, 4) * prod(size))))
+        if size[axis] < n:
+            size[axis] = 1 << (size[axis].bit_length() - 1)
+            break
+    for box in Box.whole(shape[::-1]).tiles(size[::-1]):
+        yield Box(box.start[::-1], box.size[::-1])
+
+
 def pieces(shape: Shape, itemsize: int = 4, chunks: Shape | None = None) -> Iterator[Box]:
     """Boxes of about ``PIECE_BYTES`` that cover an image once, the first axis fastest.
 

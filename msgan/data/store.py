@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import FileIO
-from itertools import chain
 from math import prod
 from pathlib import Path
 
@@ -15,12 +14,16 @@ import numpy as np
 
 from msgan import paths
 from msgan.data.grid import Grid
-from msgan.data.pieces import Look, pieces, slabs
+from msgan.data.guard import call
+from msgan.data.pieces import Look, in_order, pieces
 from msgan.data.raw import put, raw_reader
 from msgan.types import Array, Box, InputError, Reader, Shape
 
 LABEL_TOLERANCE = 1e-3
 """A label may be this far from an integer: scale factors of 1/255 give 0.99999997."""
+
+LONGEST_TEXT = 600
+"""Characters of a message that are shown: some quote what a file states."""
 
 UNPACKED = "the unpacked image (in MSGAN_SCRATCH)"
 
@@ -33,7 +36,9 @@ class Source:
         grid: Shape and affine of the image.
         unit: ``HU``, or ``a.u.`` where the file does not tell.
         region: Reads a box of stored values; ``None`` for a file that must be unpacked.
-        blocks: For a file that must be unpacked: stored values in slabs along the last axis.
+        blocks: For a file that must be unpacked: stored values in boxes that follow each other,
+            first axis fastest.
+        last_fastest: The axes of ``blocks`` are those of the image in reverse.
         chunks: Sides of the boxes ``region`` reads best; ``None`` where whole planes are best.
         slope: Voxel value = stored value x slope + inter.
         inter: See ``slope``.
@@ -50,11 +55,14 @@ class Source:
     chunks: Shape | None = None
     notes: tuple[str, ...] = ()
     measured: bool = False
+    last_fastest: bool = False
 
     def pieces(self) -> Iterator[Box]:
         """Boxes that cover the image once, for ``region`` to read."""
         return (
-            pieces(self.grid.shape, chunks=self.chunks) if self.chunks else slabs(self.grid.shape)
+            pieces(self.grid.shape, chunks=self.chunks)
+            if self.chunks
+            else in_order(self.grid.shape)
         )
 
     def values(self, stored: Array, labels: bool) -> Array:
@@ -63,11 +71,12 @@ class Source:
         Raises:
             InputError: A label is not an integer that fits 32 bits.
         """
-        if (self.slope, self.inter) != (1.0, 0.0):
-            stored = stored * np.float64(self.slope)
-            stored += np.float64(self.inter)
-        if not labels:
-            return stored.astype(np.float32, copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):  # Check refuses what does not fit
+            if (self.slope, self.inter) != (1.0, 0.0):
+                stored = stored * np.float64(self.slope)
+                stored += np.float64(self.inter)
+            if not labels:
+                return stored.astype(np.float32, copy=False)
         whole = np.rint(stored) if stored.dtype.kind == "f" else stored
         if stored.dtype.kind == "f" and stored.size:
             off = np.abs(stored - whole)
@@ -117,7 +126,7 @@ class Check:
             hint = ": --padding nan takes NaN for background" if self.nan else ""
             raise InputError(f"{self.bad} of {count} voxels are NaN or infinite{hint}")
         ends = [v * self.source.slope + self.source.inter for v in (self.low, self.high)]
-        if max(map(abs, ends)) > float(np.finfo(np.float32).max):
+        if not max(map(abs, ends)) <= float(np.finfo(np.float32).max):
             raise InputError(f"voxel values {ends} do not fit float32")
         if self.low == self.high and not self.labels:
             what = "empty image" if ends[0] == 0 else "constant image"
@@ -143,29 +152,62 @@ def unpack(source: Source, folder: Path, look: Look | None) -> tuple[Path, Reade
         InputError: The disk is full, or ``look`` raises it.
     """
     assert source.blocks is not None
-    shape = source.grid.shape
+    turned = source.last_fastest
+    shape = source.grid.shape[::-1] if turned else source.grid.shape
     if folder == paths.scratch_root():
         paths.require_scratch()
     folder.mkdir(parents=True, exist_ok=True)
     paths.sweep(folder, paths.SCRATCH)
     handle, name = tempfile.mkstemp(prefix=paths.owned(paths.SCRATCH), suffix=".raw", dir=folder)
-    file, done = Path(name), 0
+    file, done, count = Path(name), 0, prod(shape)
     try:
         with FileIO(handle, "wb") as stream:
-            blocks = source.blocks()
-            first = next(blocks)
+            blocks = call(source.blocks)
+            first = call(lambda: next(blocks))
             dtype = first.dtype
-            with paths.room(folder, prod(shape) * dtype.itemsize, UNPACKED):
-                for block in chain([first], blocks):
+            with paths.room(folder, count * dtype.itemsize, UNPACKED):
+                for block in _all(first, blocks):
+                    box = _next_box(shape, done, block, dtype)
                     if look:
-                        start = (*(0,) * (len(shape) - 1), done)
-                        look(Box(start, block.shape), block)
-                    done += block.shape[-1]
+                        look(*((_reversed(box), block.T) if turned else (box, block)))
+                    done += box.voxels
                     put(stream, np.ravel(block, order="F").data.cast("B"))
+            if done != count:
+                raise InputError(f"truncated: {done} voxels, the header promises {count}")
     except BaseException:
         file.unlink(missing_ok=True)
         raise
-    return file, raw_reader(file, dtype, shape)
+    reader = raw_reader(file, dtype, shape)
+    return file, (lambda box: reader(_reversed(box)).T) if turned else reader
+
+
+def _all(first: Array, blocks: Iterator[Array]) -> Iterator[Array]:
+    """``first`` and the others, each decoded within the guard."""
+    block: Array | None = first
+    while block is not None:
+        yield block
+        block = call(lambda: next(blocks, None))
+
+
+def _next_box(shape: Shape, done: int, block: Array, dtype: np.dtype) -> Box:
+    """Where ``block`` lies behind the first ``done`` voxels.
+
+    Raises:
+        InputError: It leaves the image, or is of another type than the first.
+    """
+    if done < prod(shape) and block.ndim == len(shape):
+        start = np.unravel_index(done, shape, order="F")
+        box = Box(tuple(int(i) for i in start), block.shape)
+        if box.clipped(shape) == box and block.dtype == dtype:
+            return box
+    raise InputError(
+        f"decoded to {block.dtype} voxels of shape {block.shape} behind {done} voxels: "
+        f"does not fit an image of {dtype} and shape {shape}"
+    )
+
+
+def _reversed(box: Box) -> Box:
+    return Box(box.start[::-1], box.size[::-1])
 
 
 def suffix_of(path: Path) -> str:
@@ -175,6 +217,10 @@ def suffix_of(path: Path) -> str:
 
 
 def named(path: Path, error: InputError) -> InputError:
-    """``error`` with the file in front, once."""
-    text = str(error)
-    return error if text.startswith(str(path)) else InputError(f"{path}: {text}")
+    """``error`` with the file in front, once, as one line of printable characters.
+
+    Readers quote what files state, which may be anything.
+    """
+    text = str(error).removeprefix(f"{path}: ")
+    text = text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
+    return InputError(f"{path}: " + "".join(c if c.isprintable() else "?" for c in text))

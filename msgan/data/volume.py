@@ -20,6 +20,7 @@ from msgan import paths
 from msgan.data.extent import implausible, uneven
 from msgan.data.formats import dicom, itk, mgh, nifti, omezarr, picture
 from msgan.data.grid import Grid
+from msgan.data.guard import call, guarded, silence
 from msgan.data.padding import Padding, emptied, is_padding
 from msgan.data.pieces import Look
 from msgan.data.places import reading
@@ -87,10 +88,11 @@ class Volume:
         if box.clipped(self.grid.shape) != box:
             raise ValueError(f"{box} leaves {self.path} of shape {self.grid.shape}")
         reading(self.path)
-        self._unpack(None)
-        if self._region is None or self._closed:
-            raise ValueError(f"{self.path} is closed")
-        return np.ascontiguousarray(self._values(self._region(box)))
+        try:
+            self._unpack(None)
+            return np.ascontiguousarray(self._values(self._stored(box)))
+        except InputError as error:
+            raise named(self.path, error) from error
 
     def check_size(self) -> None:
         """Refuse an image that no body can be as large or small as.
@@ -149,16 +151,23 @@ class Volume:
 
         try:
             if not self._unpack(show):
-                if self._region is None or self._closed:
-                    raise ValueError(f"{self.path} is closed")
                 for box in self._source.pieces():
-                    show(box, self._region(box))
+                    show(box, self._stored(box))
             if check:
                 if check.low > check.high and not check.bad:
                     raise InputError(f"every voxel is padding ({self._padding})")
                 self.extremes = check.verdict()
         except InputError as error:
             raise named(self.path, error) from error
+
+    def _stored(self, box: Box) -> Array:
+        region = self._region
+        if region is None or self._closed:
+            raise ValueError(f"{self.path} is closed")
+        stored = call(lambda: region(box))
+        if stored.shape != box.size:
+            raise InputError(f"decoded to shape {stored.shape} for {box}")
+        return stored
 
     def _values(self, stored: Array) -> Array:
         return emptied(self._source.values(stored, self._labels), self._padding)
@@ -176,7 +185,8 @@ class Volume:
         with self._lock:
             if self._closed or self._region is not None:
                 return False
-            file, self._region = unpack(self._source, self._scratch, look)
+            with silence:
+                file, self._region = unpack(self._source, self._scratch, look)
             self.unpacked_bytes = file.stat().st_size
             # Also runs when the volume is forgotten and when the program ends.
             self._remove = weakref.finalize(self, remove_own, file, os.getpid())
@@ -192,9 +202,9 @@ def open_volume(
 ) -> Volume:
     """Open an image of 2 or 3 axes.
 
-    Voxels that are not compressed (NIfTI, MGH, MetaImage, NRRD) are read where they are and
-    OME-Zarr is read by chunks; everything compressed is unpacked once into ``scratch``, by
-    streaming (MetaImage and NRRD: through memory for the whole image).
+    Voxels that are not compressed (NIfTI, MGH, MetaImage, NRRD, TIFF) are read where they are
+    and OME-Zarr is read by chunks; everything compressed is unpacked once into ``scratch``, by
+    streaming (pictures are held in memory).
 
     Args:
         path: ``.nii``, ``.nii.gz``, ``.hdr`` with its ``.img``, ``.mgh``, ``.mgz``, ``.mha``,
@@ -243,11 +253,12 @@ def _open(
     path: Path, scratch: Path | None, *, labels: bool, check: bool, padding: Padding = None
 ) -> Volume:
     try:
-        source = _source(path)
+        with silence, guarded():
+            source = _source(path)
+        if not all(map(np.isfinite, (source.slope, source.inter))) or not source.slope:
+            raise InputError(f"voxels are stored value x {source.slope} + {source.inter}")
     except InputError as error:
         raise named(path, error) from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     volume = Volume(path, source, scratch or paths.scratch_root(), labels, padding)
     if check:
         _check(volume)
@@ -268,6 +279,8 @@ def _source(path: Path) -> Source:
     suffix = suffix_of(path)
     if path.is_dir():
         return READERS[suffix](path, suffix) if suffix == ".zarr" else dicom.read_series(path)
+    if not path.is_file():
+        raise InputError("no ordinary file")
     if path.stat().st_size == 0:
         raise InputError("the file has no bytes")
     if suffix in READERS and suffix != ".zarr":

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from msgan.data.grid import TOLERANCE_MM
-from msgan.data.pieces import slabs
+from msgan.data.pieces import in_order
 from msgan.data.raw import raw_reader
 from msgan.data.store import Source
 from msgan.types import Array, InputError, Shape
@@ -71,12 +71,12 @@ def first_line(error: BaseException) -> str:
 
 
 def _unzipped(path: Path, dtype: np.dtype, shape: Shape, offset: int) -> Iterator[Array]:
-    """Stored values of a gzip file in slabs; the checksum at its end is verified."""
+    """Stored values of a gzip file in order; the checksum at its end is verified."""
     try:
         with gzip.open(path, "rb") as stream:
             for skipped in range(0, offset, STEP):
                 stream.read(min(STEP, offset - skipped))
-            for box in slabs(shape, dtype.itemsize):
+            for box in in_order(shape, dtype.itemsize):
                 block = _taken(stream, box.voxels * dtype.itemsize)
                 yield np.frombuffer(block, dtype).reshape(box.size, order="F")
             while stream.read(STEP):
