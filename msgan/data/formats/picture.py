@@ -1,20 +1,24 @@
 """Gray pictures, the 2D images: PNG and TIFF of 8 and 16 bit, and float TIFF.
 
-A picture is held in memory. Its affine and unit are kept in a comment (PNG text, TIFF
-description); without it a pixel is 1 mm wide, because the resolution that pictures
-carry is that of a screen or a printer, not of a detector.
+A picture is held in memory, half a GiB of pixels at most; TIFF without compression is read where
+it is. Affine and unit are kept in a comment (PNG text, TIFF description); without it a pixel is
+1 mm wide, because the resolution that pictures carry is that of a screen or a printer, not of a
+detector.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from msgan.data.formats.tiff import DEFLATE, MOST_BYTES, Page, read_page
 from msgan.data.grid import Grid
+from msgan.data.guard import line_of
 from msgan.data.pieces import slabs
 from msgan.data.store import Source
 from msgan.types import Array, Box, InputError, Reader
@@ -23,6 +27,11 @@ SUFFIXES = (".png", ".tif", ".tiff")
 PNG_TYPES = ("uint8", "uint16")
 TIFF_TYPES = ("uint8", "uint16", "int16", "int32", "float32", "float64")
 COMMENT = "msgan"
+PNG_MARK = b"\x89PNG\r\n\x1a\n"
+CHANNELS = {0: (1, 1), 2: (3, 6), 3: (1, 6), 4: (2, 6), 6: (4, 6)}
+"""Channels of each colour type of PNG, and bytes in memory for a pixel of 8 bits."""
+MOST_PIXELS = 178_956_970
+"""Pixels that Pillow decodes at most."""
 
 
 def read(path: Path, suffix: str) -> Source:
@@ -31,23 +40,27 @@ def read(path: Path, suffix: str) -> Source:
     Colour pictures load only where the colour channels are equal and alpha is opaque.
 
     Raises:
-        InputError: The file cannot be decoded, is coloured, transparent or has several pages.
+        InputError: The file cannot be decoded, is larger than ``MOST_BYTES``, is coloured,
+            transparent or has several pages.
     """
     try:
-        array, comment = (_png if suffix == ".png" else _tiff)(path)
-    except InputError:
+        page = _png(path) if suffix == ".png" else read_page(path)
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # decoders raise what they like for damaged files
-        text = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"not a readable {suffix} file: {text}") from error
-    gray = _gray(array)
-    own = _own(comment)
-    grid = Grid(gray.shape, np.array(own.get("affine", np.eye(3))))
-
-    def region(box: Box) -> Array:
-        return gray[box.slices]
-
-    return Source(grid, str(own.get("unit", "a.u.")), region=region)
+        raise InputError(f"not a readable {suffix} file: {line_of(error)}") from error
+    own = _own(page.comment)
+    unit = str(own.get("unit", "a.u."))
+    # White as zero: the top minus the stored value.
+    slope, inter = (1.0, 0.0) if page.top is None else (-1.0, float(page.top))
+    if page.region:
+        shape, region = page.shape, _transposed(page.region)
+    else:
+        assert page.array is not None
+        gray = _gray(page.array)
+        shape, region = gray.shape, lambda box: gray[box.slices]
+    grid = Grid(shape, np.array(own.get("affine", np.eye(3)), dtype=np.float64))
+    return Source(grid, unit, region=region, slope=slope, inter=inter)
 
 
 def write(path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> None:
@@ -82,38 +95,39 @@ def write(path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> N
     path.write_bytes(stream.getbuffer())
 
 
-def _png(path: Path) -> tuple[Array, str]:
+def _png(path: Path) -> Page:
     from PIL import Image
 
+    with path.open("rb") as stream:
+        head = stream.read(26)
+    if head[:8] != PNG_MARK or len(head) < 26:
+        raise InputError("not a PNG file: its first bytes are not those of one")
+    columns, rows, depth, colour = struct.unpack(">II2B", head[16:])
+    channels, held = CHANNELS.get(colour, (1, 1))
+    have, bits = path.stat().st_size, depth * channels * columns
+    if DEFLATE * have < (bits + 7) // 8 * rows:
+        raise InputError(f"truncated: {have} bytes cannot hold {rows} x {columns} pixels")
+    most = min(MOST_PIXELS, MOST_BYTES // (held * (1 + (depth == 16))))
+    if rows * columns > most:
+        raise InputError(
+            f"PNG of {rows} x {columns} pixels: at most {most} of this kind are decoded; save it "
+            "as gray TIFF without compression"
+        )
+    if depth == 16 and colour != 0:
+        raise InputError("16-bit colour PNG: expected a gray picture")  # Pillow cuts it to 8
     with Image.open(path, formats=["PNG"]) as file:
         image: Image.Image = file
         comment = str(image.info.get(COMMENT, ""))
-        with path.open("rb") as stream:
-            depth, colour = stream.read(26)[24:26]
-        if depth == 16 and colour != 0:
-            raise InputError("16-bit colour PNG: expected a gray picture")  # Pillow cuts it to 8
         if image.mode in ("1", "P", "PA"):
             image = image.convert("L" if image.mode == "1" else "RGBA")
         elif "transparency" in image.info:
             image = image.convert("RGBA")
-        return np.asarray(image), comment
+        return Page(comment, np.asarray(image), None, (), None)
 
 
-def _tiff(path: Path) -> tuple[Array, str]:
-    import tifffile
-
-    with tifffile.TiffFile(path) as file:
-        if len(file.pages) != 1:
-            raise InputError(f"TIFF of {len(file.pages)} pages: expected one")
-        page: Any = file.pages[0]
-        array = page.asarray()
-        if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-            if array.dtype.kind != "u":
-                raise InputError(f"TIFF with white as zero and {array.dtype} pixels")
-            array = np.iinfo(array.dtype).max - array
-        if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-            raise InputError("TIFF with a palette: expected a gray picture")
-        return array, page.description
+def _transposed(read: Reader) -> Reader:
+    """(row, column) from (x, y)."""
+    return lambda box: read(Box(box.start[::-1], box.size[::-1])).T
 
 
 def _gray(array: Array) -> Array:

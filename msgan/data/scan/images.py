@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
 
 from msgan.data.formats import picture
 from msgan.data.grid import Grid, NiftiFrame
+from msgan.data.guard import silence
 from msgan.data.store import suffix_of
 from msgan.data.volume import open_volume
 from msgan.types import InputError
@@ -32,8 +32,6 @@ def grid_of(path: Path) -> tuple[Grid, tuple[str, ...]]:
             grid, notes = volume.grid, volume.notes
         if grid.frame is not None:
             _one_size(grid.frame, grid.dims)
-        elif suffix_of(path) == ".mhd":
-            _has_voxels(path)
     except InputError as error:
         raise InputError(str(error).removeprefix(f"{path}: ")) from error
     except OSError as error:
@@ -46,7 +44,7 @@ def _picture(path: Path) -> Grid:
     from PIL import Image
 
     try:
-        with Image.open(path, formats=["PNG", "TIFF"]) as file:
+        with silence, Image.open(path, formats=["PNG", "TIFF"]) as file:
             columns, rows = file.size
             frames = getattr(file, "n_frames", 1)
             comment = str(file.info.get(picture.COMMENT, ""))
@@ -73,12 +71,3 @@ def _one_size(frame: NiftiFrame, dims: int) -> None:
         raise InputError(
             "contradictory geometry: voxels of {} mm by sform, {} by qform".format(*sizes)
         )
-
-
-def _has_voxels(path: Path) -> None:
-    """Refuse a MetaImage header without its data file."""
-    text = path.read_text(encoding="latin-1")
-    data = re.search(r"^ElementDataFile *= *(\S.*?) *\r?$", text, re.M)
-    single = data and data[1] not in ("LOCAL", "LIST") and "%" not in data[1]
-    if data and single and not (path.parent / data[1]).is_file():
-        raise InputError(f"its data file {data[1]} is missing")
