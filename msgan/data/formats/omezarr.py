@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from msgan import paths
+from msgan.data.formats.chunks import check_chunks
 from msgan.data.formats.omezarr_place import oriented, placed
 from msgan.data.grid import Grid
 from msgan.data.pieces import SIDE, pieces
@@ -44,6 +45,7 @@ def read(path: Path, suffix: str) -> Source:
         multiscale = ome["multiscales"][0]
         dataset = multiscale["datasets"][0]
         array: Any = group[dataset["path"]]
+        check_chunks(path / array.path, array)
         shape = tuple(int(n) for n in array.shape)
         chunks, dtype = tuple(int(n) for n in array.chunks), np.dtype(array.dtype)
         version = str(multiscale.get("version") or ome.get("version") or "")
