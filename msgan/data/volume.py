@@ -18,23 +18,18 @@ import numpy as np
 
 from msgan import paths
 from msgan.data.extent import implausible, uneven
-from msgan.data.formats import dicom, itk, mgh, nifti, omezarr, picture
 from msgan.data.grid import Grid
 from msgan.data.guard import call, guarded, silence
 from msgan.data.padding import Padding, emptied, is_padding
 from msgan.data.pieces import Look
 from msgan.data.places import reading
-from msgan.data.store import Check, Source, named, remove_own, suffix_of, unpack
+from msgan.data.sources import READERS, source_of
+from msgan.data.store import Check, Source, named, remove_own, unpack
 from msgan.data.writing import write_volume
 from msgan.types import Array, Box, InputError
 
-__all__ = ["Grid", "Volume", "open_labels", "open_volume", "write_volume"]
+__all__ = ["READERS", "Grid", "Volume", "open_labels", "open_volume", "write_volume"]
 
-READERS: dict[str, Callable[[Path, str], Source]] = {
-    suffix: module.read
-    for module in (nifti, mgh, itk, omezarr, picture)
-    for suffix in module.SUFFIXES
-}
 WAY_OUT = "correct the header, or let it state the unit of length"
 LABEL_SHIFT = 1e-3
 """Labels lie on their image if no corner is further off than this fraction of a voxel."""
@@ -254,7 +249,7 @@ def _open(
 ) -> Volume:
     try:
         with silence, guarded():
-            source = _source(path)
+            source = source_of(path)
         if not all(map(np.isfinite, (source.slope, source.inter))) or not source.slope:
             raise InputError(f"voxels are stored value x {source.slope} + {source.inter}")
     except InputError as error:
@@ -271,28 +266,6 @@ def _check(volume: Volume) -> None:
     except BaseException:
         volume.close()
         raise
-
-
-def _source(path: Path) -> Source:
-    if not path.exists():
-        raise InputError("no such file or folder")
-    suffix = suffix_of(path)
-    if path.is_dir():
-        return READERS[suffix](path, suffix) if suffix == ".zarr" else dicom.read_series(path)
-    if not path.is_file():
-        raise InputError("no ordinary file")
-    if path.stat().st_size == 0:
-        raise InputError("the file has no bytes")
-    if suffix in READERS and suffix != ".zarr":
-        return READERS[suffix](path, suffix)
-    if suffix in (".dcm", ".ima") or dicom.is_dicom(path):
-        return dicom.read_file(path)
-    if pair := nifti.pair_of(path):
-        if pair == "analyze":
-            raise InputError(nifti.ANALYZE)
-        return nifti.read(path, suffix)
-    known = ", ".join([*READERS, ".dcm"])
-    raise InputError(f"unsupported file type {suffix or 'without suffix'}: expected one of {known}")
 
 
 def _difference(grid: Grid, like: Grid) -> str:
