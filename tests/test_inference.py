@@ -57,6 +57,41 @@ def test_the_core_is_that_of_the_training_form(dims, family, batch):
     assert_close(made, expected, rtol=0, atol=CLOSE[family])
 
 
+class Inverted(SeamlessGenerator):
+    """Computes something else than the class it is made from."""
+
+    def forward(self, sketch, context):
+        return -super().forward(sketch, context)
+
+
+class Doubling(torch.nn.Module):
+    """A generator by the documented interface alone: :class:`msgan.patches.HighGenerator`."""
+
+    halo, context_halo, rim, tile_exact, patch = 2, 1, 2, True, None
+
+    def forward(self, sketch, context):
+        base = context.repeat_interleave(2, 2)
+        for axis in range(3, context.ndim):
+            base = base.repeat_interleave(2, axis)
+        return layers.crop(base, 2) + layers.crop(sketch.mean(1, keepdim=True), 2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_generator_without_a_fast_form_runs_as_it_is(dims, device):
+    for generator in (randomised(Inverted(dims, 2, 8, 2)), Doubling()):
+        inputs = scene(generator, dims, (12,) * dims)
+        expected = layers.crop(generator(*inputs), generator.rim)
+        slow = prepare(generator, torch.device(device))
+        for name in ("halo", "context_halo", "rim", "tile_exact", "patch"):
+            assert getattr(slow, name) == getattr(generator, name)
+        core = slow.core(*(x.to(device) for x in inputs))
+        assert core.shape == expected.shape
+        if device == "cpu":
+            assert expected.std() > 0.1
+            assert_close(core, expected, rtol=0, atol=1e-5)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(("channels", "width", "blocks"), [(1, 4, 1), (7, 12, 3), (2, 36, 2)])
 def test_seamless_cores_of_any_size_and_network(dims, channels, width, blocks):

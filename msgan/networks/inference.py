@@ -33,8 +33,11 @@ def prepare(generator: nn.Module, device: torch.device, whole: bool = False) -> 
     That of s1..sn has the same geometry and gives ``core(sketch, context)``, the detail without
     its rim, within 1e-4 of the training form; several samples at once are faster (``paper``: 4
     to 8). It keeps room for features between calls, so it belongs to one thread at a time. That
-    of s0 is called as before. On a CPU forms of s1..sn compute in float32, autocast or not: half
-    precision is slower there.
+    of s0 is called as before. On a CPU the fast forms of s1..sn compute in float32, autocast or
+    not: half precision is slower there.
+
+    A fast form computes what one class computes, so it is chosen by exact type: a subclass may
+    compute something else. Any other generator that states its geometry runs as it is.
 
     Args:
         generator: As trained.
@@ -42,20 +45,19 @@ def prepare(generator: nn.Module, device: torch.device, whole: bool = False) -> 
         whole: The rim, which padding has touched, counts as detail too.
     """
     copied: Any = deepcopy(generator).to(device).eval().requires_grad_(False)
-    high = isinstance(copied, PaperGenerator | SeamlessGenerator)
-    if device.type != "cpu":
-        return PlainInference(copied, whole) if high else copied
-    # Of use by themselves: PyTorch then takes oneDNN's channels-last kernels throughout.
-    kernels.channels_last_weights(copied)
-    if isinstance(copied, PaperGenerator):
-        return PaperInference(copied, whole)
-    return SeamlessInference(copied) if isinstance(copied, SeamlessGenerator) else copied
+    if device.type == "cpu":
+        # Of use by themselves: PyTorch then takes oneDNN's channels-last kernels throughout.
+        kernels.channels_last_weights(copied)
+    if not hasattr(copied, "context_halo"):  # of s0
+        return copied
+    form = FAST.get(type(copied), PlainInference) if device.type == "cpu" else PlainInference
+    return form(copied, whole)
 
 
 class Inference(nn.Module):
     """Geometry of a generator of s1..sn, for the tiles of a translation."""
 
-    def __init__(self, generator: PaperGenerator | SeamlessGenerator, whole: bool = False) -> None:
+    def __init__(self, generator: Any, whole: bool = False) -> None:
         super().__init__()
         self.halo = generator.halo
         self.context_halo = generator.context_halo
@@ -69,9 +71,9 @@ class Inference(nn.Module):
 
 
 class PlainInference(Inference):
-    """The generator itself, where nothing is known to be faster (CUDA)."""
+    """The generator itself, where nothing is known to be faster (CUDA, other classes)."""
 
-    def __init__(self, generator: PaperGenerator | SeamlessGenerator, whole: bool = False) -> None:
+    def __init__(self, generator: Any, whole: bool = False) -> None:
         super().__init__(generator, whole)
         self.generator = generator
 
@@ -137,8 +139,8 @@ class SeamlessInference(Inference):
     the detail itself returns to the fine grid.
     """
 
-    def __init__(self, generator: SeamlessGenerator) -> None:
-        super().__init__(generator)
+    def __init__(self, generator: SeamlessGenerator, whole: bool = False) -> None:
+        super().__init__(generator, whole)
         join: Any = generator.join
         last: Any = generator.last
         expand: Any = generator.expand
@@ -212,6 +214,13 @@ class SeamlessInference(Inference):
 
         by_slabs(activated, x, between)
         by_slabs(added, between, out)
+
+
+FAST: dict[type[nn.Module], Callable[..., Inference]] = {
+    PaperGenerator: PaperInference,
+    SeamlessGenerator: SeamlessInference,
+}
+"""The form of each class that is known to compute the same, faster on a CPU."""
 
 
 class Room:
