@@ -20,21 +20,8 @@ from msgan.training.cache import Previous
 from msgan.training.run import Run
 from msgan.types import InputError
 
-DECIDING = (
-    "config.py",
-    "data",
-    "degrade.py",
-    "losses.py",
-    "networks",
-    "patches.py",
-    "pyramid.py",
-    "seeds.py",
-    "sketch",
-    "training",
-    "translate/contexts.py",
-    "translate/scale.py",
-)
-"""What of the package's source decides the weights."""
+DECIDING = "msgan.methods.cascade"
+"""The module that trains: what it imports, and what that imports, decides the weights."""
 
 
 def fit_shared(
@@ -140,20 +127,34 @@ def run_key(cohort: Cohort, target: str, config: CascadeConfig) -> str:
 def code_hash() -> str:
     """Hash of the statements that decide the weights; comments, docstrings and layout do not."""
     root = Path(msgan.__file__).parent
-    files = [
-        f
-        for name in DECIDING
-        for f in ([root / name], (root / name).rglob("*.py"))[(root / name).is_dir()]
-    ]
     digest = hashlib.sha256()
-    for file in sorted(files):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+    for file, tree in sorted(_imported(root.parent, DECIDING).items()):
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
             if isinstance(body, list):  # docstrings and the strings that describe constants
                 node.body = [s for s in body if not _is_text(s)]  # type: ignore[attr-defined]
         digest.update(f"{file.relative_to(root).as_posix()}\0{ast.dump(tree)}".encode())
     return digest.hexdigest()
+
+
+def _imported(root: Path, module: str) -> dict[Path, ast.Module]:
+    """Files below ``root`` that a module consists of and imports, at any depth, and their trees."""
+    trees: dict[Path, ast.Module] = {}
+    names = [module]
+    while names:
+        parts = names.pop().split(".")
+        for k in range(1, len(parts) + 1):  # a package is executed before its modules
+            path = root.joinpath(*parts[:k])
+            file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+            if file in trees or not file.is_file():  # the last part may be a name in a module
+                continue
+            trees[file] = ast.parse(file.read_text(encoding="utf-8"))
+            for node in ast.walk(trees[file]):
+                if isinstance(node, ast.Import):
+                    names += [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return trees
 
 
 def _is_text(statement: ast.stmt) -> bool:
