@@ -243,3 +243,30 @@ def test_every_dependency_is_pinned_within_its_bounds() -> None:
     assert faults == []
     assert "==" in str(pins[0].specifier)
     assert importlib.metadata.version("numpy").split(".")[0] == versions["numpy"].split(".")[0]
+
+
+NOT_IMPORTED = {"tensorboard", "ipykernel", "jupyterlab", "nbdime", "playwright"}
+"""Packages of use without an import: commands, what other packages import, the browser tests."""
+
+
+def imported_packages() -> set[str]:
+    """Names, as on the index, of the packages that modules of msgan import."""
+    owners = importlib.metadata.packages_distributions()
+    names = set()
+    for file in (ROOT / "msgan").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module.partition(".")[0])
+    others = names - set(sys.stdlib_module_names) - {"msgan"}
+    return {canonicalize_name(owner) for name in others for owner in owners.get(name, [name])}
+
+
+def test_packages_that_are_imported_are_declared_and_no_others() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *(x for key in extras if key != "dev" for x in extras[key])]
+    declared = {canonicalize_name(Requirement(line).name) for line in lines} - {"msgan"}
+    assert imported_packages() - declared == set()
+    assert declared - imported_packages() == NOT_IMPORTED
