@@ -175,12 +175,12 @@ def test_summary_and_tests_are_within_a_task(tmp_path: Path) -> None:
     table, _ = validated(tmp_path, 2)
     table["mae"] += np.linspace(0, 1e-3, len(table))  # spread for the t-test
     short = summary(table, ("mae", "psnr"))
-    assert list(short.columns) == ["n", "mae", "psnr (dB)"]
+    assert list(short.columns) == ["n", "MAE", "PSNR (dB)"]
     assert short.loc[("sharp→soft", "bad"), "n"] == 4
     values = table[(table["task"] == "sharp→soft") & (table["method"] == "bad")]["mae"]
-    assert short.loc[("sharp→soft", "bad"), "mae"] == f"{values.mean():.4f} ± {values.std():.4f}"
-    with pytest.raises(InputError, match="no column 'nmse'"):
-        summary(table, ("nmse",))
+    assert short.loc[("sharp→soft", "bad"), "MAE"] == f"{values.mean():.3f} ± {values.std():.3f}"
+    with pytest.raises(InputError, match="no column 'dice'"):
+        summary(table, ("dice",))
     tests = significance(table, "good", ["mae"])
     assert list(tests["task"]) == ["sharp→soft", "soft→soft"]
     assert (tests["difference"] > 0).all()

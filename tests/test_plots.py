@@ -234,7 +234,7 @@ def test_curves_read_lines_with_different_keys(tmp_path):
     path.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
     figure = plots.curves(path)
     l1, psnr = figure.axes
-    assert (l1.get_ylabel(), psnr.get_ylabel()) == ("l1", "psnr (dB)")
+    assert (l1.get_ylabel(), psnr.get_ylabel()) == ("l1", "PSNR (dB)")
     assert_allclose(l1.lines[1].get_ydata(), np.arange(5) / 10)
     filled = [line for line in psnr.lines if len(line.get_xdata())]
     assert_array_equal(filled[0].get_xdata(), [2, 4])

@@ -22,8 +22,6 @@ SAME_MM = 1e-3
 PERCENTILE = 99.5
 """Of the voxels above black: the value taken as white."""
 
-COLUMNS = ("ssim", "mae", "mse", "psnr", "nmse")
-
 
 def evaluate(
     fake: Annotated[Path, typer.Argument(metavar="FAKE", help="Translated image.")],
@@ -135,10 +133,12 @@ def evaluate(
 
 def _table(rows: dict[str, Scores], unit: str) -> list[str]:
     """Lines of a table, and with what the scores were measured."""
-    lines = [f"{'':<12}" + "".join(f"{name:>10}" for name in (*COLUMNS, "n", "n ssim"))]
+    from msgan.metrics import SIMILARITY
+
+    lines = [f"{'':<12}" + "".join(f"{name:>10}" for name in (*SIMILARITY, "n", "n ssim"))]
     for name, scores in rows.items():
         values = scores.unit().as_row()
-        numbers = "".join(f"{values[column]:>10.4g}" for column in COLUMNS)
+        numbers = "".join(f"{values[column]:>10.4g}" for column in SIMILARITY)
         lines.append(f"{name:<12}{numbers}{scores.voxels:>10}{scores.ssim_voxels:>10}")
     first = next(iter(rows.values()))
     white = first.black + first.data_range

@@ -12,6 +12,7 @@ from msgan.config import Preparation
 from msgan.data.cohort import Cohort
 from msgan.data.intensity import IntensityMap
 from msgan.methods.table import FOREGROUND, Measure, Method, score_table
+from msgan.metrics import SIMILARITY, header_of, metric_of
 from msgan.statistics import compare, holm
 from msgan.types import InputError
 
@@ -158,14 +159,13 @@ def task_folder(folder: str | os.PathLike[str], source: str, target: str, fold: 
     return Path(folder) / f"{source}-{target}" / f"fold{fold.number}"
 
 
-def summary(
-    table: pd.DataFrame, columns: Sequence[str] = ("ssim", "mae", "mse", "psnr")
-) -> pd.DataFrame:
+def summary(table: pd.DataFrame, columns: Sequence[str] = SIMILARITY) -> pd.DataFrame:
     """``mean ± sd`` over subjects of each task and method, and how many subjects (``n``).
 
     Args:
         table: Of :func:`cross_validate`.
-        columns: To summarise, in this order; ``psnr`` has 2 digits after the point, others 4.
+        columns: To summarise, in this order, with the digits of :data:`msgan.metrics.CATALOGUE`;
+            any other column has four.
 
     Raises:
         InputError: A column is not there.
@@ -177,11 +177,11 @@ def summary(
     groups = table.groupby(["task", "method"], sort=False)
     out = pd.DataFrame({"n": groups["subject"].nunique()})
     for column in columns:
-        digits = 2 if column.endswith("psnr") else 4
+        metric = metric_of(column)
+        digits = metric.digits if metric else 4
         mean, sd = groups[column].mean(), groups[column].std()  # sd of subjects, n - 1
         texts = (f"{m:.{digits}f} ± {s:.{digits}f}" for m, s in zip(mean, sd, strict=True))
-        name = column.replace("psnr", "psnr (dB)")
-        out[name] = [text.replace(" ± nan", "") for text in texts]
+        out[header_of(column)] = [text.replace(" ± nan", "") for text in texts]
     return out
 
 

@@ -17,7 +17,7 @@ from msgan.data.body import body_mask
 from msgan.data.cohort import Subject, prepare
 from msgan.data.intensity import IntensityMap
 from msgan.data.volume import Volume, open_labels, open_volume
-from msgan.metrics import Scores, regional_scores_of
+from msgan.metrics import SIMILARITY, Scores, regional_scores_of
 from msgan.translate.trace import beside, trace
 from msgan.types import Array, Box, InputError, Reader
 
@@ -30,7 +30,7 @@ FOREGROUND, BODY, IMAGE = "foreground", "body", "image"
 LESION = "lesion"
 """Region of the subject's labels."""
 
-SCORES = ("ssim", "mae", "mse", "psnr", "voxels")
+SCORES = (*SIMILARITY, "voxels")
 """Columns of a table."""
 
 CONVENTION = ("region", "dims", "range")
@@ -118,9 +118,9 @@ def score_table(
 
     Returns:
         One line a method and subject: ``method``, ``subject``, ``ssim``, ``mae``, ``mse``,
-        ``psnr`` (dB) and ``voxels``, over the first region, intensities in [0, 1] as in the
-        papers' tables; the same of further regions as ``lung_ssim`` and so on; ``seconds`` of the
-        translation; :data:`CONVENTION`: name of the first region, ``2D`` or ``3D``, and what is
+        ``psnr`` (dB), ``nmse`` and ``voxels``, over the first region, intensities in [0, 1] as in
+        the papers' tables; the same of further regions as ``lung_ssim`` and so on; ``seconds`` of
+        the translation; :data:`CONVENTION`: name of the first region, ``2D`` or ``3D``, and what is
         shown as [0, 1] (:func:`range_of`); and what ``measures`` give.
 
     Raises:

@@ -1,5 +1,6 @@
 """Numbers about images: similarity to the real image, seams left by tiles, distance of domains."""
 
+from msgan.metrics.catalogue import CATALOGUE, SIMILARITY, Metric, header_of, metric_of
 from msgan.metrics.errors import mae, mse, nmse, psnr, psnr_from_mse
 from msgan.metrics.frechet import Estimate, Moments, Stream, frechet_distance, jackknife
 from msgan.metrics.gradients import gradient_correlation, gradient_correlation_of
@@ -8,7 +9,10 @@ from msgan.metrics.similarity import Scores, regional_scores_of, scores, scores_
 from msgan.metrics.structure import ssim_map
 
 __all__ = [
+    "CATALOGUE",
+    "SIMILARITY",
     "Estimate",
+    "Metric",
     "Moments",
     "Scores",
     "SeamScore",
@@ -16,8 +20,10 @@ __all__ = [
     "frechet_distance",
     "gradient_correlation",
     "gradient_correlation_of",
+    "header_of",
     "jackknife",
     "mae",
+    "metric_of",
     "mse",
     "nmse",
     "psnr",

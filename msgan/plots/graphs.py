@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msgan.documents import text_of
+from msgan.metrics import header_of
 from msgan.plots.style import (
     APART,
     DASHES,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-UNITS = {"psnr": "psnr (dB)", "seconds": "time (s)", "memory_bytes": "memory (bytes)"}
+UNITS = {"seconds": "time (s)", "memory_bytes": "memory (bytes)"}
 """How columns that have a unit are labelled."""
 
 
@@ -93,7 +94,7 @@ def curves(
                     ax.plot(rows[x], mean, **look)
                 else:
                     ax.plot(rows[x], rows[name], **look)
-            ax.set(xlabel=x, ylabel=UNITS.get(name, name.replace("_", " ")))
+            ax.set(xlabel=x, ylabel=UNITS.get(name, header_of(name).replace("_", " ")))
             ax.margins(x=0.02)
         for ax in axes.ravel()[len(chosen) :]:
             ax.remove()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from msgan.methods.table import IMAGE
+from msgan.metrics import CATALOGUE
 from msgan.report import published
 from msgan.report.experiment import Experiment
 from msgan.report.published import FIGURES, MICCAI_1, PRINTED, Figure, Printed
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MEASURES = ("ssim", "mae", "mse", "psnr")
+"""What the papers print."""
 
 NOT_RUN = "not run"
 
@@ -98,8 +100,7 @@ def ledger(experiments: Sequence[Experiment]) -> list[Entry]:
             if value is None:
                 continue
             sd = row.sd[k] if row.sd is not None and k < len(row.sd) else None
-            unit = "dB" if quantity == "psnr" else ""
-            name = "PSNR" if quantity == "psnr" else quantity.upper()
+            name, unit = CATALOGUE[quantity].label, CATALOGUE[quantity].unit
             source = row.source
             if sd is not None and source != MICCAI_1:
                 source += f" (± {MICCAI_1})"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgan.data.volume import open_volume
+from msgan.metrics import CATALOGUE, SIMILARITY
 from msgan.report.catalog import Catalog, Translated
 from msgan.report.experiment import read_scores
 from msgan.types import InputError
@@ -13,7 +14,7 @@ from msgan.types import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = {"ssim": "SSIM", "mae": "MAE", "mse": "MSE", "psnr": "PSNR (dB)"}
+COLUMNS = {name: CATALOGUE[name].header for name in SIMILARITY}
 """Column of a table of scores -> how it is headed; intensities are in [0, 1]."""
 
 NAMED = 5

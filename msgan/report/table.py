@@ -8,13 +8,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgan.metrics import CATALOGUE
 from msgan.report import latex
 
 if TYPE_CHECKING:
     import pandas as pd
-
-DIGITS = {"ssim": 3, "mae": 3, "mse": 4, "psnr": 1, "dice": 3}
-"""Behind the point, by measure."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +79,9 @@ def file_name(*parts: str) -> str:
 
 def number(value: float, measure: str = "") -> str:
     """A number with the digits its measure is given with, else four that count."""
-    if not math.isfinite(value):
-        return "–"
-    digits = DIGITS.get(measure)
-    return f"{value:.4g}" if digits is None else f"{round(value, digits) + 0.0:.{digits}f}"
+    if metric := CATALOGUE.get(measure):
+        return metric.text(value)
+    return f"{value:.4g}" if math.isfinite(value) else "–"
 
 
 def p_value(value: float) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from msgan import metrics
 from msgan.methods.table import CONVENTION, SCORES
 from msgan.report.experiment import UNSTATED, Experiment
 from msgan.report.table import Cell, Table, file_name, number, p_value
@@ -15,9 +16,6 @@ from msgan.statistics import bootstrap_mean
 
 if TYPE_CHECKING:
     import pandas as pd
-
-BETTER = {"ssim": max, "dice": max, "psnr": max, "mae": min, "mse": min, "nmse": min}
-"""Measures of which one end is better; signed errors and times have no best row."""
 
 UNITS = {"hu": "HU", "ml": "ml", "seconds": "s"}
 """Ends of the names of columns, and the unit they state."""
@@ -124,9 +122,11 @@ def _cell(record: Mapping[Any, Any], frame: pd.DataFrame, n: int) -> Cell:
         text += f" (n = {record['n']})"
     bounds = (record["low"], record["high"])
     interval = ", ".join(number(bound, measure) for bound in bounds)
-    choose = BETTER.get(measure)
+    # Signed errors and times have no best row.
+    metric = metrics.metric_of(column)
     rivals = frame.loc[frame["measure"] == column, "mean"].dropna()
-    best = choose is not None and len(rivals) > 1 and record["mean"] == choose(rivals)
+    choose = max if metric is not None and metric.better == "higher" else min
+    best = metric is not None and len(rivals) > 1 and record["mean"] == choose(rivals)
     return Cell(text, f"[{interval}]" if math.isfinite(sum(bounds)) else "", best)
 
 
@@ -135,9 +135,7 @@ def header_of(column: str) -> str:
     name, _, measure = column.rpartition("_")
     if measure in UNITS:
         return f"{name or 'time'} ({UNITS[measure]})"
-    if measure not in SCORES:
-        return column
-    return f"{name} {measure.upper()}{' (dB)' * (measure == 'psnr')}".strip()
+    return metrics.header_of(column)
 
 
 def difference_tables(experiment: Experiment) -> list[Table]:

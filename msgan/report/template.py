@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgan.metrics import CATALOGUE
 from msgan.report.page import STYLE
 
 OWN_STYLE = """
@@ -138,7 +139,7 @@ PAGE = """<!doctype html>
 {{- show(ledger) }}
 </section>
 </main>
-<footer>SSIM and PSNR: higher is better; MAE and MSE: lower is better. Peak memory of a notebook is
+<footer>{{ better }} Peak memory of a notebook is
 the sampled peak of its kernel and worker processes on the host.</footer>
 </body>
 </html>
@@ -152,4 +153,14 @@ def render(**content: Any) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=False
     )
-    return environment.from_string(PAGE).render(style=STYLE + OWN_STYLE, **content)
+    return environment.from_string(PAGE).render(
+        style=STYLE + OWN_STYLE, better=_better(), **content
+    )
+
+
+def _better() -> str:
+    """Which end of each metric is better, in words."""
+    ends: dict[str, list[str]] = {"higher": [], "lower": []}
+    for metric in CATALOGUE.values():
+        ends[metric.better].append(metric.label)
+    return "; ".join(f"{', '.join(labels)}: {end} is better" for end, labels in ends.items()) + "."

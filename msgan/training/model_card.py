@@ -9,17 +9,10 @@ from typing import Any
 import yaml
 
 from msgan.config import CascadeConfig
+from msgan.metrics import CATALOGUE
 
 HUB_LICENCES = ("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0")
 """Identifiers that model hubs know; any other licence is stated by its name."""
-
-MEASURES = {
-    "ssim": "structural similarity, 1 is best",
-    "mae": "mean absolute error as a share of the intensity range, 0 is best",
-    "mse": "mean squared error, 0 is best",
-    "psnr": "peak signal-to-noise ratio in dB, more is better",
-}
-"""What columns of scores mean."""
 
 LIMITS = """
 - **For research. Not a medical device; not for diagnosis or treatment.** What it makes must not be
@@ -203,7 +196,8 @@ def _evaluation(model: Mapping[str, Any], scores: Sequence[Sequence[str]] | None
     how = [_wrap(model["evaluation"])] if model["evaluation"] else []
     if scores is None:
         return "\n\n".join(how) or "Not stated."
-    known = "; ".join(f"{name}: {what}" for name, what in MEASURES.items() if name in scores[0])
+    stated = [metric for metric in CATALOGUE.values() if metric.name in scores[0]]
+    known = "; ".join(f"{metric.name}: {metric.meaning}" for metric in stated)
     end = f"{known}. The same as CSV: `scores.csv`." if known else "As CSV: `scores.csv`."
     return "\n\n".join([*how, _table(scores), _wrap(end)])
 
