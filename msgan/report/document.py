@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgan
+from msgan.metrics import CATALOGUE
 from msgan.paths import atomic_folder, write_text
 from msgan.report.cards import RunCard, run_card
 from msgan.report.experiment import Experiment, find
@@ -99,6 +100,8 @@ def write_report(runs: str | os.PathLike[str], out: str | os.PathLike[str]) -> W
     tables += [*(card.scales for card in cards), book]
     name = runs.resolve().name
     page = render(
+        "report.html",
+        better=_better(),
         name=name,
         summary=_summary(parts, cards, entries),
         about=_about(parts, cards),
@@ -114,6 +117,14 @@ def write_report(runs: str | os.PathLike[str], out: str | os.PathLike[str]) -> W
     write_text(out / PAGE, page)
     problems = [f"{e.stem}: {line}" for e in experiments for line in e.problems]
     return Written(out / PAGE, len(tables), (*problems, *unread))
+
+
+def _better() -> str:
+    """Which end of each metric is better, in words."""
+    ends: dict[str, list[str]] = {"higher": [], "lower": []}
+    for metric in CATALOGUE.values():
+        ends[metric.better].append(metric.label)
+    return "; ".join(f"{', '.join(labels)}: {end} is better" for end, labels in ends.items()) + "."
 
 
 def _check_writable(out: Path) -> None:
