@@ -40,10 +40,9 @@ def configs(steps: dict[str, int]) -> dict[str, CascadeConfig]:
     At the learning rate of the preset the published network saturates at background.
     """
     base = small(seed=SEED)
-    prep = base.preparation.model_copy(update={"scales": 1})
     sizes = {
         "paper": (
-            {"family": "paper", "high_width": 64, "high_blocks": 6},
+            {"family": "paper", "high_width": 64, "high_blocks": 6, "low_border": 0},
             {"patch": 32, "learning_rate": 2e-4, "beta1": 0.5, "decay": "constant"},
         ),
         "seamless": ({}, {}),
@@ -51,13 +50,7 @@ def configs(steps: dict[str, int]) -> dict[str, CascadeConfig]:
     found = {}
     for family, (network, own) in sizes.items():
         training = {"steps": steps[family], "validate_every": 50, **own}
-        found[family] = base.model_copy(
-            update={
-                "preparation": prep,
-                "network": base.network.model_copy(update=network),
-                "training": base.training.model_copy(update=training),
-            }
-        )
+        found[family] = base.updated(preparation={"scales": 1}, network=network, training=training)
     return found
 
 

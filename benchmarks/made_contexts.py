@@ -45,8 +45,7 @@ def main() -> None:
     base = presets.brain("small", seed=0)
     jobs = {}
     for name, share in SHARES.items():
-        degradation = base.degradation.model_copy(update={"made_share": share})
-        config = base.model_copy(update={"degradation": degradation})
+        config = base.updated(degradation={"made_share": share})
         asked = {"cohort": fold.train, "target": "t2", "root": options.shared}
         jobs[name] = partial(fit_shared, config=config, **asked)
     full = jobs["made contexts"](scales=[0])

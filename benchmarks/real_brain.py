@@ -59,8 +59,7 @@ def lesions(folder: Path, patient: str) -> Path:
 def config() -> CascadeConfig:
     """Brains of the preset ``small`` with more steps, because the image is eight times as large."""
     chosen = presets.brain("small", seed=0)
-    training = chosen.training.model_copy(update=STEPS)
-    return chosen.model_copy(update={"training": training, "labels": (1,)})
+    return chosen.updated(training=STEPS, labels=(1,))
 
 
 UNIT = "share of P99.5"

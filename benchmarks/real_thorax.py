@@ -96,12 +96,7 @@ def config(steps: int | None = None) -> CascadeConfig:
     numbers: dict[str, Any] = dict(STEPS)
     if steps is not None:
         numbers |= {"low_steps": steps, "steps": steps, "validate_every": steps}
-    return chosen.model_copy(
-        update={
-            "preparation": chosen.preparation.model_copy(update={"spacing_mm": VOXEL_MM}),
-            "training": chosen.training.model_copy(update=numbers),
-        }
-    )
+    return chosen.updated(preparation={"spacing_mm": VOXEL_MM}, training=numbers)
 
 
 def in_pairs(image: Array) -> Array:

@@ -74,7 +74,7 @@ def config(steps: int, low_steps: int) -> CascadeConfig:
         "validate_every": every,
         "checkpoint_every": every,
     }
-    return chosen.model_copy(update={"training": chosen.training.model_copy(update=training)})
+    return chosen.updated(training=training)
 
 
 def people(folder: Path, patients: int, volunteers: int, size: int) -> Cohort:

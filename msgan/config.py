@@ -46,6 +46,23 @@ class Model(BaseModel):
                 raise ValueError(f"{name} is {word} (or yes, no, on, off): expected another value")
         return given
 
+    def updated(self, **changes: Any) -> Self:
+        """The same with other values, validated as a whole.
+
+        ``config.updated(training={"steps": 100}, labels=(1,))`` changes one field of the part
+        ``training`` and the field ``labels``.
+
+        Args:
+            changes: By field; a mapping changes those fields of a part that it names.
+
+        Raises:
+            InputError: There is no such field, or the values do not fit together.
+        """
+        try:
+            return type(self).model_validate(_merged(self.model_dump(), changes))
+        except ValidationError as error:
+            raise InputError(rule(error)) from None
+
 
 def _padding(value: Any) -> Any:
     """YAML's ``.nan`` as the word; what is neither that nor a number is refused in one line."""
@@ -82,7 +99,7 @@ class Preparation(Model):
 
     def padded(self, padding: Literal["nan"] | float | None) -> Preparation:
         """The same with another padding; None leaves it as it is."""
-        return self if padding is None else self.model_copy(update={"padding": padding})
+        return self if padding is None else self.updated(padding=padding)
 
     @model_serializer(mode="wrap")
     def _without_default(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -287,3 +304,15 @@ class CascadeConfig(Model):
             raise InputError(f"{path}: no such configuration") from None
         except ValidationError as error:
             raise InputError(f"{path}: {rule(error)}") from None
+
+
+def _merged(data: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``data`` with ``changes``, part by part."""
+    merged = dict(data)
+    for name, value in changes.items():
+        if isinstance(value, BaseModel):
+            value = value.model_dump()
+        elif isinstance(value, Mapping) and isinstance(data.get(name), dict):
+            value = _merged(data[name], value)
+        merged[name] = value
+    return merged

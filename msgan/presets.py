@@ -136,7 +136,7 @@ def smoke(dims: int = 3, seed: int = 0) -> CascadeConfig:
     return CascadeConfig(
         dims=dims,
         seed=seed,
-        preparation=BRAIN_PREPARATION.model_copy(update={"scales": 2}),
+        preparation=BRAIN_PREPARATION.updated(scales=2),
         sketch=CONTRAST_FREE,
         degradation=Degradation(made_share=1.0),
         contrast=ContrastAugmentation(share=0.5, variants=2),
@@ -169,7 +169,7 @@ def small(dims: int = 3, seed: int = 0) -> CascadeConfig:
     return CascadeConfig(
         dims=dims,
         seed=seed,
-        preparation=BRAIN_PREPARATION.model_copy(update={"scales": 2}),
+        preparation=BRAIN_PREPARATION.updated(scales=2),
         sketch=CONTRAST_FREE,
         degradation=Degradation(made_share=1.0),
         contrast=ContrastAugmentation(share=0.5, variants=6),
@@ -244,14 +244,7 @@ def brain(name: str, seed: int = 0) -> CascadeConfig:
     """
     base = preset(name, 3, seed)
     own = BRAIN[name]
-    return base.model_copy(
-        update={
-            "labels": TUMOUR_LABELS,
-            "preparation": base.preparation.model_copy(update=own["preparation"]),
-            "network": base.network.model_copy(update=own["network"]),
-            "training": base.training.model_copy(update=own["training"]),
-        }
-    )
+    return base.updated(labels=TUMOUR_LABELS, **own)
 
 
 def xray(name: str, seed: int = 0) -> CascadeConfig:

@@ -87,3 +87,22 @@ def test_files_that_are_no_configuration_are_refused(tmp_path, text):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"none\.yaml: no such configuration"):
         CascadeConfig.load(tmp_path / "none.yaml")
+
+
+def test_updated_changes_what_it_names_and_validates_the_whole():
+    config = CascadeConfig(training=TRAINING, labels=(1,))
+    changed = config.updated(
+        training={"steps": 7}, labels=(2, 3), preparation=Preparation(margin=5)
+    )
+    assert changed.training == TrainConfig(**{**TRAINING.model_dump(), "steps": 7})
+    assert (changed.labels, changed.preparation.margin) == ((2, 3), 5)
+    assert config.updated() == config
+    assert changed.network == config.network
+    for changes, message in (
+        ({"training": {"stepz": 7}}, "training.stepz: Extra inputs"),
+        ({"network": {"family": "paper", "low_border": 8}}, "the published network"),
+        ({"seed": "many"}, "seed: "),
+        ({"training": {"mirror": (5,)}}, r"mirror axes \(5,\) do not fit"),
+    ):
+        with pytest.raises(InputError, match=message):
+            config.updated(**changes)

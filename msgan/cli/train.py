@@ -132,7 +132,7 @@ def train(
         prep = chosen.preparation.padded(padding_of(padding))
         chosen = chosen.model_copy(update={"preparation": prep})
     if seed is not None:
-        chosen = chosen.model_copy(update={"seed": seed})
+        chosen = chosen.updated(seed=seed)
     held = cohort.with_modality(target).split("val").subjects
     remarks = [] if held else ["no subject of split val: training subjects choose the best weights"]
     before = _finished(old) if old else []

@@ -253,7 +253,7 @@ def settled(subjects: Iterable[Subject], modality: str | None, prep: Preparation
             scales = max(scales, ready.grid.scales)
     if scales == 0:
         raise InputError("no subject to find the number of scales of")
-    return prep.model_copy(update={"scales": scales})
+    return prep.updated(scales=scales)
 
 
 def _masked(read: Reader, mask: Reader | None, outside: float) -> Reader:

@@ -235,15 +235,15 @@ def _open(
     first = opened(config.preparation)
     own = np.array([p.grid.spacing for p in first.values()])
     spacing = tuple(round(float(s), 4) for s in np.median(own, axis=0))
-    resolved = config.preparation.model_copy(update={"spacing_mm": spacing})
+    resolved = config.preparation.updated(spacing_mm=spacing)
     if all(nearly(a, b) for row in own for a, b in zip(row, spacing, strict=True)):
         scales = max(p.grid.scales for p in first.values())
-        resolved = resolved.model_copy(update={"scales": scales})
+        resolved = resolved.updated(scales=scales)
     else:  # the number of scales follows from the shape, and the shape from the spacing
         resolved = settled(subjects, target, resolved)
     if resolved == config.preparation:
         return first, config
-    config = config.model_copy(update={"preparation": resolved})
+    config = config.updated(preparation=resolved)
     return opened(resolved), config
 
 

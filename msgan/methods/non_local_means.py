@@ -81,7 +81,7 @@ class NonLocalMeans:
             raise InputError(f"patch_size {patch_size}: expected an odd number of voxels")
         if patch_distance < 1:
             raise InputError(f"patch_distance {patch_distance}: expected at least 1 voxel")
-        self.preparation = preparation.model_copy(update={"spacing_mm": None})
+        self.preparation = preparation.updated(spacing_mm=None)
         self.intensity = intensity
         self.strength = strength
         self.patch_size = patch_size

@@ -59,7 +59,7 @@ class PatchGan:
         """
         if "sketch" in config.blind:
             raise InputError(f"blind {config.blind}: a patch GAN sees the sketch and nothing else")
-        return config.model_copy(update={"blind": (BLIND,)})
+        return config.updated(blind=(BLIND,))
 
     @classmethod
     def fit(

@@ -134,7 +134,7 @@ def rows(
 
 def _own_grid(preparation: Preparation) -> Preparation:
     """The same without resampling: these rows need no common spacing."""
-    return preparation.model_copy(update={"spacing_mm": None})
+    return preparation.updated(spacing_mm=None)
 
 
 def _identity(values: Array) -> Array:

@@ -192,7 +192,7 @@ class Replica:
 def _divisible(preparation: Preparation) -> Preparation:
     """The same on grids whose sides can be halved often enough."""
     scales = max(preparation.scales or 0, SCALES - 1)
-    return preparation.model_copy(update={"scales": scales})
+    return preparation.updated(scales=scales)
 
 
 def _forest(trees: int, leaf: int, seed: int, jobs: int) -> RandomForestRegressor:

@@ -208,7 +208,7 @@ def score_regions(
     regions: Sequence[str],
 ) -> dict[str, Scores]:
     """:func:`score_file` in several regions, comparing the images once."""
-    own = preparation.model_copy(update={"spacing_mm": None})
+    own = preparation.updated(spacing_mm=None)
     with ExitStack() as stack:
         # A result may be background and nothing else; what is not finite the scores refuse.
         fake = stack.enter_context(open_volume(path, check=False))
@@ -309,7 +309,7 @@ def computed_in(
     """
     if preparation.crop != "lungs":
         return None
-    tight = preparation.model_copy(update={"spacing_mm": None, "margin": 0})
+    tight = preparation.updated(spacing_mm=None, margin=0)
     return stack.enter_context(prepare(subject, target, tight)).grid.in_crop
 
 

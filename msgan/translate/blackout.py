@@ -35,4 +35,4 @@ def blacked_out(run: Run, what: Literal["sketch", "context"]) -> Run:
     if run.config.blind:
         trained = f"{run.folder}: was trained without the {run.config.blind[0]}"
         raise InputError(f"{trained}: expected a run that sees both")
-    return replace(run, config=run.config.model_copy(update={"blind": (what,)}))
+    return replace(run, config=run.config.updated(blind=(what,)))
