@@ -99,7 +99,7 @@ def test_updated_changes_what_it_names_and_validates_the_whole():
     assert config.updated() == config
     assert changed.network == config.network
     for changes, message in (
-        ({"training": {"stepz": 7}}, "training.stepz: Extra inputs"),
+        ({"training": {"stepz": 7}}, "training.stepz: no such setting"),
         ({"network": {"family": "paper", "low_border": 8}}, "the published network"),
         ({"seed": "many"}, "seed: "),
         ({"training": {"mirror": (5,)}}, r"mirror axes \(5,\) do not fit"),

@@ -179,6 +179,10 @@ def test_summary_and_tests_are_within_a_task(tmp_path: Path) -> None:
     assert short.loc[("sharp→soft", "bad"), "n"] == 4
     values = table[(table["task"] == "sharp→soft") & (table["method"] == "bad")]["mae"]
     assert short.loc[("sharp→soft", "bad"), "MAE"] == f"{values.mean():.3f} ± {values.std():.3f}"
+    table["lung_psnr"] = table["psnr"] + 1
+    lungs = summary(table, ("psnr",), region="lung")
+    assert list(lungs.columns) == ["n", "lung PSNR (dB)"]
+    assert list(lungs["lung PSNR (dB)"]) != list(short["PSNR (dB)"])
     with pytest.raises(InputError, match="no column 'dice'"):
         summary(table, ("dice",))
     tests = significance(table, "good", ["mae"])

@@ -117,7 +117,7 @@ def test_a_configuration_without_padding_keeps_its_hash(tmp_path) -> None:
     for bad in ("none", True, float("inf"), [1]):
         written["preparation"]["padding"] = bad
         (tmp_path / "c.yaml").write_text(yaml.safe_dump(written))
-        with pytest.raises(InputError, match="expected (nan or a number|another value)"):
+        with pytest.raises(InputError, match=r"expected (nan or a number|another value)"):
             CascadeConfig.load(tmp_path / "c.yaml")
 
 

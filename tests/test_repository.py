@@ -245,7 +245,7 @@ def test_every_dependency_is_pinned_within_its_bounds() -> None:
     assert importlib.metadata.version("numpy").split(".")[0] == versions["numpy"].split(".")[0]
 
 
-NOT_IMPORTED = {"tensorboard", "ipykernel", "jupyterlab", "nbdime", "playwright"}
+NOT_IMPORTED = {"ipykernel", "jupyterlab", "nbdime", "playwright"}
 """Packages of use without an import: commands, what other packages import, the browser tests."""
 
 

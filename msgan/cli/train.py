@@ -129,8 +129,7 @@ def train(
     else:
         chosen = configuration(preset or "smoke", config, lambda: _dims(cohort, str(target)))
     if padding is not None:
-        prep = chosen.preparation.padded(padding_of(padding))
-        chosen = chosen.model_copy(update={"preparation": prep})
+        chosen = chosen.updated(preparation={"padding": padding_of(padding)})
     if seed is not None:
         chosen = chosen.updated(seed=seed)
     held = cohort.with_modality(target).split("val").subjects

@@ -159,19 +159,24 @@ def task_folder(folder: str | os.PathLike[str], source: str, target: str, fold: 
     return Path(folder) / f"{source}-{target}" / f"fold{fold.number}"
 
 
-def summary(table: pd.DataFrame, columns: Sequence[str] = SIMILARITY) -> pd.DataFrame:
+def summary(
+    table: pd.DataFrame, columns: Sequence[str] = SIMILARITY, *, region: str = ""
+) -> pd.DataFrame:
     """``mean ± sd`` over subjects of each task and method, and how many subjects (``n``).
 
     Args:
         table: Of :func:`cross_validate`.
         columns: To summarise, in this order, with the digits of :data:`msgan.metrics.CATALOGUE`;
             any other column has four.
+        region: Where voxels count, as ``lung``; empty is the first region of the table.
 
     Raises:
         InputError: A column is not there.
     """
     import pandas as pd
 
+    if region:
+        columns = [f"{region}_{column}" for column in columns]
     if missing := [c for c in columns if c not in table.columns]:
         raise InputError(f"table: no column {missing[0]!r}: has {list(table.columns)}")
     groups = table.groupby(["task", "method"], sort=False)

@@ -136,7 +136,7 @@ def translate(
             staged=suffix_of(Path(out)) == ".nii.gz",
         )
         root = scratch_root()
-        own = replace(run, config=run.config.model_copy(update={"preparation": prep}))
+        own = replace(run, config=run.config.updated(preparation=prep))
         with Work.open(root, _key(own, source, modality, labels, where, precision, keep)) as work:
             there = work.bytes + subject.unpacked_bytes
             missing = max(0, planned.scratch_bytes - there)
