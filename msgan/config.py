@@ -166,7 +166,7 @@ class NetworkConfig(Model):
     )
     low_levels: int = Field(4, ge=1, le=12)
     low_border: int = Field(
-        0, ge=0, le=LARGEST, description="background that s0 sees around an image, voxels of s0"
+        0, ge=0, le=LARGEST, description="what s0 sees around an image, voxels of s0"
     )
     dropout: float = Field(0.2, ge=0, lt=1)
     high_width: int = Field(64, ge=1, le=WIDEST, description="features of the HR generators")

@@ -11,12 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from msgan.types import Array, Box, Reader, Shape, read_padded
+from msgan.types import Array, Box, Reader, Shape, read_extended, read_padded
 
 CHUNK = {2: 512, 3: 64}
 """Side of the chunks of a scratch store: about a megabyte of float32 in either dimension."""
 
+RIM = 1
+"""Voxels beyond an image that a coarse scale of it keeps.
+
+An image goes on by repeating its outermost voxels (:func:`msgan.types.read_extended`), so a coarse
+voxel beyond it is the mean of those. The outermost coarse voxel *inside* is not to be repeated: it
+is the mean of deeper ones as well, and the image may end in background within it."""
+
 BACKGROUND = -1.0
+
+LITTLE = 0.25
+"""Beyond an image a source this bright, relative to the image's outermost voxel, goes on fully."""
 
 T = TypeVar("T", Array, Tensor)
 
@@ -71,11 +81,20 @@ def shapes(shape: Sequence[int], scales: int) -> list[Shape]:
 
 
 class Store:
-    """An image of any size on disk (zarr v3, uncompressed), read and written box by box."""
+    """An image of any size on disk (zarr v3, uncompressed), read and written box by box.
+
+    Attributes:
+        path: Of the folder.
+        shape: Of the image.
+        rim: Voxels beyond the image that are kept on every side (see :data:`RIM`).
+        known: The box of all that is kept.
+    """
 
     def __init__(self, path: str | os.PathLike[str], array: Any) -> None:
         self.path = Path(path)
-        self.shape: Shape = tuple(array.shape)
+        self.rim = int(array.attrs.get("rim", 0))
+        self.shape: Shape = tuple(n - 2 * self.rim for n in array.shape)
+        self.known = Box.whole(self.shape).grown(self.rim)
         self._array = array
 
     @classmethod
@@ -85,6 +104,7 @@ class Store:
         shape: Sequence[int],
         dtype: str = "float32",
         chunk: Sequence[int] | None = None,
+        rim: int = 0,
     ) -> Store:
         """A new store of zeros; an old one at ``path`` is replaced.
 
@@ -92,18 +112,21 @@ class Store:
             path: Of the folder.
             shape: Of the image.
             dtype: Of the voxels.
-            chunk: Sides of a chunk, which is a file; None takes those of ``CHUNK``.
+            chunk: Sides of a chunk, which is a file; None takes those of :func:`chunk_of`.
+            rim: Voxels beyond the image that are kept on every side.
         """
         import zarr
 
-        sides = chunk or (CHUNK[len(shape)],) * len(shape)
+        full = tuple(n + 2 * rim for n in shape)
+        sides = chunk or chunk_of(shape, rim)
         array = zarr.create_array(
             store=str(path),
-            shape=tuple(shape),
-            chunks=tuple(min(side, n) for side, n in zip(sides, shape, strict=True)),
+            shape=full,
+            chunks=tuple(min(side, n) for side, n in zip(sides, full, strict=True)),
             dtype=dtype,
             compressors=None,
             fill_value=0,
+            attributes={"rim": rim},
             overwrite=True,
         )
         return cls(path, array)
@@ -121,12 +144,21 @@ class Store:
         return tuple(self._array.chunks)
 
     def read(self, box: Box) -> Array:
-        """The voxels of ``box``, which lies inside."""
-        return np.asarray(self._array[box.slices])
+        """The voxels of ``box``; beyond what is kept the outermost are repeated."""
+        return read_extended(self._inside, self.known, box)
+
+    def _inside(self, box: Box) -> Array:
+        return np.asarray(self._array[box.inside(self.known).slices])
 
     def write(self, box: Box, values: Array) -> None:
         """Set the voxels of ``box``."""
-        self._array[box.slices] = values
+        self._array[box.inside(self.known).slices] = values
+
+
+def chunk_of(shape: Sequence[int], rim: int = 0) -> Shape:
+    """Sides of the chunks of a store: about ``CHUNK``, so that a rim needs no chunks of its own."""
+    side = CHUNK[len(shape)]
+    return tuple(-(-(n + 2 * rim) // -(-n // side)) if rim else min(side, n) for n in shape)
 
 
 def halved(read: Reader, dims: int, labels: bool = False) -> Reader:
@@ -142,27 +174,97 @@ def build(
     scales: int,
     folder: str | os.PathLike[str],
     labels: bool = False,
+    rim: int = 0,
 ) -> list[Reader]:
     """Readers of s0..sn of an image (or label map) given on s_n.
 
     Scales below s_n are computed once, tile by tile from the next finer one, and kept in
-    ``folder``; s_n stays where it is. Memory does not grow with the image.
+    ``folder``; s_n stays where it is. Memory does not grow with the image. Any box may be asked
+    for: the image goes on beyond its faces by repeating its outermost voxels.
 
     Args:
-        read: s_n, a box that lies inside ``shape``.
+        read: s_n, a box that lies inside ``shape`` and ``rim`` voxels around.
         shape: Of s_n, a multiple of 2^scales.
         scales: n.
         folder: Where stores ``s0.zarr`` .. ``s(n-1).zarr`` go.
         labels: Keep the largest label of a block instead of the mean.
+        rim: Voxels beyond s_n that ``read`` gives.
     """
-    readers = [read]
+    readers = [extended(read, shape, rim)]
     for i, size in reversed(list(enumerate(shapes(shape, scales)[:-1]))):
-        store = Store.create(Path(folder) / f"s{i}.zarr", size, "uint8" if labels else "float32")
+        path, dtype = Path(folder) / f"s{i}.zarr", "uint8" if labels else "float32"
+        store = Store.create(path, size, dtype, rim=RIM)
         coarse = halved(readers[0], len(shape), labels)
-        for box in Box.whole(size).tiles(store.tile):
+        for box in store.known.tiles(store.tile):
             store.write(box, coarse(box))
         readers.insert(0, store.read)
     return readers
+
+
+def extended(read: Reader, shape: Sequence[int], rim: int = 0) -> Reader:
+    """A reader of any box of an image that goes on by repeating its outermost voxels.
+
+    Args:
+        read: A box that lies inside ``shape`` and ``rim`` voxels around.
+        shape: Of the image.
+        rim: Voxels beyond the image that ``read`` gives.
+    """
+    known = Box.whole(shape).grown(rim)
+    return lambda box: read_extended(read, known, box)
+
+
+def read_continued(read: Reader, source: Reader | None, shape: Sequence[int], box: Box) -> Array:
+    """Read ``box`` of an image that goes on beyond its faces as the one it was made from does.
+
+    Where the source ends in background the image does; where the source goes on, the image goes on
+    by repeating its outermost voxels; in between, in proportion.
+
+    Args:
+        read: The image in [-1, 1], a box inside ``shape``.
+        source: What it was made from, any box on the same grid; None: it ends in background.
+        shape: Of the image.
+        box: Anywhere.
+    """
+    if source is None:
+        return read_padded(read, shape, box, BACKGROUND)
+    whole = Box.whole(shape)
+    inside = region = box.nearest(whole)
+    part = out = read(inside)
+    if inside == box:
+        return part
+    sides = [
+        (axis, low)
+        for axis in range(box.dims)
+        for low in (True, False)
+        if (box.start[axis] < 0 if low else box.stop[axis] > whole.size[axis])
+    ]
+
+    def share(axis: int, low: bool) -> Array:
+        """How much of the outermost voxels of ``region`` goes on."""
+        last = 0 if low else whole.size[axis] - 1
+        side = Box(_put(region.start, axis, last), _put(region.size, axis, 1))
+        beyond = side.shifted(_put((0,) * box.dims, axis, -1 if low else 1))
+        return _share(source(beyond), source(side))
+
+    if not any(share(*side).any() for side in sides):
+        return read_padded(lambda near: part[near.inside(inside).slices], shape, box, BACKGROUND)
+    for axis, low in sides:  # one axis after the other, so that corners go on from edges
+        much = share(axis, low)
+        layer = out.take([0 if low else -1], axis) * much + BACKGROUND * (1 - much)
+        out = np.concatenate((layer, out) if low else (out, layer), axis)
+        start = _put(region.start, axis, region.start[axis] - low)
+        region = Box(start, _put(region.size, axis, region.size[axis] + 1))
+    return read_extended(lambda near: out[near.inside(region).slices], region, box)
+
+
+def _share(beyond: Array, last: Array) -> Array:
+    """How much of an image goes on: of its outermost voxels and those of its source beyond."""
+    here = np.maximum(last - BACKGROUND, 1e-6)
+    return np.clip((beyond - BACKGROUND) / (LITTLE * here), 0, 1).astype(np.float32)
+
+
+def _put(values: Sequence[int], axis: int, value: int) -> tuple[int, ...]:
+    return (*values[:axis], value, *values[axis + 1 :])
 
 
 def enlarge(read: Reader, shape: Sequence[int]) -> Reader:

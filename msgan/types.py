@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -97,6 +97,14 @@ class Box:
         stop = tuple(max(min(b, n), a) for a, b, n in zip(start, self.stop, shape, strict=True))
         return Box(start, tuple(b - a for a, b in zip(start, stop, strict=True)))
 
+    def nearest(self, outer: Box) -> Box:
+        """The part inside ``outer``, or along axes where there is none its nearest voxel."""
+        start, stop = [], []
+        for a, b, low, high in zip(self.start, self.stop, outer.start, outer.stop, strict=True):
+            start.append(min(max(a, low), high - 1))
+            stop.append(max(min(b, high), start[-1] + 1))
+        return Box(tuple(start), tuple(b - a for a, b in zip(start, stop, strict=True)))
+
     def tiles(self, size: Sequence[int]) -> Iterator[Box]:
         """Boxes of at most ``size`` that cover this box exactly once, last axis fastest."""
         ranges = (range(a, b, s) for a, b, s in zip(self.start, self.stop, size, strict=True))
@@ -105,20 +113,47 @@ class Box:
             yield Box(start, tuple(b - a for a, b in zip(start, stop, strict=True)))
 
 
-def trailing(slices: Iterable[slice]) -> Any:
+def trailing(slices: Iterable[slice | list[int]]) -> Any:
     """Index of the last axes of an array that may lead with channels: ``array[..., slices]``."""
     return (..., *slices)
 
+
+T = TypeVar("T")
 
 Reader = Callable[[Box], Array]
 """Reads one box of an image of any size; how images larger than memory are handed around."""
 
 
+def read_extended(read: Callable[[Box], T], known: Box, box: Box) -> T:
+    """Read ``box`` of an image that goes on beyond ``known`` by repeating its outermost voxels.
+
+    What lies beyond an image is unknown, not background, unless it ends in background there: then
+    that is what is repeated. Every consumer sees the same infinite image, whatever tile it asks
+    for: that is what makes tiles join exactly at the border of the image too. Nothing but the part
+    inside is read, or the voxels nearest to it.
+
+    Args:
+        read: Gives an array or a tensor, which may lead with channel axes; only boxes inside
+            ``known`` are asked for.
+        known: Of at least one voxel.
+        box: Anywhere.
+    """
+    valid = box.nearest(known)
+    part: Any = read(valid)
+    for axis in range(box.dims):
+        start, stop = box.start[axis], box.stop[axis]
+        if (start, stop) != (valid.start[axis], valid.stop[axis]):
+            low, high = valid.start[axis], valid.stop[axis] - 1
+            places = [min(max(k, low), high) - low for k in range(start, stop)]
+            part = part[trailing((places, *[slice(None)] * (box.dims - 1 - axis)))]
+    out: T = part
+    return out
+
+
 def read_padded(read: Reader, shape: Sequence[int], box: Box, fill: float = 0.0) -> Array:
     """Read ``box`` where it overlaps an image of ``shape`` and ``fill`` elsewhere.
 
-    Every consumer sees the same infinite image, whatever tile it asks for: that is what makes
-    tiles join exactly at the border of the image too. Arrays may lead with channel axes.
+    For images of which it is known what lies beyond; others: :func:`read_extended`.
     """
     valid = box.clipped(shape)
     part = read(valid)

@@ -109,12 +109,10 @@ def test_tiles_give_what_the_generator_makes_of_the_whole(dims, tmp_path, what):
         results.append(run.intensity.to_unit(whole(kept / "y2.nii")))
     np.testing.assert_allclose(results[1], results[0], rtol=0, atol=1e-4)
     with prepare(source, None, run.config.preparation) as ready:
-        shape = ready.grid.shape
-        image = sketch_reader(ready.read, shape, run.config.sketch)(Box.whole(shape))
-    generator = run.generator(2)
-    cut = Cut.of(generator, Box.whole(shape))
+        shape, generator = ready.grid.shape, run.generator(2)
+        cut = Cut.of(generator, Box.whole(shape))
+        image = sketch_reader(ready.read, shape, run.config.sketch, rim=1)(cut.sketch)
     drawn = torch.from_numpy(image)[None] * (what != "sketch")
-    drawn = crop_padded(drawn, cut.sketch, 0.0)
     if what == "context":
         around = torch.full((1, 1, *cut.context.size), BACKGROUND)
     else:
@@ -258,14 +256,15 @@ def paper(dims: int, scales=1) -> CascadeConfig:
     return PatchGan.configured(config)
 
 
-def naive(generator, drawn: torch.Tensor) -> np.ndarray:
+def naive(generator, drawn: torch.Tensor, shape=None) -> np.ndarray:
     """Patches of the whole padded sketch (C, *shape), added and divided in NumPy."""
-    shape = drawn.shape[1:]
+    shape = shape or drawn.shape[1:]
     starts = [np.arange(0, max(n - 32, 0) + 27, 27) for n in shape]
     room = [int(s[-1]) + 32 for s in starts]
     assert all(r >= n for r, n in zip(room, shape, strict=True))
     padded = torch.zeros((drawn.shape[0], *room))
-    padded[(slice(None), *(slice(n) for n in shape))] = drawn
+    known = tuple(slice(min(n, r)) for n, r in zip(drawn.shape[1:], room, strict=True))
+    padded[(slice(None), *known)] = drawn[(slice(None), *known)]
     total, count = np.zeros(room), np.zeros(room)
     for start in np.stack(np.meshgrid(*starts, indexing="ij"), -1).reshape(-1, len(shape)):
         where = tuple(slice(a, a + 32) for a in start)
@@ -324,8 +323,9 @@ def test_the_published_family_translates(dims, tmp_path, scratch):
     np.testing.assert_allclose(results[2], results[0], rtol=0, atol=1e-4 * 80)
     with prepare(source, None, config.preparation) as ready:
         shape = ready.grid.shape
-        drawn = sketch_reader(ready.read, shape, config.sketch)(Box.whole(shape))
-        unit = naive(run.generator(1), torch.from_numpy(drawn))
+        box = Box((0,) * dims, tuple(n + 32 for n in shape))
+        drawn = sketch_reader(ready.read, shape, config.sketch, rim=1)(box)
+        unit = naive(run.generator(1), torch.from_numpy(drawn), shape)
         unit = np.where(unit < BACKGROUND + SNAP, BACKGROUND, unit).astype(np.float32)
         back = ready.to_source(lambda box: unit[box.slices], run.intensity)
         expected = back(Box.whole(image.shape))

@@ -33,7 +33,7 @@ class WorkingGrid:
     Source grid -> canonical axes (exact) -> cropped to the foreground and a margin -> resampled
     to a fixed spacing (nothing is interpolated where that is the source's) -> padded evenly on
     both sides to ``base * 2**scales``. Padding shows the image beyond the crop where there is
-    any, so that networks see no artificial edge.
+    any, and then repeats its outermost voxels, so that networks see no artificial edge.
 
     Differs: the papers and their code squeeze each image into a cube of fixed shape. Here the
     spacing, not the shape, is fixed across a cohort, so that a voxel means the same in mm for
@@ -138,7 +138,9 @@ class WorkingGrid:
         affine = np.asarray(self.source.affine, dtype=float) @ to_source
         return Grid(self.shape_at(scale), affine)
 
-    def read_working(self, read_source: Reader, fill: float = 0.0, order: int = 1) -> Reader:
+    def read_working(
+        self, read_source: Reader, fill: float | None = None, order: int = 1
+    ) -> Reader:
         """A reader on the working grid (s_n) of an image given on its source grid.
 
         Any box may be asked for, also one that reaches outside: it reads the source region it
@@ -146,18 +148,21 @@ class WorkingGrid:
 
         Args:
             read_source: Image on the source grid.
-            fill: Value outside the image.
+            fill: Value outside the image; None: it goes on by repeating its outermost voxels.
             order: 1: linear, after a Gaussian where voxels get larger (float32). 0: nearest, for
                 labels (keeps the type).
         """
         axes, flips = canonical_axes(self.source)
         inward, full = self._inward(), self.source.shape
+        if fill is None:
+            inward = tuple(axis.extended for axis in inward)
 
         def read_canonical(box: Box) -> Array:
             part = np.asarray(read_source(from_canonical(box, full, axes, flips)))
             return flip(part.transpose(axes), flips)
 
-        return lambda box: resample(read_canonical, inward, box, order, fill)
+        outside = 0.0 if fill is None else fill
+        return lambda box: resample(read_canonical, inward, box, order, outside)
 
     def read_source(self, read_working: Reader, fill: float = 0.0, order: int = 1) -> Reader:
         """A reader on the source grid of an image given on the working grid: what is saved.

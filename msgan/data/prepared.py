@@ -23,6 +23,11 @@ from msgan.data.subject import Subject
 from msgan.data.volume import Volume, open_labels, open_volume
 from msgan.types import Array, Box, InputError, Reader
 
+BACKGROUND = -1.0
+
+NEARLY = 0.01
+"""Beyond s_n what comes this near to background is background: half a per cent of the range."""
+
 LARGEST = 255
 """Largest label: they are kept in 8 bits."""
 
@@ -58,11 +63,22 @@ class Prepared:
         return self._labels is not None
 
     def read(self, box: Box) -> Array:
-        """The image in ``box`` of s_n: float32 in [-1, 1], -1 outside the image."""
-        return self.intensity.to_unit(self._image(box))
+        """The image in ``box`` of s_n: float32 in [-1, 1].
+
+        Beyond the file's faces it goes on by repeating its outermost voxels. Beyond s_n what is
+        nearly background is background: smoothing for larger voxels reaches beyond the crop.
+        """
+        part = self.intensity.to_unit(self._image(box))
+        inside = box.clipped(self.grid.shape)
+        if inside == box:
+            return part
+        out = np.where(part < BACKGROUND + NEARLY, np.float32(BACKGROUND), part)
+        if inside.voxels:
+            out[inside.inside(box).slices] = part[inside.inside(box).slices]
+        return out
 
     def read_labels(self, box: Box) -> Array | None:
-        """The labels in ``box`` of s_n: uint8, 0 outside the image; None where there are none.
+        """The labels in ``box`` of s_n, uint8, which go on as the image does; None: there are none.
 
         Raises:
             InputError: A label does not fit 8 bits.
@@ -203,8 +219,8 @@ def prepare(
             opened.append(open_labels(labels, like=image.grid))
             if values:
                 require_values(opened[-1], values)
-            read_labels = grid.read_working(opened[-1].read, 0, order=0)
-        read = grid.read_working(shown, intensity.low)
+            read_labels = grid.read_working(opened[-1].read, order=0)
+        read = grid.read_working(shown)
         return Prepared(subject.name, modality, grid, intensity, read, read_labels, tuple(opened))
     except BaseException:
         for volume in opened:

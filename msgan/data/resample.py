@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, log, prod, sqrt
 
 import numpy as np
 
-from msgan.types import Array, Box, Reader
+from msgan.types import Array, Box, Reader, read_extended
 
 SAME = 1e-3
 """Spacings that differ by less than this share are the same: headers are rounded."""
 
 PIECE_VOXELS = 1 << 21
 """Most input voxels that are resampled at once (8 MiB of float32); a few temporaries add to it."""
+
+FAR = 1 << 40
+"""Voxels; farther than any image reaches."""
 
 FWHM = 2 * sqrt(2 * log(2))
 """Full width at half maximum of a Gaussian of standard deviation 1."""
@@ -42,6 +45,11 @@ class Axis:
     size: int
     first: int
     last: int
+
+    @property
+    def extended(self) -> Axis:
+        """The same with a value everywhere: the outermost input voxels are repeated."""
+        return replace(self, first=-FAR, last=FAR)
 
     @property
     def shift(self) -> int | None:
@@ -138,7 +146,9 @@ def _tile(read: Reader, axes: Sequence[Axis], box: Box, order: int) -> Array:
             index, weights = axis.taps(low[k], high[k], order)
             low[k], high[k] = int(index.min()), int(index.max()) + 1
             taps[k] = index - low[k], weights
-    part = np.asarray(read(Box(tuple(low), tuple(b - a for a, b in zip(low, high, strict=True)))))
+    needed = Box(tuple(low), tuple(b - a for a, b in zip(low, high, strict=True)))
+    known = Box.whole([axis.size for axis in axes])
+    part = np.asarray(read_extended(read, known, needed))
     if order:
         part = part.astype(np.float32, copy=False)
     # Axes that lose most voxels first: the others then have less to do.

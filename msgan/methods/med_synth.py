@@ -22,6 +22,7 @@ from msgan.methods.refine import refine
 from msgan.methods.shared import fit_shared
 from msgan.networks import inference
 from msgan.paths import room, scratch_folder
+from msgan.pyramid import RIM, read_continued
 from msgan.sketch import sketch_reader, stacked
 from msgan.training.run import Run
 from msgan.translate.image import check_output, pick_device
@@ -212,7 +213,7 @@ def results(
 
     Args:
         runs: The models in order.
-        source: The image on s_n, in [-1, 1].
+        source: The image on s_n, in [-1, 1], of which any box may be asked for.
         shape: Of s_n.
         folder: Each model's result is kept in a store below it, float32.
         device: Where to compute.
@@ -228,7 +229,7 @@ def results(
     made: Reader | None = None
     for k, run in enumerate(runs):
         seen = source if made is None else stacked(source, made)
-        drawn = sketch_reader(seen, shape, run.config.sketch, device=device)
+        drawn = sketch_reader(seen, shape, run.config.sketch, device=device, rim=RIM)
         own, n = folder / f"model{k}", run.scales
         generator, limits = run.generator(n), Limits(memory, tile=tile)
         own.mkdir(parents=True)
@@ -242,12 +243,14 @@ def results(
                 made = overlap.averaged(
                     OverlapScale(whole, drawn, shape, sides, device), own / "sums.zarr"
                 )
+            made = partial(read_continued, made, source, shape)
             continue
         if tile is not None and (tile < 2 or tile % 2):
             raise InputError(f"tile {tile}: expected an even number of voxels, at least 2")
         sides = scale_plan(run, n, shape, limits, device).tile
         with room(own, overlap.stored(shape, sides), what):
             made = refine(generator.to(device), drawn, constant(BACKGROUND), shape, own, tile=sides)
+        made = partial(read_continued, made, source, shape)
     assert made is not None
     return made
 

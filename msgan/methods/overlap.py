@@ -37,7 +37,7 @@ class OverlapScale:
 
     A block is what ``tile / 27`` patches along each axis cover, so neighbouring blocks share 5
     voxels, where their sums are to be added. The first patch begins with the image; the last
-    reaches beyond it where the sides do not fit, and sees there a sketch of 0.
+    reaches beyond it where the sides do not fit, and sees there how the sketch goes on.
 
     Attributes:
         generator: In the form that gives whole patches (:func:`msgan.networks.inference.prepare`).

@@ -15,6 +15,7 @@ from msgan.methods import cascade, overlap
 from msgan.methods.overlap import OverlapScale
 from msgan.networks import inference
 from msgan.paths import room, scratch_folder
+from msgan.pyramid import RIM
 from msgan.sketch import sketch_reader
 from msgan.training.run import Run
 from msgan.translate import translate
@@ -134,6 +135,7 @@ class PatchGan:
                 labels,  # type: ignore[arg-type]
                 device,
                 config.labels or (1,),
+                RIM,
             )
             scale = OverlapScale(generator, drawn, shape, sides, device)
             what = "the scratch of this translation (in MSGAN_SCRATCH)"

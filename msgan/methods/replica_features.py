@@ -9,7 +9,8 @@ from math import cos, pi, sin
 
 import numpy as np
 
-from msgan.types import Array, Box, Reader, Shape, read_padded
+from msgan.pyramid import extended, halved, read_continued
+from msgan.types import Array, Box, Reader, Shape
 
 BACKGROUND = -1.0
 
@@ -59,7 +60,13 @@ class Surroundings:
     """
 
     def __init__(
-        self, image: Reader, shape: Shape, box: Box, rings: Rings, below: Reader | None = None
+        self,
+        image: Reader,
+        shape: Shape,
+        box: Box,
+        rings: Rings,
+        below: Reader | None = None,
+        rim: int = 0,
     ) -> None:
         """Read what is needed around ``box``, and no more.
 
@@ -70,20 +77,23 @@ class Surroundings:
             box: Whose voxels will be asked for, inside ``shape``.
             rings: Of this scale.
             below: What was predicted at half the resolution; None at the coarsest scale.
+            rim: Voxels beyond ``shape`` that ``image`` gives.
         """
         self.shape = shape
         self.rings = rings
-        # Beyond this all is background: a cube farther out has the mean of one just outside.
+        # Beyond this nothing changes: a cube farther out has the mean of one just outside.
         seen = Box.whole(shape).grown(max(rings.widths))
+        endless = extended(image, shape, rim)
         around = box.grown(rings.halo).inside(seen).clipped(seen.size)
         self._around = around.shifted(seen.start)
-        self._part = read_padded(image, shape, self._around, BACKGROUND)
+        self._part = endless(self._around)
         self._means = [_means(self._part, width) for width in rings.widths]
         self._coarse = box.coarse(2).grown(1)
         self._below: Array | None = None
         if below is not None:
             half = tuple(n // 2 for n in shape)
-            self._below = read_padded(below, half, self._coarse, BACKGROUND)
+            source = halved(endless, len(shape))
+            self._below = read_continued(below, source, half, self._coarse)
 
     def of(self, voxels: Array) -> Array:
         """(n, features) float32 of (n, d) indices at this scale, which lie inside the box."""

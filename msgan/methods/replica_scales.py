@@ -54,12 +54,13 @@ class Image:
     def build(self) -> None:
         """Make the coarser scales."""
         read, shape = self.ready.read, self.shapes[0]
-        self.scales = pyramid.build(read, shape, SCALES - 1, self.folder)[::-1]
+        self.scales = pyramid.build(read, shape, SCALES - 1, self.folder, rim=pyramid.RIM)[::-1]
 
     def around(self, scale: int, box: Box) -> Surroundings:
         """What the features of the voxels of ``box`` are made of."""
         below = self.made.get(scale + 1)
-        return Surroundings(self.scales[scale], self.shapes[scale], box, RINGS[scale], below)
+        shape, rings = self.shapes[scale], RINGS[scale]
+        return Surroundings(self.scales[scale], shape, box, rings, below, pyramid.RIM)
 
     def inside(self, scale: int, box: Box) -> Array:
         """(n, d) indices of the foreground in ``box``."""

@@ -17,8 +17,7 @@ class LowGenerator(Protocol):
     Attributes:
         halo: Image needed around a tile on every side; its sketch is twice as wide.
         align: Where a tile's halo may start and end inside the image: at multiples of this.
-        border: Background that lies around the image, a multiple of ``align``; the sketch is 0
-            there and what is made there is thrown away.
+        border: Seen around the image, a multiple of ``align``; what is made there is thrown away.
         tile_exact: Whether any tiling gives the result of the whole image. Where it does not, a
             tile is the whole image.
     """
@@ -106,8 +105,8 @@ class LocalLowGenerator(nn.Module):
     Differs: the published U-Net normalises over the whole image and reaches across all of it,
     so few subjects are learnt by heart. Here features are normalised over channels only and
     the view ends after a few levels: the network can be trained on crops, of which one subject
-    has thousands, and judges tissue by what is near. Crops may reach beyond an image that ends in
-    background, and the whole image is then made with as much of it around. The output is linear:
+    has thousands, and judges tissue by what is near. Crops may reach beyond an image, and the
+    whole image is then made with as much around. The output is linear:
     most of an image is background, which drives a tanh into saturation at -1 before anything else
     is learnt.
 
@@ -117,7 +116,7 @@ class LocalLowGenerator(nn.Module):
         width: features of the first level; they double up to four times that.
         levels: downsamplings, the first of them from the sketch's grid to s0.
         dropout: share of features dropped on the way up.
-        border: background around an image, so that where a crop ends and where the image ends
+        border: what is seen around an image, so that where a crop ends and where the image ends
             are two things. A multiple of 2^(levels - 1).
     """
 

@@ -9,7 +9,7 @@ from threading import Lock
 
 import torch
 
-from msgan import sketch
+from msgan import pyramid, sketch
 from msgan.networks import inference
 from msgan.pyramid import Store
 from msgan.training.run import Run
@@ -81,12 +81,22 @@ class Job:
             labels.read if labels else None,
             device,
             run.config.labels or (1,),
+            image.rim,
         )
         if self.scale == 0:
             return LowScale(generator, drawn, self.shape, self.tile, device, self.precision)
         below = work.finished(f"y{self.scale - 1}")
         seen, context = blinded(self.blind, drawn, below.read if below else None)
-        return HighScale(generator, seen, context, self.shape, self.tile, device, self.precision)
+        return HighScale(
+            generator,
+            seen,
+            context,
+            self.shape,
+            self.tile,
+            device,
+            self.precision,
+            source=pyramid.halved(image.read, len(image.shape)),
+        )
 
     def compute(self, number: int) -> int:
         """Make and store one tile, in a process that may be asked for more of the same job."""

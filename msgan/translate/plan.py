@@ -19,7 +19,7 @@ from msgan.memory import tiles
 from msgan.networks import inference
 from msgan.patches import core_side
 from msgan.paths import size
-from msgan.pyramid import CHUNK
+from msgan.pyramid import RIM, chunk_of
 from msgan.training.run import Run
 from msgan.translate.scale import HighScale, Precision, blinded
 from msgan.translate.work import chunk
@@ -349,7 +349,7 @@ def _scratch(scales: Sequence[ScalePlan], first: int, keep: bool, labels: bool, 
     In the end there is what was made, and what is staged of the result. ``first`` is i of the
     s_i that ``scales`` begin with.
     """
-    sources = [4 * _stored(s.shape, (CHUNK[len(s.shape)],) * len(s.shape)) for s in scales]
+    sources = [4 * _stored([n + 2 * RIM for n in s.shape], chunk_of(s.shape, RIM)) for s in scales]
     if labels:
         sources = [n + n // 4 for n in sources]
     made = [4 * _stored(s.shape, chunk(s.tile)) for s in scales]
@@ -361,7 +361,7 @@ def _scratch(scales: Sequence[ScalePlan], first: int, keep: bool, labels: bool, 
     return most
 
 
-def _stored(shape: Shape, chunk: Shape) -> int:
+def _stored(shape: Sequence[int], chunk: Shape) -> int:
     """Voxels in a store: chunks at the border are whole."""
     sides = [min(n, c) for n, c in zip(shape, chunk, strict=True)]
     return prod(-(-n // c) * c for n, c in zip(shape, sides, strict=True))
@@ -370,7 +370,9 @@ def _stored(shape: Shape, chunk: Shape) -> int:
 def _seconds(run: Run, subject: Prepared, planned: Plan, device: torch.device) -> float:
     """Expected time of all tiles, from one in the middle of s_n and the operations of the rest."""
     last, n = planned.scales[-1], run.scales
-    drawn = sketch.sketch_reader(subject.read, last.shape, run.config.sketch, device=device)
+    drawn = sketch.sketch_reader(
+        subject.read, last.shape, run.config.sketch, device=device, rim=pyramid.RIM
+    )
     below = pyramid.halved(subject.read, len(last.shape))
     scale = HighScale(
         inference.prepare(run.generator(n), device),

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from msgan.networks.low import LowGenerator, low_cut
 from msgan.patches import Block, Cut, HighGenerator, Tiling, core_side, crop_padded
+from msgan.pyramid import read_continued
 from msgan.sketch import DrawnSketch, SketchReader, channels
 from msgan.sketch.reader import Loaded
-from msgan.types import Array, Box, Reader, Shape, read_padded
+from msgan.types import Array, Box, Reader, Shape
 
 BACKGROUND = -1.0
 
@@ -89,6 +90,8 @@ class HighScale:
         device: Where it computes.
         precision: Of the network.
         shift: The first block begins this many voxels before the image, even.
+        source: The image at s_(i-1) that the context was made from, any box: where it goes on
+            beyond its faces, so does the context. None: contexts end in background.
     """
 
     generator: nn.Module
@@ -99,6 +102,7 @@ class HighScale:
     device: torch.device
     precision: Precision = "float32"
     shift: int = 0
+    source: Reader | None = None
     _empty: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -117,7 +121,7 @@ class HighScale:
         """What block ``number`` needs, in host memory."""
         block = self.tiling[number]
         coarse = tuple(n // 2 for n in self.shape)
-        around = read_padded(self.context, coarse, block.context, BACKGROUND)
+        around = read_continued(self.context, self.source, coarse, block.context)
         return block, self.sketch.load(block.sketch), around
 
     @torch.inference_mode()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from msgan.paths import NO_SPACE, require_scratch, scratch_root, write_text
-from msgan.pyramid import CHUNK, Store
+from msgan.pyramid import CHUNK, RIM, Store, chunk_of
 from msgan.types import Array, Box, InputError, Shape
 
 PREFIX = "msgan-work-"
@@ -124,7 +124,12 @@ class Work:
         return Store.open(path) if (path / "zarr.json").is_file() else None
 
     def stage(
-        self, name: str, shape: Sequence[int], tile: Sequence[int], dtype: str = "float32"
+        self,
+        name: str,
+        shape: Sequence[int],
+        tile: Sequence[int],
+        dtype: str = "float32",
+        rim: int = 0,
     ) -> Stage:
         """A stage to begin or to go on with; begun with other tiles, it begins anew.
 
@@ -134,6 +139,7 @@ class Work:
             tile: Sides of a piece; pieces cover whole chunks, so that several may be written at
                 once.
             dtype: Of the voxels.
+            rim: Voxels beyond the image that are kept; a piece is then a chunk.
         """
         plain = f"{name}-{'x'.join(map(str, tile))}"
         for other in self.folder.glob(f"{name}-*"):
@@ -145,7 +151,8 @@ class Work:
             # A number behind a line cut short would be read as another, of a piece not written.
             write_text(ledger, "".join(f"{number}\n" for number in sorted(done)))
         else:
-            store, done = Store.create(path, shape, dtype, chunk(tile)), set()
+            sides = tuple(tile) if rim else chunk(tile)
+            store, done = Store.create(path, shape, dtype, sides, rim), set()
             write_text(ledger, "")
         return Stage(store, done, ledger, self.folder / f"{name}.complete")
 
@@ -157,12 +164,15 @@ class Work:
         dtype: str = "float32",
         progress: Callable[[int, int], None] | None = None,
     ) -> Store:
-        """A stage whose pieces are read from elsewhere; at once where it is complete."""
+        """A stage whose pieces are read from elsewhere; at once where it is complete.
+
+        What is read lies beyond the image as well, by as much as coarse scales need of it.
+        """
         if (ready := self.finished(name)) is not None:
             return ready
-        tile = tuple(min(CHUNK[len(shape)], n) for n in shape)
-        stage = self.stage(name, shape, tile, dtype)
-        boxes = list(Box.whole(shape).tiles(tile))
+        tile = chunk_of(shape, RIM)
+        stage = self.stage(name, shape, tile, dtype, RIM)
+        boxes = list(stage.store.known.tiles(tile))
         for k, box in enumerate(boxes):
             if k not in stage.done:
                 stage.write(k, box, read(box))
