@@ -145,16 +145,16 @@ def test_contexts_that_are_there_are_used(tmp_path, monkeypatch):
     run = trained(tmp_path, taught(), cohort, (0,))
     write = contexts._write
 
-    def killed(path, scale):
+    def killed(path, *rest):
         if len(calls) == 4:
             raise KeyboardInterrupt
         calls.append(path.name)
-        write(path, scale)
+        write(path, *rest)
 
     monkeypatch.setattr(contexts, "_write", killed)
     with pytest.raises(KeyboardInterrupt):
         fit(cohort, "t2", taught(), run.folder, device="cpu")
-    monkeypatch.setattr(contexts, "_write", lambda p, s: (calls.append(p.name), write(p, s)))
+    monkeypatch.setattr(contexts, "_write", lambda p, *s: (calls.append(p.name), write(p, *s)))
     fit(cohort, "t2", taught(), run.folder, device="cpu", scales=[1])
     assert sorted(calls) == [f"s{k}-{v}.npy" for k in range(3) for v in range(3)]
 

@@ -17,7 +17,7 @@ from msgan.config import CascadeConfig
 from msgan.degrade import Dice, degrade_context, degrade_sketch
 from msgan.patches import Cut, HighGenerator
 from msgan.training.cache import CachedSubject, announce
-from msgan.types import Box, Shape, trailing
+from msgan.types import Box, read_extended, trailing
 
 BACKGROUND = -1.0
 
@@ -60,6 +60,27 @@ class Sample:
     mirrored: tuple[int, ...]
     seed: int
     made: bool = False
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A box of a tensor (C, *shape), in its own voxels, and whether it goes on beyond its faces."""
+
+    image: Tensor
+    box: Box
+    extended: bool
+
+    @classmethod
+    def of(cls, image: Tensor, box: Box, rim: int | None) -> _Part:
+        """A box of an image that the tensor holds with ``rim`` voxels around; None: alone."""
+        if rim is None:
+            return cls(image, box, False)
+        return cls(image, box.shifted((rim,) * box.dims), True)
+
+    def read(self) -> Tensor:
+        """The box of an image that goes on."""
+        known = Box.whole(self.image.shape[1:])
+        return read_extended(lambda box: self.image[trailing(box.slices)], known, self.box)
 
 
 class Patches:
@@ -109,17 +130,22 @@ class Patches:
         drawn = [self.decide(purpose, step, k) for k in samples]
         own = [self.subjects[s.subject] for s in drawn]
         fine, i = max(self.scale, 1), self.scale
+        images = [x.rims and x.rims[0] for x in own]
         sketches = [
-            (x.sketches[fine][s.variant], s.sketch) for x, s in zip(own, drawn, strict=True)
-        ]
-        details = [(x.images[i], s.detail) for x, s in zip(own, drawn, strict=True)]
-        contexts = [
-            (x.made[s.variant] if s.made else x.images[i - 1], s.context)
+            _Part.of(x.sketches[fine][s.variant], s.sketch, x.rims and x.rims[1])
             for x, s in zip(own, drawn, strict=True)
+        ]
+        details = [
+            _Part.of(x.images[i], s.detail, rim)
+            for x, s, rim in zip(own, drawn, images, strict=True)
+        ]
+        contexts = [
+            _Part.of(x.made[s.variant] if s.made else x.images[i - 1], s.context, rim)
+            for x, s, rim in zip(own, drawn, images, strict=True)
             if s.context
         ]
-        for image, box in (*sketches, *contexts, *details):
-            announce(image, box)
+        for part in (*sketches, *contexts, *details):
+            announce(part.image, part.box)
         batch = Batch(
             self._cut(sketches, 0.0, drawn, directed=True),
             self._cut(contexts, BACKGROUND, drawn) if contexts else None,
@@ -174,7 +200,7 @@ class Patches:
 
     def _crop(self, subject: CachedSubject, rng: np.random.Generator) -> Box:
         """At s0: the whole image with its border, or a part of that of side ``low_patch``."""
-        shape: Shape = tuple(subject.images[0].shape[1:])
+        shape = subject.shape(0)
         full = Box.whole(shape).grown(self.config.network.low_border)
         side = self.config.training.low_patch
         if side is None:
@@ -202,9 +228,10 @@ class Patches:
         if centre := self._labelled(subject, rng):
             return centre
         image = subject.on_host(self.scale)
+        rim = subject.rims[0] if subject.rims else 0
         for _ in range(50):
-            centre = [int(rng.integers(n)) for n in image.shape[1:]]
-            if image[(0, *centre)] > BACKGROUND + 1e-3:
+            centre = [int(rng.integers(n)) for n in subject.shape(self.scale)]
+            if image[(0, *(n + rim for n in centre))] > BACKGROUND + 1e-3:
                 break
         return centre
 
@@ -217,14 +244,14 @@ class Patches:
 
     def _cut(
         self,
-        parts: Sequence[tuple[Tensor, Box]],
+        parts: Sequence[_Part],
         fill: float,
         drawn: Sequence[Sample],
         directed: bool = False,
     ) -> Tensor:
         """Boxes of images (C, *shape) as one float batch, mirrored; ``fill`` lies outside."""
-        first = parts[0][0]
-        size = tuple(max(sides) for sides in zip(*(box.size for _, box in parts), strict=True))
+        first = parts[0].image
+        size = tuple(max(sides) for sides in zip(*(part.box.size for part in parts), strict=True))
         # Through page-locked memory a copy to a GPU returns at once. PyTorch keeps the memory for
         # the next batch, and does not give it away before the copy is done.
         pinned = first.device.type == "cpu" and self.device.type == "cuda"
@@ -234,15 +261,23 @@ class Patches:
             device=first.device,
             pin_memory=pinned,
         )
-        for target, (image, box) in zip(out, parts, strict=True):
-            inside = box.clipped(image.shape[1:])
+        for target, part in zip(out, parts, strict=True):
+            inside = part.box.clipped(part.image.shape[1:])
+            if part.extended and inside != part.box:
+                if part.box.size != size:
+                    target.fill_(fill)
+                place = trailing(slice(n) for n in part.box.size)
+                target[place] = part.read()
+                continue
             if inside.size != size:
                 target.fill_(fill)
             if inside.voxels:
-                target[trailing(inside.inside(box).slices)] = image[trailing(inside.slices)]
+                place = trailing(inside.inside(part.box).slices)
+                target[place] = part.image[trailing(inside.slices)]
         out = out.to(self.device, non_blocking=pinned)
-        for target, sample, (_, box) in zip(out, drawn, parts, strict=True):
-            self._mirror(target[trailing(slice(n) for n in box.size)], sample.mirrored, directed)
+        for target, sample, part in zip(out, drawn, parts, strict=True):
+            patch = target[trailing(slice(n) for n in part.box.size)]
+            self._mirror(patch, sample.mirrored, directed)
         return out.float()
 
     def _mirror(self, patch: Tensor, axes: Sequence[int], directed: bool) -> None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from itertools import product
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from msgan.config import CascadeConfig
 from msgan.data.cohort import Prepared
 from msgan.degrade import recolour
 from msgan.paths import partial_folder, require_space, room
-from msgan.types import Array, Box, Reader, Shape, trailing
+from msgan.types import Array, Box, Reader, Shape, read_padded, trailing
 
 Previous = Callable[[Prepared, Path], Reader]
 """Makes the channel ``previous`` of an open source image: what it is on s_n in [-1, 1], kept
@@ -53,6 +52,10 @@ class CachedSubject:
     host: all of them, or :data:`LABELLED` drawn at random; empty where labels are not used.
     ``made`` lists, for each variant, the image (1, *s_(i-1)) that the scales below s_i have made of
     its sketches; only while s_i is trained on them.
+
+    ``rims`` are the voxels beyond s_i that images (``made`` too) and sketches hold on every side;
+    farther out the outermost are repeated (:func:`msgan.types.read_extended`). None: nothing is
+    held, the image ends in background.
     """
 
     name: str
@@ -61,6 +64,12 @@ class CachedSubject:
     labelled: tuple[Tensor, ...] = ()
     host: tuple[Tensor, ...] = ()
     made: tuple[Tensor, ...] = ()
+    rims: tuple[int, int] | None = None
+
+    def shape(self, scale: int) -> Shape:
+        """Of s_i."""
+        rim = self.rims[0] if self.rims else 0
+        return tuple(n - 2 * rim for n in self.images[scale].shape[1:])
 
     def on_host(self, scale: int) -> Tensor:
         """The image of s_i where the CPU can look at a voxel without waiting for a GPU."""
@@ -82,6 +91,7 @@ class CachedSubject:
             self.labelled,
             self.host or self.images,
             tuple(_moved(t, device) for t in self.made),
+            self.rims,
         )
 
 
@@ -132,9 +142,11 @@ def cached(
                     raise
     n = subject.grid.scales
     variants = 1 + _variants(config)
+    images = tuple(load(target / f"image_s{i}.npy")[None] for i in range(n + 1))
+    rims = _rims(config) if tuple(images[0].shape[1:]) != subject.grid.shape_at(0) else None
     return CachedSubject(
         subject.name,
-        tuple(load(target / f"image_s{i}.npy")[None] for i in range(n + 1)),
+        images,
         (
             (),
             *[
@@ -143,6 +155,7 @@ def cached(
             ],
         ),
         tuple(torch.from_numpy(np.load(target / f"labelled_s{i}.npy")) for i in range(n + 1)),
+        rims=rims,
     )
 
 
@@ -172,9 +185,13 @@ def require_room(
 
 def bytes_of(subject: Prepared, config: CascadeConfig) -> tuple[int, int]:
     """What the cache of a subject takes, and what is beside it while it is computed, at least."""
-    voxels = [prod(s) for s in pyramid.shapes(subject.grid.shape, subject.grid.scales)]
+    shapes = pyramid.shapes(subject.grid.shape, subject.grid.scales)
+    image, seen = _rims(config) if _goes_on(subject.read, shapes[-1]) else (0, 0)
+    voxels, images, sketches = (
+        [Box.whole(shape).grown(rim).voxels for shape in shapes] for rim in (0, image, seen)
+    )
     drawn = sketch.channels(config.sketch, config.dims) * (1 + _variants(config))
-    whole = 4 * sum(voxels) + drawn * np.dtype(SKETCH_DTYPE).itemsize * sum(voxels[1:])
+    whole = 4 * sum(images) + drawn * np.dtype(SKETCH_DTYPE).itemsize * sum(sketches[1:])
     beside = 4 + (4 if config.paired else 0) + (1 if config.labels and subject.has_labels else 0)
     return whole, beside * sum(voxels[:-1])
 
@@ -183,6 +200,24 @@ def _place(
     subject: Prepared, config: CascadeConfig, data: str, folder: str | os.PathLike[str]
 ) -> Path:
     return Path(folder) / f"{subject.name}-{key(config, data)}"
+
+
+def _rims(config: CascadeConfig) -> tuple[int, int]:
+    """Voxels beyond images and sketches beyond which both stay the same."""
+    return pyramid.RIM, sketch.halo(config.sketch) + pyramid.RIM + 1
+
+
+def _goes_on(read: Reader, shape: Shape) -> bool:
+    """Whether an image is anything but background beyond its faces."""
+    whole, side = Box.whole(shape), pyramid.CHUNK[len(shape)]
+    for axis in range(len(shape)):
+        for place in (-1, shape[axis]):
+            start = tuple(place if a == axis else 0 for a in range(len(shape)))
+            size = tuple(1 if a == axis else n for a, n in enumerate(whole.size))
+            for box in Box(start, size).tiles((side,) * len(shape)):
+                if (read(box) > pyramid.BACKGROUND).any():
+                    return True
+    return False
 
 
 def _variants(config: CascadeConfig) -> int:
@@ -246,21 +281,30 @@ def _compute(
 ) -> None:
     scales = subject.grid.scales
     shapes = pyramid.shapes(subject.grid.shape, scales)
-    images = shown = pyramid.build(subject.read, shapes[-1], scales, folder)
+    rim = pyramid.RIM
+    images = shown = pyramid.build(subject.read, shapes[-1], scales, folder, rim=rim)
+    goes_on = _goes_on(subject.read, shapes[-1])
     if source is not None:
-        shown = pyramid.build(source.read, shapes[-1], scales, folder / "source")
+        shown = pyramid.build(source.read, shapes[-1], scales, folder / "source", rim=rim)
+        goes_on |= _goes_on(source.read, shapes[-1])
     if source is not None and previous is not None:
         made = previous(source, folder / "previous")
-        below = pyramid.build(made, shapes[-1], scales, folder / "previous")
+        below = pyramid.build(made, shapes[-1], scales, folder / "previous", rim=rim)
         shown = [sketch.stacked(*pair) for pair in zip(shown, below, strict=True)]
     labels: Sequence[Reader | None] = [None] * (scales + 1)
     if config.labels and subject.has_labels:
         read = subject.read_labels
         labels = pyramid.build(
-            lambda box: np.asarray(read(box)), shapes[-1], scales, folder / "labels", labels=True
+            lambda box: np.asarray(read(box)),
+            shapes[-1],
+            scales,
+            folder / "labels",
+            labels=True,
+            rim=rim,
         )
+    rims = _rims(config) if goes_on else (0, 0)
     for i, (shape, image) in enumerate(zip(shapes, images, strict=True)):
-        _write(folder / f"image_s{i}.npy", shape, shape, "float32", image)
+        _write(folder / f"image_s{i}.npy", Box.whole(shape).grown(rims[0]), "float32", image)
         rng, marks = seeds.numpy_rng(config.seed, subject.name, "labelled", i), labels[i]
         places = (
             np.empty((0, len(shape)), np.int32) if marks is None else labelled(marks, shape, rng)
@@ -274,15 +318,22 @@ def _compute(
             seen = (
                 shown[i] if variant == 0 else _recoloured(image, config, subject.name, i, variant)
             )
+            if not goes_on:  # known, and need not be read: noise is drawn for what is
+                seen = _ending(seen, shape)
             drawn = sketch.sketch_reader(
-                seen, shape, config.sketch, labels[i], values=config.labels or (1,)
+                seen, shape, config.sketch, labels[i], values=config.labels or (1,), rim=rim
             )
             count = sketch.channels(config.sketch, config.dims)
             path = folder / f"sketch_s{i}_{variant}.npy"
-            _write(path, (count, *shape), shape, SKETCH_DTYPE, drawn)
+            _write(path, Box.whole(shape).grown(rims[1]), SKETCH_DTYPE, drawn, count)
     used = (folder / name for name in ("labels", "source", "previous"))
     for path in (*folder.glob("*.zarr"), *used):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _ending(read: Reader, shape: Shape) -> Reader:
+    """An image that ends in background, of any box."""
+    return lambda box: read_padded(read, shape, box, pyramid.BACKGROUND)
 
 
 def _recoloured(
@@ -316,9 +367,8 @@ def labelled(read: Reader, shape: Shape, rng: np.random.Generator) -> Array:
     return kept
 
 
-def _write(path: Path, full: Shape, shape: Shape, dtype: str, read: Reader) -> None:
-    out = maps.create(path, full, dtype)
-    side = pyramid.CHUNK[len(shape)]
-    for box in Box.whole(shape).tiles((side,) * len(shape)):
-        out[trailing(box.slices)] = read(box)
+def _write(path: Path, region: Box, dtype: str, read: Reader, *lead: int) -> None:
+    out = maps.create(path, (*lead, *region.size), dtype)
+    for box in region.tiles((pyramid.CHUNK[region.dims],) * region.dims):
+        out[trailing(box.inside(region).slices)] = read(box)
     out.flush()

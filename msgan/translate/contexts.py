@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from math import prod
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from msgan import maps
 from msgan.networks import inference
 from msgan.patches import core_side
 from msgan.paths import atomic, room
+from msgan.pyramid import extended, read_continued
 from msgan.sketch.reader import DrawnSketch
 from msgan.training.cache import CachedSubject, load
 from msgan.training.run import Run
@@ -77,7 +77,8 @@ def with_contexts(
             path = folder / f"{name}-{variant}.npy"
             if not path.is_file():
                 context = load(folder.with_name(f"y{below - 1}") / path.name) if below else None
-                _write(path, _scale(run, generator, subject, below, sketch, context, device))
+                blocks = _scale(run, generator, subject, below, sketch, context, device)
+                _write(path, blocks, subject, below)
             made.append(load(path))
         found[name] = replace(subject, made=tuple(made))
     return found
@@ -92,31 +93,58 @@ def _scale(
     context: Tensor | None,
     device: torch.device,
 ) -> LowScale | HighScale:
-    shape, dims = tuple(subject.images[scale].shape[1:]), run.config.dims
+    shape, dims = subject.shape(scale), run.config.dims
+    fine, rims = subject.shape(max(scale, 1)), subject.rims
     blind = context is not None and "sketch" in run.config.blind
-    read = constant(0.0, len(sketch)) if blind else _reader(sketch)
-    drawn = DrawnSketch(read, tuple(sketch.shape[1:]), device)
+    read = constant(0.0, len(sketch)) if blind else _reader(sketch, fine)
+    drawn = DrawnSketch(read, fine, device, rims[1] if rims and not blind else None)
     side = TILE[dims]
     if context is None:
         tile = (side,) * dims if generator.tile_exact else shape
         return LowScale(generator, drawn, shape, tile, device)
     kept = core_side(generator)  # type: ignore[arg-type]
     side = side if kept is None else max(1, side // kept) * kept
-    around = _reader(context[0])
-    return HighScale(generator, drawn, around, shape, (side,) * dims, device)
+    coarse = subject.shape(scale - 1)
+    around, source = _reader(context[0], coarse), _source(subject, scale - 1)
+    return HighScale(generator, drawn, around, shape, (side,) * dims, device, source=source)
 
 
-def _write(path: Path, scale: LowScale | HighScale) -> None:
-    need = 4 * prod(scale.shape)
+def _write(path: Path, blocks: LowScale | HighScale, subject: CachedSubject, scale: int) -> None:
+    """Write s_``scale``, and what lies beyond it as far as the subject's images hold that."""
+    shape, source = blocks.shape, _source(subject, scale)
+    whole = Box.whole(shape)
+    region = whole if source is None or subject.rims is None else whole.grown(subject.rims[0])
+    need = 4 * region.voxels
     with room(path.parent, need, "what a trained scale makes"), atomic(path) as partial:
-        out = maps.create(partial, (1, *scale.shape), "float32")
-        for _, box, values in make(scale, range(len(scale))):
-            out[0][box.slices] = values
+        out = maps.create(partial, (1, *region.size), "float32")
+
+        def inside(box: Box) -> Array:
+            return out[0][box.inside(region).slices]
+
+        for _, box, values in make(blocks, range(len(blocks))):
+            inside(box)[...] = values
+        for box in region.tiles((TILE[whole.dims],) * whole.dims):
+            if box.clipped(shape) != box:
+                inside(box)[...] = read_continued(inside, source, shape, box)
         out.flush()
 
 
-def _reader(image: Tensor) -> Reader:
+def _source(subject: CachedSubject, scale: int) -> Reader | None:
+    """The real image of s_``scale``, any box; None: it ends in background.
+
+    In a paired cascade it is the target's. Both show the same body, and end where it ends.
+    """
+    if subject.rims is None:
+        return None
+    shape = subject.shape(scale)
+    return extended(_reader(subject.images[scale][0], shape), shape, subject.rims[0])
+
+
+def _reader(image: Tensor, shape: Sequence[int]) -> Reader:
+    """Reads an image of ``shape``, of which the tensor may hold more around."""
+    rim = (image.shape[-1] - shape[-1]) // 2
+
     def read(box: Box) -> Array:
-        return image[trailing(box.slices)].numpy()
+        return image[trailing(box.shifted((rim,) * box.dims).slices)].numpy()
 
     return read
