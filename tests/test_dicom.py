@@ -238,6 +238,27 @@ def test_sizes_that_lie_take_no_memory(tmp_path: Path) -> None:
     refusal(path)
 
 
+def test_deflated_data_are_counted_before_they_are_inflated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from msgan.data.formats import dicom_deflated
+
+    def deflated(data: Any, k: int) -> None:
+        data.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
+        if k:
+            data.add_new(0x00091010, "UT", "a" * 500_000)
+
+    plain, _, _ = opened(write(tmp_path / "plain.dcm", STORED[:, :, 0]))
+    path = write(tmp_path / "deflated.dcm", STORED[:, :, 0], 0, deflated)
+    assert_array_equal(opened(path)[0], plain)
+    long = write(tmp_path / "long.dcm", STORED[:, :, 0], 1, deflated)
+    assert long.stat().st_size < 10_000
+    assert_array_equal(opened(long)[0], plain)
+    monkeypatch.setattr(dicom_deflated, "MOST", 400_000)
+    assert "deflated data of more than" in refusal(long)
+    assert_array_equal(opened(path)[0], plain)
+
+
 def test_run_lengths(tmp_path: Path) -> None:
     import pydicom
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgan.data.formats.dicom_deflated import require_bounded
 from msgan.types import InputError
 
 MAGIC = b"DICM"
@@ -138,6 +139,7 @@ def dataset_of(file: Path, tags: Iterable[str], pixels: bool) -> Any:
     """
     import pydicom
 
+    require_bounded(file)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about values the tags here do not use
