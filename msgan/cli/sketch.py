@@ -124,6 +124,7 @@ def sketch(
                 volume.grid,
                 lambda box, k=k: read(box)[k] * np.float32(255 if picture else 1),  # type: ignore[misc]
                 dtype=np.uint8 if picture else np.float32,
+                generated=True,
             )
             console.say(str(path))
 

@@ -14,10 +14,10 @@ from msgan import paths
 from msgan.data.formats import itk, nifti, omezarr, picture
 from msgan.data.grid import Grid
 from msgan.data.places import require_kind, writing
-from msgan.data.store import named, suffix_of
+from msgan.data.store import GENERATED, named, suffix_of
 from msgan.types import Array, Box, InputError, Reader
 
-WRITERS: dict[str, Callable[[Path, Grid, Reader, str, np.dtype], None]] = {
+WRITERS: dict[str, Callable[[Path, Grid, Reader, str, np.dtype, str], None]] = {
     ".nii": nifti.write,
     ".nii.gz": nifti.write,
     ".mha": itk.write,
@@ -37,6 +37,7 @@ def write_volume(
     *,
     unit: str = "a.u.",
     dtype: DTypeLike = np.float32,
+    generated: bool = False,
 ) -> None:
     """Write the image that ``read`` gives, box by box; ``path`` appears only when complete.
 
@@ -53,6 +54,7 @@ def write_volume(
         read: Called with boxes that cover the grid once.
         unit: Unit of the voxels, kept in a comment or attribute that :func:`open_volume` reads.
         dtype: Type of the stored voxels.
+        generated: The file says that it was generated, not acquired, where formats describe images.
 
     Raises:
         InputError: Unknown suffix, a value that is not finite or does not fit ``dtype``, a full
@@ -82,7 +84,7 @@ def write_volume(
         replace(path) as t,
     ):
         try:
-            WRITERS[suffix](t, grid, stored, unit, kind)
+            WRITERS[suffix](t, grid, stored, unit, kind, GENERATED if generated else "")
         except InputError as error:
             raise named(path, error) from error
 

@@ -82,4 +82,5 @@ class MeanImage:
                 ready.grid.source,
                 ready.to_source(read, self.intensity),
                 unit=self.intensity.unit,
+                generated=True,
             )

@@ -183,7 +183,9 @@ class MedSynth:
             )
             process.give_back()
             shown = ready.to_source(read, last.intensity)
-            write_volume(out, ready.grid.source, shown, unit=last.intensity.unit, dtype=dtype)
+            write_volume(
+                out, ready.grid.source, shown, unit=last.intensity.unit, dtype=dtype, generated=True
+            )
 
 
 def weights_hash(run: Run) -> str:

@@ -136,7 +136,7 @@ class NonLocalMeans:
                 store = self._smoothed(ready.read, shape, sides, folder)
             read = ready.to_source(store.read, self.intensity)
             unit = (self.intensity or ready.intensity).unit
-            write_volume(out, ready.grid.source, read, unit=unit)
+            write_volume(out, ready.grid.source, read, unit=unit, generated=True)
 
     def _smoothed(self, read: Reader, shape: Shape, sides: Shape, folder: Path) -> pyramid.Store:
         sigma = noise(read, shape)

@@ -143,4 +143,6 @@ class PatchGan:
                 read = overlap.averaged(scale, folder / "sums.zarr")
             process.give_back()
             shown = ready.to_source(read, run.intensity)
-            write_volume(out, ready.grid.source, shown, unit=run.intensity.unit, dtype=dtype)
+            write_volume(
+                out, ready.grid.source, shown, unit=run.intensity.unit, dtype=dtype, generated=True
+            )

@@ -165,4 +165,4 @@ def _write(
     with prepare(subject, modality, _own_grid(preparation)) as ready:
         curve = curve_for(ready)
         read = ready.to_source(lambda box: curve(ready.read(box)), profile.intensity)
-        write_volume(out, ready.grid.source, read, unit=profile.intensity.unit)
+        write_volume(out, ready.grid.source, read, unit=profile.intensity.unit, generated=True)

@@ -186,7 +186,7 @@ class Replica:
                 for scale in reversed(range(SCALES)):
                     image.predict(scale, self.forests[scale], self.jobs, tile)
             read = ready.to_source(image.made[0], self.intensity)
-            write_volume(out, ready.grid.source, read, unit=self.intensity.unit)
+            write_volume(out, ready.grid.source, read, unit=self.intensity.unit, generated=True)
 
 
 def _divisible(preparation: Preparation) -> Preparation:

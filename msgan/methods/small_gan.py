@@ -110,7 +110,9 @@ class SmallGan:
                     pass
             process.give_back()
             read = ready.to_source(enlarged(stage.store.read, shapes[0], full), run.intensity)
-            write_volume(out, ready.grid.source, read, unit=run.intensity.unit, dtype=dtype)
+            write_volume(
+                out, ready.grid.source, read, unit=run.intensity.unit, dtype=dtype, generated=True
+            )
 
 
 def enlarged(read: Reader, shape: Sequence[int], full: Sequence[int]) -> Reader:

@@ -151,9 +151,22 @@ def translate(
                     folder = stack.enter_context(together(keep))
                     for i, result in zip(run.used, results, strict=True):
                         shown, at = _in_units(result, run), subject.grid.grid_at(i)
-                        write_volume(folder / f"y{i}.nii", at, shown, unit=run.intensity.unit)
+                        write_volume(
+                            folder / f"y{i}.nii",
+                            at,
+                            shown,
+                            unit=run.intensity.unit,
+                            generated=True,
+                        )
                 read = subject.to_source(results[-1], run.intensity)
-                write_volume(out, subject.grid.source, read, unit=run.intensity.unit, dtype=dtype)
+                write_volume(
+                    out,
+                    subject.grid.source,
+                    read,
+                    unit=run.intensity.unit,
+                    dtype=dtype,
+                    generated=True,
+                )
             grid, tiles = subject.grid.grid, faces(run, planned.scales)
             if keep is not None:
                 made_by: dict[str, Any] = {

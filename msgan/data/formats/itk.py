@@ -16,7 +16,7 @@ import numpy as np
 from msgan.data.formats import metaimage, nrrd
 from msgan.data.grid import Grid
 from msgan.data.raw import write_raw
-from msgan.data.store import Source
+from msgan.data.store import GENERATED, Source
 from msgan.types import Array, Box, InputError, Reader, Shape
 
 SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
@@ -61,25 +61,29 @@ def read(path: Path, suffix: str) -> Source:
         slope=header.slope,
         inter=header.inter,
         notes=header.notes,
+        generated=header.about.startswith(GENERATED),
     )
 
 
-def write(path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> None:
+def write(
+    path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype, about: str = ""
+) -> None:
     """Write ``.mha`` or ``.nrrd``, uncompressed, box by box."""
     d = grid.dims
     affine = LPS_TO_RAS @ grid.affine if d == 3 else _swapped(grid.affine)
     shape = grid.shape if d == 3 else grid.shape[::-1]
-    header = (_meta if path.suffix.lower() == ".mha" else _nrrd)(affine, shape, unit, dtype)
+    header = (_meta if path.suffix.lower() == ".mha" else _nrrd)(affine, shape, unit, dtype, about)
     with FileIO(path, "wb") as stream:
         stream.write(header.encode())
         write_raw(stream, shape, dtype, read if d == 3 else _transposed(read))
 
 
-def _meta(affine: Array, shape: Shape, unit: str, dtype: np.dtype) -> str:
+def _meta(affine: Array, shape: Shape, unit: str, dtype: np.dtype, about: str) -> str:
     d = len(shape)
     spacing = np.linalg.norm(affine[:d, :d], axis=0)
     fields = {
         "ObjectType": "Image",
+        **({"Comment": about} if about else {}),
         "NDims": d,
         "BinaryData": True,
         "BinaryDataByteOrderMSB": sys.byteorder == "big",
@@ -95,10 +99,11 @@ def _meta(affine: Array, shape: Shape, unit: str, dtype: np.dtype) -> str:
     return "".join(f"{key} = {value}\n" for key, value in fields.items())
 
 
-def _nrrd(affine: Array, shape: Shape, unit: str, dtype: np.dtype) -> str:
+def _nrrd(affine: Array, shape: Shape, unit: str, dtype: np.dtype, about: str) -> str:
     d = len(shape)
     vectors = [f"({_numbers(vector, ',')})" for vector in affine[:d].T]
     fields = {
+        **({"content": about} if about else {}),
         "type": NRRD_FLOATS.get(dtype.name, dtype.name),
         "dimension": d,
         **({"space": "left-posterior-superior"} if d == 3 else {"space dimension": d}),

@@ -50,6 +50,7 @@ class Header:
         slope: Voxel = stored value x slope + inter.
         inter: See ``slope``.
         notes: What a user of the image should know.
+        about: Its description.
     """
 
     sizes: Shape
@@ -59,6 +60,7 @@ class Header:
     slope: float = 1.0
     inter: float = 0.0
     notes: tuple[str, ...] = ()
+    about: str = ""
 
 
 def read_header(path: Path, unit_key: str) -> Header:
@@ -118,6 +120,7 @@ def read_header(path: Path, unit_key: str) -> Header:
         stated.get(unit_key, "HU" if stated.get("Modality") == "MET_MOD_CT" else ""),
         slope,
         inter,
+        about=stated.get("Comment", ""),
     )
 
 

@@ -26,7 +26,7 @@ from msgan.data.formats.nifti_place import apart, place
 from msgan.data.formats.stored import DAMAGED, first_line, planar, spatial, with_voxels
 from msgan.data.grid import TOLERANCE_MM, Grid
 from msgan.data.raw import write_raw
-from msgan.data.store import Source
+from msgan.data.store import GENERATED, Source
 from msgan.types import Array, InputError, Reader
 
 __all__ = ["ANALYZE", "SUFFIXES", "pair_of", "read", "write"]
@@ -68,6 +68,7 @@ def read(path: Path, suffix: str) -> Source:
         inter=header.inter,
         notes=header.place.notes,
         measured=header.place.measured,
+        generated=header.about.startswith(GENERATED),
     )
     return with_voxels(source, voxels, header.dtype, header.offset)
 
@@ -113,7 +114,9 @@ def _pair(path: Path) -> tuple[Path, Path]:
     return (path, other) if header else (other, path)
 
 
-def write(path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> None:
+def write(
+    path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype, about: str = ""
+) -> None:
     """Write an image to ``.nii`` or ``.nii.gz``, box by box.
 
     A grid that was read from a NIfTI is written as it was stated there, with its codes, both
@@ -122,8 +125,8 @@ def write(path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> N
     is NIfTI-1, which keeps affines in float32: where that is off by more than 1e-5 (origins
     beyond 256 mm), a comment extension has the exact numbers for :func:`read`. Only an axis
     longer than 32767 makes it NIfTI-2, which ITK does not open. A unit other than ``a.u.`` is
-    kept in a comment extension, too. Identical input gives identical bytes (no time stamp in the
-    gzip header).
+    kept in a comment extension, too; ``about`` is the description. Identical input gives
+    identical bytes (no time stamp in the gzip header).
 
     A gzip file can only be written in order, plane after plane, and a reader that keeps chunks
     would read each of them again for nearly every plane. So the voxels go to a file in the
@@ -134,7 +137,7 @@ def write(path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> N
     """
     if not path.name.lower().endswith(".gz"):
         with FileIO(path, "wb") as file:
-            _write_to(file, grid, read, unit, dtype)
+            _write_to(file, grid, read, unit, dtype, about)
         return
     need = prod(grid.shape) * dtype.itemsize
     root = paths.scratch_root()
@@ -143,7 +146,7 @@ def write(path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> N
             paths.room(root, need, "the image before compression (in MSGAN_SCRATCH)"),
             FileIO(folder / "image.nii", "wb") as file,
         ):
-            _write_to(file, grid, read, unit, dtype)
+            _write_to(file, grid, read, unit, dtype, about)
         with (
             (folder / "image.nii").open("rb") as plain,
             path.open("wb") as out,
@@ -152,13 +155,16 @@ def write(path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> N
             shutil.copyfileobj(plain, stream, 1 << 20)
 
 
-def _write_to(stream: FileIO, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> None:
+def _write_to(
+    stream: FileIO, grid: Grid, read: Reader, unit: str, dtype: np.dtype, about: str
+) -> None:
     import nibabel as nib
 
     affine = grid.affine if grid.dims == 3 else _spatial_affine(grid.affine)
     header, rounding = _header(grid, affine)
     header.set_data_dtype(dtype)
     header.set_slope_inter(1, 0)
+    header["descrip"] = about.encode()
     comments = [UNIT_COMMENT + unit] if unit != "a.u." else []
     if rounding > TOLERANCE_MM:
         comments.append(AFFINE_COMMENT + " ".join(repr(float(v)) for v in affine[:3].ravel()))

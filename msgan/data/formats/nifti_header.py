@@ -47,6 +47,7 @@ class Header:
         frame: The fields of the geometry as they stand.
         single: Whether the voxels are in the file of the header.
         comments: What our own comments say, by their beginnings.
+        about: The description (``descrip``).
     """
 
     shape: Shape
@@ -58,6 +59,7 @@ class Header:
     frame: NiftiFrame
     single: bool
     comments: dict[str, str]
+    about: str = ""
 
 
 def opened(path: Path) -> AbstractContextManager[IO[bytes]]:
@@ -107,7 +109,8 @@ def read_header(path: Path) -> Header:
     frame = frame_of(raw._structarr, nifti2)
     slope, inter = _scaling(raw)
     where = place(frame, shape)
-    return Header(shape, _dtype(raw), offset, slope, inter, where, frame, single, comments)
+    about = bytes(raw._structarr["descrip"].tobytes()).rstrip(b"\0").decode(errors="replace")
+    return Header(shape, _dtype(raw), offset, slope, inter, where, frame, single, comments, about)
 
 
 def frame_of(fields: Any, nifti2: bool) -> NiftiFrame:

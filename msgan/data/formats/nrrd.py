@@ -104,7 +104,7 @@ def read_header(path: Path, unit_key: str) -> Header:
         said = " and ".join(f"{word} {fields.shown(value)}" for word, value in scaled.items())
         notes = (f"states {said} of values before they were rounded; voxels are as stored",)
     unit = pairs.get(unit_key, "")
-    return Header(spatial, affine, voxels, unit, notes=notes)
+    return Header(spatial, affine, voxels, unit, notes=notes, about=stated.get("content", ""))
 
 
 def _fields(text: bytes) -> tuple[dict[str, str], dict[str, str], int, list[str]]:

@@ -14,7 +14,7 @@ from msgan.data.formats.chunks import check_chunks
 from msgan.data.formats.omezarr_place import oriented, placed
 from msgan.data.grid import Grid
 from msgan.data.pieces import SIDE, pieces
-from msgan.data.store import Source
+from msgan.data.store import GENERATED, Source
 from msgan.types import Array, Box, InputError, Reader
 
 SUFFIXES = (".zarr",)
@@ -82,6 +82,7 @@ def read(path: Path, suffix: str) -> Source:
         chunks=tuple(chunks[a] for a in order),
         notes=() if "affine" in own else place.notes,
         measured="affine" not in own and place.measured,
+        generated=str(own.get("about", "")).startswith(GENERATED),
     )
 
 
@@ -104,7 +105,9 @@ def _image(group: Any, path: Path) -> tuple[Any, dict[str, Any]]:
     raise InputError("not an OME-Zarr image: its attributes name no multiscales")
 
 
-def write(path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> None:
+def write(
+    path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype, about: str = ""
+) -> None:
     """Stream an image to a new folder ``path``, some whole chunks at a time.
 
     Where the axes lie along the patient's, they state their orientation (RFC 4).
@@ -127,7 +130,7 @@ def write(path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> N
     }
     attributes = {
         "ome": {"version": VERSION, "multiscales": [multiscale]},
-        OWN: {"affine": grid.affine.tolist(), "unit": unit},
+        OWN: {"affine": grid.affine.tolist(), "unit": unit, **({"about": about} if about else {})},
     }
     group = zarr.create_group(store=str(path), zarr_format=3, attributes=attributes)
     shape = grid.shape if grid.dims == 2 else grid.shape[::-1]

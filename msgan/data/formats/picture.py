@@ -20,7 +20,7 @@ from msgan.data.formats.tiff import DEFLATE, MOST_BYTES, Page, read_page
 from msgan.data.grid import Grid
 from msgan.data.guard import line_of
 from msgan.data.pieces import slabs
-from msgan.data.store import Source
+from msgan.data.store import GENERATED, Source
 from msgan.types import Array, Box, InputError, Reader
 
 SUFFIXES = (".png", ".tif", ".tiff")
@@ -60,10 +60,13 @@ def read(path: Path, suffix: str) -> Source:
         gray = _gray(page.array)
         shape, region = gray.shape, lambda box: gray[box.slices]
     grid = Grid(shape, np.array(own.get("affine", np.eye(3)), dtype=np.float64))
-    return Source(grid, unit, region=region, slope=slope, inter=inter)
+    generated = str(own.get("about", "")).startswith(GENERATED)
+    return Source(grid, unit, region=region, slope=slope, inter=inter, generated=generated)
 
 
-def write(path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> None:
+def write(
+    path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype, about: str = ""
+) -> None:
     """Write a gray picture; values must already be in the range of ``dtype``.
 
     Raises:
@@ -78,7 +81,8 @@ def write(path: Path, grid: Grid, read: Reader, unit: str, dtype: np.dtype) -> N
     array = np.empty(grid.shape, dtype)
     for box in slabs(grid.shape, dtype.itemsize, axis=0):
         array[box.slices] = read(box)
-    comment = json.dumps({"affine": grid.affine.tolist(), "unit": unit})
+    own = {"affine": grid.affine.tolist(), "unit": unit, **({"about": about} if about else {})}
+    comment = json.dumps(own)
     stream = io.BytesIO()  # tifffile does not say so when a disk is full
     if png:
         from PIL import Image, PngImagePlugin

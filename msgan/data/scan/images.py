@@ -10,9 +10,13 @@ import numpy as np
 from msgan.data.formats import picture
 from msgan.data.grid import Grid, NiftiFrame
 from msgan.data.guard import silence
-from msgan.data.store import suffix_of
+from msgan.data.store import GENERATED, suffix_of
 from msgan.data.volume import open_volume
 from msgan.types import InputError
+
+MARKED = "a result of msgan, as the file itself says: generated, not acquired"
+DESCRIPTION = 270
+"""Tag of a TIFF."""
 
 SPACING_TOLERANCE = 0.01
 """Two statements of a voxel's size contradict each other beyond this fraction."""
@@ -29,6 +33,8 @@ def grid_of(path: Path) -> tuple[Grid, tuple[str, ...]]:
     try:
         with open_volume(path, check=False) as volume:
             volume.check_size()
+            if volume.generated:
+                raise InputError(MARKED)
             grid, notes = volume.grid, volume.notes
         if grid.frame is not None:
             _one_size(grid.frame, grid.dims)
@@ -47,12 +53,15 @@ def _picture(path: Path) -> Grid:
         with silence, Image.open(path, formats=["PNG", "TIFF"]) as file:
             columns, rows = file.size
             frames = getattr(file, "n_frames", 1)
-            comment = str(file.info.get(picture.COMMENT, ""))
+            tags = getattr(file, "tag_v2", {})
+            comment = str(file.info.get(picture.COMMENT) or tags.get(DESCRIPTION, ""))
     except Exception as error:  # decoders raise what they like for damaged files
         text = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"not a readable picture: {text.replace(str(path), path.name)}") from error
     if frames != 1:
         raise InputError(f"picture of {frames} pages: expected one")
+    if GENERATED in comment:
+        raise InputError(MARKED)
     try:
         affine = json.loads(comment)["affine"]
     except (ValueError, KeyError, TypeError):  # the comment of another program
