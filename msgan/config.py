@@ -24,6 +24,9 @@ from msgan.documents import rule, yaml_of
 from msgan.paths import write_text
 from msgan.types import InputError
 
+CHANNELS = ("edges", "self_similarity", "ridges", "image", "previous")
+"""What a sketch may consist of; :mod:`msgan.sketch` draws it."""
+
 MOST_STEPS = 10**9
 LARGEST = 4096
 WIDEST = 1024
@@ -123,6 +126,15 @@ class SketchConfig(Model):
     high: float = Field(0.2, ge=0)
     steps: int = Field(8, ge=0, le=1000, description="bound on hysteresis, so that tiles agree")
     weight: Literal["gradient", "local"] = "gradient"
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if not self.channels:
+            raise ValueError(f"sketch channels: expected at least one of {', '.join(CHANNELS)}")
+        for name in self.channels:
+            if name not in CHANNELS:
+                raise ValueError(f"sketch channel {name!r} is none of {', '.join(CHANNELS)}")
+        return self
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -106,3 +106,13 @@ def test_updated_changes_what_it_names_and_validates_the_whole():
     ):
         with pytest.raises(InputError, match=message):
             config.updated(**changes)
+
+
+def test_channels_are_those_that_can_be_drawn():
+    from msgan.config import CHANNELS
+    from msgan.sketch import CHANNELS as DRAWN
+
+    assert set(CHANNELS) == set(DRAWN)
+    for channels, message in (((), "expected at least one"), (("edgez",), "'edgez' is none of")):
+        with pytest.raises(InputError, match=message):
+            CascadeConfig(training=TRAINING).updated(sketch={"channels": channels})

@@ -270,3 +270,13 @@ def test_wrong_use_is_one_line(words, line):
     assert line in said
     assert "Input should be" not in said
     assert "Value error" not in said
+
+
+def test_names_of_files_are_printed_with_escapes(capsys):
+    from msgan.cli import console
+
+    console.note("error: a\x1b[2J\udcff\u202eb.nii: no\nnext\tline")
+    console.say("ä → \x07")
+    out, err = capsys.readouterr()
+    assert err == "error: a\\x1b[2J\\udcff\\u202eb.nii: no\nnext\tline\n"
+    assert out == "ä → \\x07\n"

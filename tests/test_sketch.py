@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 from torch.testing import assert_close
 
 from msgan.config import SketchConfig
@@ -251,8 +252,8 @@ def test_reader_draws_labels_and_an_image_that_goes_on(dims):
 
 
 def test_bad_input_is_named():
-    with pytest.raises(InputError, match="'outline' is none of"):
-        halo(SketchConfig(channels=("outline",)))
+    with pytest.raises(ValidationError, match="'outline' is none of"):
+        SketchConfig(channels=("outline",))
     with pytest.raises(InputError, match="expected \\(batch, 1, "):
         sketch(torch.zeros(1, 2, 64, 64), SketchConfig())
     with pytest.raises(InputError, match="the halo alone takes 26"):

@@ -28,13 +28,23 @@ def is_main() -> bool:
 def say(text: str) -> None:
     """A result, to stdout; one process speaks for all."""
     if is_main():
-        print(text)
+        print(printable(text))
 
 
 def note(text: str) -> None:
     """A remark or an error, to stderr; one process speaks for all."""
     if is_main():
-        print(text, file=sys.stderr)
+        print(printable(text), file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """``text`` with escapes for what is no character of a terminal, as in names of files."""
+    return "".join(
+        c
+        if c.isprintable() or c in "\n\t"
+        else c.encode("unicode_escape", "surrogatepass").decode()
+        for c in text
+    )
 
 
 def notes(texts: Iterable[str]) -> None:

@@ -43,7 +43,7 @@ CHANNELS: dict[str, Channel] = {
 
 def halo(config: SketchConfig) -> int:
     """Voxels of image needed on every side of a region to sketch it."""
-    return max(_channel(name).halo(config) for name in config.channels)
+    return max(CHANNELS[name].halo(config) for name in config.channels)
 
 
 def channels(config: SketchConfig, dims: int | None = None) -> int:
@@ -56,7 +56,7 @@ def channels(config: SketchConfig, dims: int | None = None) -> int:
     Raises:
         InputError: a name is unknown, or the number depends on ``dims`` and ``dims`` is None.
     """
-    counts = {d: sum(_channel(name).count(d) for name in config.channels) for d in (2, 3)}
+    counts = {d: sum(CHANNELS[name].count(d) for name in config.channels) for d in (2, 3)}
     if dims is None and counts[2] != counts[3]:
         raise InputError(f"sketch channels {config.channels}: their number depends on dims")
     return counts[3 if dims is None else dims]
@@ -64,7 +64,7 @@ def channels(config: SketchConfig, dims: int | None = None) -> int:
 
 def images(config: SketchConfig) -> int:
     """Images a sketch is drawn from: 2 with the channel ``previous``, else 1."""
-    return 1 + max(_channel(name).image for name in config.channels)
+    return 1 + max(CHANNELS[name].image for name in config.channels)
 
 
 # Worker threads are not in a caller's inference mode and could not write to its tensors.
@@ -100,7 +100,7 @@ def sketch(image: Tensor, config: SketchConfig) -> Tensor:
     plain = [part.to(torch.float32).contiguous() for part in image.unbind(1)]
     out = plain[0].new_empty((image.shape[0], channels(config, dims), *core))
     first = 0
-    for channel in map(_channel, config.channels):
+    for channel in map(CHANNELS.__getitem__, config.channels):
         count = channel.count(dims)
         own = filters.crop(plain[channel.image], margin - channel.halo(config))
         channel.write(own, out[:, first : first + count], config)
@@ -138,13 +138,6 @@ def overlay(sketch: Tensor, labels: Tensor, values: Sequence[int]) -> Tensor:
     return out
 
 
-def _channel(name: str) -> Channel:
-    try:
-        return CHANNELS[name]
-    except KeyError:
-        raise InputError(f"sketch channel {name!r} is none of {tuple(CHANNELS)}") from None
-
-
 def mirror(sketch: Tensor, axis: int, config: SketchConfig) -> Tensor:
     """The sketch of the mirrored image, from that of the image.
 
@@ -155,7 +148,7 @@ def mirror(sketch: Tensor, axis: int, config: SketchConfig) -> Tensor:
     """
     dims = sketch.ndim - 2
     order: list[int] = []
-    for channel in map(_channel, config.channels):
+    for channel in map(CHANNELS.__getitem__, config.channels):
         own = list(range(channel.count(dims)))
         if channel.directed:
             own[2 * axis], own[2 * axis + 1] = own[2 * axis + 1], own[2 * axis]

@@ -67,6 +67,8 @@ def planar(affine: Array) -> Array:
 
 def first_line(error: BaseException) -> str:
     """What an error says, in one line."""
+    if isinstance(error, KeyError):  # it says no more than a key
+        return f"{error} is not known"
     return (str(error).splitlines() or [type(error).__name__])[0] or type(error).__name__
 
 
