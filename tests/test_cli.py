@@ -1,5 +1,4 @@
 import json
-import os
 import re
 import shlex
 import shutil
@@ -335,20 +334,35 @@ def test_an_interrupted_training_goes_on_where_it_stopped(study, tmp_path, monke
     assert (study / weights).read_bytes()[-1000:] == (tmp_path / weights).read_bytes()[-1000:]
 
 
+BUSY = """
+import time
+import msgan.data.manifest as manifest
+from msgan.cli import main
+
+def check_manifest(*_, **__):
+    print("busy", flush=True)
+    time.sleep(60)
+
+manifest.check_manifest = check_manifest
+main()
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_program_with_advice(tmp_path, number):
-    pipe = tmp_path / "m.csv"
-    os.mkfifo(pipe)
-    words = [sys.executable, "-m", "msgan.cli", "data", "check", pipe]
+    path = tmp_path / "m.csv"
+    path.write_text("subject,role,modality,path,licence,citation\n")
+    words = [sys.executable, "-c", BUSY, "data", "check", path]
 
     def listen() -> None:  # a shell lets what it starts in the background ignore SIGINT
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, preexec_fn=listen) as run:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, text=True, preexec_fn=listen, **pipes) as run:
         try:
-            with pipe.open("w"):  # returns when the program has begun to read, and waits for more
-                run.send_signal(number)
-                said = run.communicate(timeout=30)[1]
+            assert run.stdout.readline() == "busy\n"
+            run.send_signal(number)
+            said = run.communicate(timeout=30)[1]
         finally:
             run.kill()
     assert said == "interrupted: run the same command again\n"
@@ -469,7 +483,7 @@ def test_sketch_is_that_of_the_library_on_the_grid_of_the_image(tmp_path, t1):
 
     def library(low: float, high: float, config: SketchConfig) -> np.ndarray:
         unit = np.clip((image.get_fdata() - low) * 2 / (high - low) - 1, -1, 1)
-        padded = np.pad(unit, halo(config), constant_values=-1).astype(np.float32, order="C")
+        padded = np.pad(unit, halo(config), mode="edge").astype(np.float32, order="C")
         return sketch(torch.from_numpy(padded)[None, None], config)
 
     image = nib.load(t1)
