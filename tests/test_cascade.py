@@ -455,3 +455,10 @@ def test_a_copied_run_translates(tmp_path):
         with open_volume(method.translate(tmp_path / "0.nii", tmp_path / f"{name}.nii").path) as v:
             results.append(v.whole())
     np.testing.assert_array_equal(results[0], results[1])
+
+
+@pytest.mark.parametrize(
+    ("spacing", "rounded"), [(0.93751234, 0.9375), (1.0, 1.0), (0.00065432, 0.0006543)]
+)
+def test_small_voxels_keep_their_digits(spacing, rounded):
+    assert cascade._rounded(spacing) == rounded

@@ -479,11 +479,12 @@ def test_sketch_is_that_of_the_library_on_the_grid_of_the_image(tmp_path, t1):
     import torch
 
     from msgan.config import SketchConfig
+    from msgan.data.intensity import IntensityMap
     from msgan.sketch import halo, overlay, sketch
 
     def library(low: float, high: float, config: SketchConfig) -> np.ndarray:
-        unit = np.clip((image.get_fdata() - low) * 2 / (high - low) - 1, -1, 1)
-        padded = np.pad(unit, halo(config), mode="edge").astype(np.float32, order="C")
+        unit = IntensityMap.window(low, high).to_unit(image.get_fdata())
+        padded = np.pad(unit, halo(config), mode="edge").copy(order="C")
         return sketch(torch.from_numpy(padded)[None, None], config)
 
     image = nib.load(t1)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from msgan.cli.translate import _jobs
+from msgan.cli.jobs import of_folder
 from msgan.data.scan import propose
 from msgan.data.volume import open_labels, open_volume, write_volume
 from msgan.types import InputError
@@ -159,7 +159,7 @@ def test_a_pair_is_one_image_of_its_folder(tmp_path):
     assert {o.path: o.reason for o in found.omitted} == {
         "p1_t1.img": "the voxels of a NIfTI pair, which its .hdr stands for"
     }
-    jobs = [(source.name, result.name) for source, result in _jobs(tmp_path, tmp_path / "o", "*")]
+    jobs = [(j.source.name, j.result.name) for j in of_folder(tmp_path, tmp_path / "o", "*")]
     assert jobs == [("p1_t1.hdr", "p1_t1.nii.gz"), ("p1_t2.nii.gz", "p1_t2.nii.gz")]
 
 
@@ -169,7 +169,7 @@ def test_analyze_is_no_pair(tmp_path):
     found = propose(tmp_path)
     assert {o.path for o in found.omitted} == {"p1_t1.hdr", "p1_t1.img"}
     assert all("Analyze states no reliable orientation" in o.reason for o in found.omitted)
-    assert len(_jobs(tmp_path, tmp_path / "o", "*")) == 1
+    assert len(of_folder(tmp_path, tmp_path / "o", "*")) == 1
     with pytest.raises(InputError, match="Analyze, which states no reliable orientation"):
         open_volume(tmp_path / "p1_t1.hdr")
     shutil.copy(tmp_path / "p1_t1.hdr", tmp_path / "a.nii")

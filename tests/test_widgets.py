@@ -530,6 +530,7 @@ def test_a_large_volume_is_leafed_through_from_disk(plane: str, tmp_path: Path) 
     path = tmp_path / "large.nii"
     image = nib.Nifti1Image(np.zeros((1, 1, 1), np.int16), np.eye(4))
     image.header.set_data_shape((512, 512, 512))
+    image.header.set_data_offset(352)
     slab = np.random.default_rng(0).integers(0, 1000, (512, 512), np.int16)
     with path.open("wb") as file:
         file.write(image.header.binaryblock + bytes(4))

@@ -234,7 +234,7 @@ def _open(
 
     first = opened(config.preparation)
     own = np.array([p.grid.spacing for p in first.values()])
-    spacing = tuple(round(float(s), 4) for s in np.median(own, axis=0))
+    spacing = tuple(_rounded(float(s)) for s in np.median(own, axis=0))
     resolved = config.preparation.updated(spacing_mm=spacing)
     if all(nearly(a, b) for row in own for a, b in zip(row, spacing, strict=True)):
         scales = max(p.grid.scales for p in first.values())
@@ -245,6 +245,11 @@ def _open(
         return first, config
     config = config.updated(preparation=resolved)
     return opened(resolved), config
+
+
+def _rounded(spacing: float) -> float:
+    """To a tenth of a micrometre; smaller voxels than a tenth of a mm to four digits."""
+    return round(spacing, 4) if spacing >= 0.1 else float(f"{spacing:.4g}")
 
 
 def modalities(target: str, config: CascadeConfig) -> tuple[str, ...]:
