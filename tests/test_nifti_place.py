@@ -277,13 +277,19 @@ def test_commands_keep_the_place_and_tell_contradictions(tmp_path, monkeypatch):
     words = {
         "sketch": ("sketch", source, tmp_path / "sketch.nii.gz"),
         "translate": ("translate", run, source, tmp_path / "translate.nii.gz", "--device", "cpu"),
+        "folder": ("translate", run, folder, tmp_path / "results", "--device", "cpu"),
         "plan": ("plan", run, source, "--device", "cpu"),
         "evaluate": ("evaluate", source, source),
     }
     for name, line in words.items():
         done = CliRunner().invoke(app, [str(word) for word in line], prog_name="msgan")
         assert done.exit_code == 0, done.output
-        assert f"note: {source}: sform (code 2) and qform (code 1)" in done.stderr, name
+        told = f"note: {source}: sform (code 2) and qform (code 1)"
+        lines = [k for k, text in enumerate(done.stderr.splitlines()) if text.startswith(told)]
+        assert len(lines) == 1, name
+        if line[0] == "translate":  # told before the work, not after hours of it
+            work = [k for k, text in enumerate(done.stderr.splitlines()) if "tiles" in text]
+            assert lines[0] < work[0]
     for name in ("sketch", "translate"):
         assert_on_each_other(source, tmp_path / f"{name}.nii.gz")
     (tmp_path / "m.csv").write_text(

@@ -126,6 +126,13 @@ class Bars:
             left = f"{duration(spent * (total - done) / done)} left" if done else ""
             self._bars.update(self._task, completed=done, text=text, left=left)
 
+    def note(self, text: str) -> None:
+        """A remark on a file, above the bars."""
+        if self._bars is None:
+            notes([text])
+        else:
+            self._bars.console.print(printable(f"note: {text}"), markup=False, highlight=False)
+
     def _end(self) -> None:
         if self._line and self._bars is None:
             note(self._line)

@@ -88,7 +88,8 @@ def evaluate(
         open_volume(real, padding=nothing) as true,
     ):
         shape = true.grid.shape
-        console.notes(f"{volume.path}: {n}" for volume in (made, true) for n in volume.notes)
+        told = [f"{volume.path}: {n}" for volume in (made, true) for n in volume.notes]
+        console.notes(dict.fromkeys(told))
         if made.grid.dims != true.grid.dims:
             raise InputError(f"{fake}: image of {made.grid.dims} axes, {real} has {true.grid.dims}")
         if not made.grid.same_as(true.grid, SAME_MM):

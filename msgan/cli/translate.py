@@ -160,11 +160,11 @@ def translate(
                     out,
                     engine=engine,
                     progress=lambda stage, k, n: bars.update(stage, k, n, UNITS[stage]),
+                    remark=bars.note,
                     labels=labels,
                     keep=keep,
                     **options,
                 )
-            console.notes(done.notes)
             console.say(f"{out} ({console.duration(done.seconds)})")
             return
         _all(trained, jobs, options, engine)
@@ -195,7 +195,8 @@ def _all(run: Run, jobs: Sequence[Job], options: dict[str, Any], engine: Cluster
                 name = "" if str(job.source) in text else f"{job.source}: "
                 console.note(f"error: {name}{text}")
             else:
-                console.notes(done.notes)
+                if engine is not None:  # others were told before the work
+                    console.notes(done.notes)
                 console.say(f"{job.result} ({console.duration(done.seconds)})")
     except KeyboardInterrupt:
         raise KeyboardInterrupt(GO_ON) from None
@@ -226,7 +227,8 @@ def _results(
             with console.Bars(f"preparing {job.source.name}") as bars:
                 show = partial(_show, bars, job.source.name)
                 files: dict[str, Any] = {"labels": job.labels, "keep": job.keep}
-                done: Any = apply(run, job.source, job.result, progress=show, **files, **options)
+                told: dict[str, Any] = {"progress": show, "remark": bars.note}
+                done: Any = apply(run, job.source, job.result, **told, **files, **options)
         except Exception as error:
             done = error
         yield job, done

@@ -82,6 +82,7 @@ def translate(
     keep: str | os.PathLike[str] | None = None,
     engine: Engine | None = None,
     progress: Progress | None = None,
+    remark: Callable[[str], None] | None = None,
 ) -> Translation:
     """Translate one image to the target of ``run`` (extended paper, section 2.1).
 
@@ -108,6 +109,7 @@ def translate(
         engine: Computes the tiles, as :class:`msgan.translate.cluster.Cluster`; None: this
             process.
         progress: Called as tiles are done.
+        remark: Called with what is to be told of the image, before anything is computed.
 
     Raises:
         InputError: The image cannot be used, the run is not finished, labels are given that it
@@ -135,6 +137,9 @@ def translate(
             keep=keep is not None,
             staged=suffix_of(Path(out)) == ".nii.gz",
         )
+        if remark is not None:
+            for note in subject.notes:
+                remark(note)
         root = scratch_root()
         own = replace(run, config=run.config.updated(preparation=prep))
         with Work.open(root, _key(own, source, modality, labels, where, precision, keep)) as work:
