@@ -19,9 +19,9 @@ from functools import partial
 from pathlib import Path
 
 from msgan import presets
-from msgan.methods.cascade import Cascade
 from msgan.methods.crossval import Fitted, cross_validate, folds_of
 from msgan.methods.shared import fit_shared, lend
+from msgan.methods.trained import Cascade
 from msgan.methods.workers import side_by_side
 from msgan.paths import write_text
 from msgan.phantoms.cohorts import BRAIN_FOLDS, brain_cohort

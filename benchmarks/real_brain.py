@@ -32,9 +32,10 @@ from msgan import metrics, plots, presets, pyramid, sketch
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort, Subject, prepare
 from msgan.data.volume import open_labels, open_volume
-from msgan.methods.cascade import Cascade, fit
+from msgan.methods.cascade import fit
 from msgan.methods.plain import rows
 from msgan.methods.refine import refine
+from msgan.methods.trained import Cascade
 from msgan.paths import write_text
 from msgan.phantoms.brain import write_cohort
 from msgan.training.run import Run, git_commit, versions

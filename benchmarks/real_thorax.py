@@ -41,7 +41,6 @@ from msgan.data.cohort import Cohort, Subject
 from msgan.data.grid import Grid
 from msgan.data.lung import lung_mask
 from msgan.data.volume import open_labels, open_volume, write_volume
-from msgan.methods.cascade import Cascade
 from msgan.methods.lung import lung_measures
 from msgan.methods.non_local_means import NonLocalMeans
 from msgan.methods.paired import PairedRegression
@@ -51,6 +50,7 @@ from msgan.methods.seams import Seams
 from msgan.methods.shared import fit_shared
 from msgan.methods.small_gan import SmallGan
 from msgan.methods.table import Fixed, Result, result_path, score_table
+from msgan.methods.trained import Cascade
 from msgan.paths import write_text
 from msgan.phantoms.ct_kernels import KERNELS, as_kernel, noise
 from msgan.phantoms.thorax import DETAIL_MM, write_thorax_cohort

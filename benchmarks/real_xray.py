@@ -27,11 +27,12 @@ from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort
 from msgan.data.manifest import read_manifest
 from msgan.data.volume import open_volume
-from msgan.methods.cascade import Cascade, fit
+from msgan.methods.cascade import fit
 from msgan.methods.mean_image import MeanImage
 from msgan.methods.patch_gan import PatchGan
 from msgan.methods.small_gan import SmallGan
 from msgan.methods.table import Fixed, result_path, score_table
+from msgan.methods.trained import Cascade
 from msgan.paths import write_text
 from msgan.report.published import published
 from msgan.training.run import Run, git_commit, versions

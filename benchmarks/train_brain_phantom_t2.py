@@ -27,9 +27,10 @@ import torch
 
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort
-from msgan.methods.cascade import Cascade, fit
+from msgan.methods.cascade import fit
 from msgan.methods.plain import rows
 from msgan.methods.table import score_table
+from msgan.methods.trained import Cascade
 from msgan.paths import write_text
 from msgan.phantoms.brain import CITATION, LICENCE, SOURCE_URL, write_cohort
 from msgan.presets import brain

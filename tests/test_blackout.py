@@ -7,7 +7,8 @@ from test_cascade import cohort_in, tiny
 from test_patch_gan import blind, source_in, untrained, whole
 
 from msgan.data.cohort import prepare
-from msgan.methods.cascade import Cascade, fit
+from msgan.methods.cascade import fit
+from msgan.methods.trained import Cascade
 from msgan.training.run import Run
 from msgan.translate import Limits, blacked_out, plan, translate
 from msgan.translate.work import Stage, Work

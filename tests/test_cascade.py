@@ -19,7 +19,8 @@ from msgan.data.cohort import Cohort, Subject, prepare
 from msgan.data.grid import Grid
 from msgan.data.volume import open_volume, write_volume
 from msgan.methods import cascade
-from msgan.methods.cascade import Cascade, fit
+from msgan.methods.cascade import fit
+from msgan.methods.trained import Cascade
 from msgan.training.log import LOG
 from msgan.training.loop import WEIGHTS
 from msgan.training.run import Run
@@ -100,7 +101,7 @@ def rows(folder: Path, scale: int) -> list[dict]:
 def test_fit_and_translate(dims, tmp_path):
     """The method as a row of a table."""
     cohort, seen = cohort_in(tmp_path, dims), []
-    method = Cascade.fit(cohort, "t2", tiny(dims), tmp_path / "run", device="cpu")
+    method = Cascade.fit(cohort, None, "t2", tiny(dims), tmp_path / "run", device="cpu")
     run = method.run
     assert [run.finished(i) for i in range(3)] == [True] * 3
     done = method.translate(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tree import untrained
 
 from msgan.config import Preparation
 from msgan.data.cohort import Cohort, Subject
@@ -32,7 +33,7 @@ def test_it_is_the_mean_of_the_training_images_and_of_no_other(tmp_path: Path, d
     a, b, c = ((5 + 4 * np.sin(waves + k).prod(0)).astype(np.float32) for k in range(3))
     test = subject(tmp_path, "c", c, "test")
     cohort = Cohort((subject(tmp_path, "a", a), subject(tmp_path, "b", b), test))
-    row = MeanImage.fit(cohort, "x", WINDOW)
+    row = MeanImage.fit(cohort, None, "x", untrained(WINDOW))
     assert row.mean.shape == (SIDE,) * dims
     got = made(row, test, tmp_path / "out.nii")
     assert np.abs(a - b).max() > 3
@@ -47,7 +48,7 @@ def test_it_fits_images_of_any_size(tmp_path: Path) -> None:
 
     test = subject(tmp_path, "t", ramp(50, 300), "test")
     train = (subject(tmp_path, "a", ramp(400, 260)), subject(tmp_path, "b", ramp(64, 200)))
-    row = MeanImage.fit(Cohort((*train, test)), "x", WINDOW)
+    row = MeanImage.fit(Cohort((*train, test)), None, "x", untrained(WINDOW))
     got = made(row, test, tmp_path / "out.nii")
     assert got.shape == (50, 300)
     np.testing.assert_allclose(got, ramp(50, 300), atol=0.15)
@@ -57,8 +58,8 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     flat = np.arange(256, dtype=np.float32).reshape(16, 16)
     test = subject(tmp_path, "t", flat, "test")
     with pytest.raises(InputError, match="no training subject has a x image"):
-        MeanImage.fit(Cohort((test,)), "x", WINDOW)
-    row = MeanImage.fit(Cohort((subject(tmp_path, "a", flat),)), "x", WINDOW)
+        MeanImage.fit(Cohort((test,)), None, "x", untrained(WINDOW))
+    row = MeanImage.fit(Cohort((subject(tmp_path, "a", flat),)), None, "x", untrained(WINDOW))
     solid = subject(tmp_path, "s", np.arange(4096, dtype=np.float32).reshape(16, 16, 16))
     with pytest.raises(InputError, match="s: image of 3 axes, the mean has 2"):
         row.translate(solid, tmp_path / "out.nii", modality="x")

@@ -14,7 +14,7 @@ from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort, Subject, prepare
 from msgan.data.volume import open_volume
 from msgan.methods.cascade import fit
-from msgan.methods.med_synth import MedSynth, results, weights_hash
+from msgan.methods.med_synth import MedSynth, _of_training, weights_hash
 from msgan.methods.paired import PairedRegression
 from msgan.methods.plain import Profile, Source
 from msgan.methods.refine import refine
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def trained(folder: Path, cohort: Cohort, config: CascadeConfig, **options) -> MedSynth:
-    return MedSynth.fit(cohort, "t2", config, folder, source="t1", device="cpu", **options)
+    return MedSynth.fit(cohort, "t1", "t2", config, folder, device="cpu", **options)
 
 
 # --- losses ----------------------------------------------------------------------------------
@@ -122,8 +122,7 @@ def test_the_second_model_is_trained_on_what_the_first_makes(tmp_path):
         prepare(cohort["s0"], "t2", prep) as target,
         prepare(cohort["s0"], "t1", prep, grid=target.grid) as source,
     ):
-        shape = target.grid.shape
-        made = results([first], source.read, shape, tmp_path / "m", CPU)(Box.whole(shape))
+        made = _of_training((first,), CPU, source, tmp_path / "m")(Box.whole(target.grid.shape))
     assert made.std() > 0.01
     np.testing.assert_allclose(by_channels[2][1], (made + 1) / 2, rtol=0, atol=1e-3)
     np.testing.assert_array_equal(by_channels[2][0], by_channels[1][0])
@@ -245,7 +244,7 @@ def test_it_beats_the_source_on_someone_new(tmp_path):
     cohort, person = Cohort(tuple(subjects)), subjects[-1]
     options = {"learning_rate": 5e-3, "beta1": 0.9, "decay": "cosine", "ema": 0.9}
     config = tiny(2, {"high_width": 8}, steps=240, patch=16, validate_every=60, **options)
-    method = MedSynth.fit(cohort, "t2", config, tmp_path / "r", source="flair", device="cpu")
+    method = MedSynth.fit(cohort, "flair", "t2", config, tmp_path / "r", device="cpu")
     prep = method.runs[0].config.preparation
     source = Source(Profile.of(cohort, "t2", prep), prep)
     source.translate(person, tmp_path / "source.nii", modality="flair")

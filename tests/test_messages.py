@@ -14,6 +14,7 @@ from msgan import paths, translate
 from msgan.cli.faults import explanation
 from msgan.data.cohort import Subject, prepare
 from msgan.data.distinct import Distinct
+from msgan.translate import Generation
 from msgan.types import Box, InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -140,12 +141,12 @@ def test_the_number_is_that_of_the_scale_that_needs_most(runs, monkeypatch):
     plan = import_module("msgan.translate.plan")
     needs = {0: 10**9, 1: 3 * 10**9}
 
-    def refuse(run, i, shape, limits, device):
+    def refuse(generation, i, shape, limits, device):
         raise plan.NoRoom(f"this is scale {i}", needs[i])
 
     monkeypatch.setattr(plan, "scale_plan", refuse)
     with pytest.raises(InputError, match="this is scale 1"):
-        plan._scale_plans(runs[3], [(8,) * 3] * 2, plan.Limits(), None)
+        plan._scale_plans(Generation.of(runs[3]), [(8,) * 3] * 2, plan.Limits(), None)
     assert [plan._given(n) for n in (1, 600_000_001, 10**9, 12_300_000_000)] == [
         *("0.1GB", "0.7GB", "1GB", "13GB")
     ]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tree import untrained
 
 from msgan.config import Preparation
 from msgan.data import foreground
@@ -180,7 +181,7 @@ def test_the_target_s_range_is_that_of_training(tmp_path):
 
     cohort = Cohort((subject("a", "train", 100), subject("b", "test", 900)))
     preparation = Preparation(scales=1, margin=0, high=100.0)
-    method = NonLocalMeans.fit(cohort, "t2", preparation, **SIZES)
+    method = NonLocalMeans.fit(cohort, None, "t2", untrained(preparation), **SIZES)
     assert method.intensity.high == pytest.approx(whole(tmp_path / "a.nii").max(), rel=1e-3)
     method.translate(cohort["b"], tmp_path / "out.nii")
     assert whole(tmp_path / "out.nii").max() <= method.intensity.high * (1 + 1e-6)

@@ -311,7 +311,7 @@ def test_scales_that_were_kept_are_results(here, runs):
 
 def test_an_interrupted_translation_goes_on_with_the_same_command(here, runs, monkeypatch):
     """Stopped while the result is written: neither it nor the scales are in the way."""
-    from msgan.translate import image as translation
+    from msgan.translate import frame as translation
 
     source = image(here / "scan.nii")
     words = ("translate", runs[3].folder, source, here / "o.nii", "--keep", here / "k")

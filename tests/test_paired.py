@@ -176,7 +176,7 @@ def test_pairs_are_learnt_from(dims, tmp_path):
         validate_every=100,
     )
     paired = PairedRegression.fit(cohort, "t1", "t2", config, tmp_path / "p", device="cpu")
-    unpaired = PatchGan.fit(cohort, "t2", config, tmp_path / "u", device="cpu")
+    unpaired = PatchGan.fit(cohort, None, "t2", config, tmp_path / "u", device="cpu")
     assert [paired.run.finished(i) for i in range(3)] == [False, False, True]
     target = whole(cohort["s3"].images["t2"])
     inside = target > 0

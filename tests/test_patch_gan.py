@@ -14,9 +14,7 @@ from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort, prepare
 from msgan.data.intensity import IntensityMap
 from msgan.data.volume import open_volume
-from msgan.methods import overlap
 from msgan.methods.cascade import fit
-from msgan.methods.overlap import OverlapScale, averaged, patches
 from msgan.methods.patch_gan import PatchGan
 from msgan.methods.small_gan import SmallGan
 from msgan.networks import inference
@@ -29,7 +27,9 @@ from msgan.training.cache import CachedSubject
 from msgan.training.loop import WEIGHTS
 from msgan.training.run import Run
 from msgan.training.step import build_generator
-from msgan.translate.scale import SNAP
+from msgan.translate import overlap
+from msgan.translate.overlap import OverlapScale, patches
+from msgan.translate.scale import SNAP, make
 from msgan.translate.work import Stage, Work
 from msgan.types import Box, InputError
 
@@ -234,7 +234,7 @@ def test_what_makes_no_sense_is_refused(tmp_path):
 def test_fit_and_translate(dims, tmp_path):
     cohort = cohort_in(tmp_path, dims)
     config = tiny(dims, steps=20, learning_rate=1e-2)
-    method = PatchGan.fit(cohort, "t2", config, tmp_path / "run", device="cpu")
+    method = PatchGan.fit(cohort, None, "t2", config, tmp_path / "run", device="cpu")
     assert method.run.config == Run.open(tmp_path / "run").config
     assert method.run.config.blind == ("context",)
     results = []
@@ -274,6 +274,15 @@ def naive(generator, drawn: torch.Tensor, shape=None) -> np.ndarray:
         count[where] += 1
     assert set(np.unique(count)) <= {1, 2, 4, 8}
     return (total / count)[tuple(slice(n) for n in shape)]
+
+
+def averaged(scale: OverlapScale, path: Path):
+    """The image, of sums that a store holds."""
+    spread, slot = overlap.spread(scale.shape, scale.tile), overlap.slot(scale.tile)
+    store = pyramid.Store.create(path, spread, chunk=slot)
+    for _, box, values in make(scale, range(len(scale))):
+        store.write(box, values)
+    return overlap.joined(store.read, scale.shape, scale.tile)
 
 
 @pytest.mark.parametrize("tile", [27, 54, 108])

@@ -16,7 +16,7 @@ from msgan.memory import process
 from msgan.memory.translation import untrained_run, write_ball
 from msgan.paths import scratch_root
 from msgan.pyramid import Store
-from msgan.translate import Limits
+from msgan.translate import Generation, Limits
 from msgan.translate import plan as planned
 from msgan.translate import work as scratch
 from msgan.translate.plan import MEMORY, RESERVE, STREAM, check, resident, scale_plan
@@ -37,7 +37,7 @@ def source(tmp_path_factory) -> Path:
 
 def plan_of(run, source, limits=None, **options):
     with prepare(source, None, run.config.preparation) as subject:
-        return planned(run, subject, CPU, limits or Limits(), **options)
+        return planned(Generation.of(run), subject, CPU, limits or Limits(), **options)
 
 
 def test_a_plan_keeps_to_the_memory(run, source):
@@ -69,13 +69,13 @@ def test_gpu_memory_bounds_the_tile_there(run, monkeypatch):
     tiles = []
     for gpu in (None, 400 << 20):
         limits = Limits(gpu_memory=gpu)
-        scale = scale_plan(run, 2, (1024,) * 3, limits, cuda)
+        scale = scale_plan(Generation.of(run), 2, (1024,) * 3, limits, cuda)
         assert 0 < scale.device_bytes <= (gpu or 0.8 * (8 << 30))
         assert scale.host_bytes < scale.device_bytes
         tiles.append(scale.tile)
     assert tiles[0] > tiles[1]
     with pytest.raises(InputError, match=r"GPU memory 1\.0 MiB: the smallest tile of s0"):
-        check(run, cuda, Limits(gpu_memory=1 << 20))
+        check(Generation.of(run), cuda, Limits(gpu_memory=1 << 20))
 
 
 @pytest.mark.parametrize("tile", [None, 24])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tree import untrained
 
 from msgan.config import Preparation
 from msgan.data.cohort import Cohort, Subject, prepare
@@ -158,7 +159,9 @@ def brains(tmp_path_factory) -> Cohort:
 @pytest.mark.slow  # making the brains is
 def test_it_beats_curves_on_brains_it_has_not_seen(brains, tmp_path):
     """Of FLAIR no curve makes a T2: liquid is dark and lesions are bright."""
-    method = Replica.fit(brains, "flair", "t2", PREPARATION, trees=10, samples=2000, jobs=1)
+    method = Replica.fit(
+        brains, "flair", "t2", untrained(PREPARATION), trees=10, samples=2000, jobs=1
+    )
     methods = {**plain.rows(brains, "t2", PREPARATION), "REPLICA": method}
     test = brains.split("test")
     table = score_table(methods, test, "flair", "t2", method.intensity, PREPARATION, tmp_path)
@@ -170,7 +173,7 @@ def test_it_beats_curves_on_brains_it_has_not_seen(brains, tmp_path):
 
 def test_it_learns_from_pairs_and_sees_the_place(dims, tmp_path):
     study = cohort(tmp_path, dims)
-    method = Replica.fit(study, "t1", "t2", PREPARATION, **QUICK)
+    method = Replica.fit(study, "t1", "t2", untrained(PREPARATION), **QUICK)
     method.translate(study["s2"], tmp_path / "out.nii")
     made, real = whole(tmp_path / "out.nii"), whole(study["s2"].images["t2"])
     inside = real > 0
@@ -194,7 +197,7 @@ def test_tiles_join_exactly(dims, tmp_path, monkeypatch):
     resampled = PREPARATION.model_copy(update={"spacing_mm": (2.3,) * dims})
     found = []
     for preparation in (PREPARATION, resampled):
-        method = Replica.fit(study, "t1", "t2", preparation, **QUICK)
+        method = Replica.fit(study, "t1", "t2", untrained(preparation), **QUICK)
         for tile in (64, 9):
             monkeypatch.setattr(replica_scales, "BATCH", 100 * tile)
             method.jobs = 1 if tile == 64 else 3
@@ -206,7 +209,7 @@ def test_tiles_join_exactly(dims, tmp_path, monkeypatch):
 
 def test_no_tile_reads_more_than_its_halo(tmp_path, monkeypatch):
     study = cohort(tmp_path, 2)
-    method = Replica.fit(study, "t1", "t2", PREPARATION, **QUICK)
+    method = Replica.fit(study, "t1", "t2", untrained(PREPARATION), **QUICK)
     monkeypatch.setattr(replica_scales, "RINGS", (Rings((2, 3, 4, 5), (3, 3, 3, 3)),) * 3)
     monkeypatch.setattr("msgan.pyramid.CHUNK", {2: 8, 3: 8})
     asked, read = [], Prepared.read
@@ -222,8 +225,9 @@ def test_no_tile_reads_more_than_its_halo(tmp_path, monkeypatch):
 
 def test_the_same_seed_gives_the_same_image(dims, tmp_path):
     study, found = cohort(tmp_path, dims), []
-    for k, options in enumerate(({}, {"jobs": 3}, {"seed": 1})):
-        method = Replica.fit(study, "t1", "t2", PREPARATION, **{**QUICK, **options})
+    for k, (seed, options) in enumerate(((0, {}), (0, {"jobs": 3}), (1, {}))):
+        config = untrained(PREPARATION, seed)
+        method = Replica.fit(study, "t1", "t2", config, **{**QUICK, **options})
         method.translate(study["s2"], tmp_path / f"{k}.nii", modality="t1")
         found.append((tmp_path / f"{k}.nii").read_bytes())
     assert found[0] == found[1]
@@ -236,7 +240,7 @@ def test_nobody_of_the_test_split_is_looked_at(tmp_path):
     lonely = Subject("t1 alone", {"t1": study["s0"].images["t1"]}, split="train")
     others = ((*study.subjects,), (spoilt, *study.subjects[:2]), (*study.subjects[:2], lonely))
     for k, subjects in enumerate(others):
-        method = Replica.fit(Cohort(subjects), "t1", "t2", PREPARATION, **QUICK)
+        method = Replica.fit(Cohort(subjects), "t1", "t2", untrained(PREPARATION), **QUICK)
         method.translate(study["s2"], tmp_path / f"{k}.nii")
         found.append((tmp_path / f"{k}.nii").read_bytes())
     assert found[0] == found[1] == found[2]
@@ -271,7 +275,7 @@ def test_errors_are_one_line(tmp_path):
     study = cohort(tmp_path, 2)
 
     def fit(some=study, source="t1", target="t2", **options):
-        return Replica.fit(some, source, target, PREPARATION, **{**QUICK, **options})
+        return Replica.fit(some, source, target, untrained(PREPARATION), **{**QUICK, **options})
 
     apart = replace(study["s0"], images={
         "t1": study["s0"].images["t1"], "t2": save(tmp_path / "x.nii", smooth((40, 38), 5))

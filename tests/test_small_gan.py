@@ -14,13 +14,14 @@ from msgan.data.intensity import IntensityMap
 from msgan.data.prepared import Prepared
 from msgan.data.resample import PIECE_VOXELS
 from msgan.data.volume import open_volume
-from msgan.methods import small_gan
-from msgan.methods.cascade import Cascade
-from msgan.methods.small_gan import SmallGan, enlarged
+from msgan.methods.small_gan import SmallGan
+from msgan.methods.trained import Cascade
 from msgan.training.checkpoint import save_weights
 from msgan.training.loop import WEIGHTS
 from msgan.training.run import Run
 from msgan.training.step import build_generator
+from msgan.translate import frame
+from msgan.translate.generation import enlarged
 from msgan.translate.work import Work
 from msgan.types import Box, InputError
 
@@ -34,7 +35,7 @@ def whole(path):
 
 def test_it_is_the_cascade_s_own_s0_enlarged(dims, tmp_path):
     cohort = cohort_in(tmp_path, dims)
-    cascade = Cascade.fit(cohort, "t2", tiny(dims), tmp_path / "run", device="cpu")
+    cascade = Cascade.fit(cohort, None, "t2", tiny(dims), tmp_path / "run", device="cpu")
     run = cascade.run
     cascade.translate(cohort["s2"], tmp_path / "c.nii", keep=tmp_path / "kept")
     SmallGan(run, "cpu").translate(cohort["s2"], tmp_path / "small.nii")
@@ -53,7 +54,7 @@ def test_it_is_the_cascade_s_own_s0_enlarged(dims, tmp_path):
 
 def test_only_scale_0_is_trained_and_needed(dims, tmp_path):
     cohort = cohort_in(tmp_path, dims)
-    method = SmallGan.fit(cohort, "t2", tiny(dims), tmp_path / "run", device="cpu")
+    method = SmallGan.fit(cohort, None, "t2", tiny(dims), tmp_path / "run", device="cpu")
     assert [method.run.finished(i) for i in range(3)] == [True, False, False]
     results = []
     for tile in (None, 4, 6):
@@ -71,7 +72,7 @@ def test_one_scale_and_labels(tmp_path):
     marks[20:28, 16:24] = 1
     subject = replace(subject, labels=stored(tmp_path / "labels.nii", marks))
     config = tiny(preparation={"scales": 1}).model_copy(update={"labels": (1,)})
-    method = SmallGan.fit(Cohort((subject,)), "t2", config, tmp_path / "run", device="cpu")
+    method = SmallGan.fit(Cohort((subject,)), None, "t2", config, tmp_path / "run", device="cpu")
     method.translate(subject, tmp_path / "with.nii")
     method.translate(replace(subject, labels=None), tmp_path / "without.nii")
     difference = np.abs(whole(tmp_path / "with.nii") - whole(tmp_path / "without.nii"))
@@ -103,7 +104,7 @@ def test_interpolation_is_linear_at_once(dims):
 
 def test_memory_does_not_grow_with_the_image(tmp_path, monkeypatch):
     """No reader is asked for more than a chunk and its surroundings, whatever the size."""
-    method = SmallGan.fit(cohort_in(tmp_path), "t2", tiny(), tmp_path / "run", device="cpu")
+    method = SmallGan.fit(cohort_in(tmp_path), None, "t2", tiny(), tmp_path / "run", device="cpu")
     monkeypatch.setitem(pyramid.CHUNK, 2, 8)
     asked, stored_reads, written = [], [], []
     read, read_store = Prepared.read, pyramid.Store.read
@@ -123,7 +124,7 @@ def test_memory_does_not_grow_with_the_image(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Prepared, "read", seen)
     monkeypatch.setattr(pyramid.Store, "read", seen_store)
-    monkeypatch.setattr(small_gan, "write_volume", write)
+    monkeypatch.setattr(frame, "write_volume", write)
     big = stored(tmp_path / "big.nii", head((96, 128), 3))
     method.translate(big, tmp_path / "out.nii", tile=8)
     assert len(asked) == 96 * 128 / 16**2
@@ -142,7 +143,7 @@ def test_the_largest_tile_that_fits_is_taken(monkeypatch, tmp_path):
     shape, cpu = (256, 256, 256), torch.device("cpu")
 
     def tile(mib):
-        return plan.scale_plan(run, 0, shape, plan.Limits(mib << 20), cpu).tile
+        return plan.scale_plan(SmallGan(run).generation, 0, shape, plan.Limits(mib << 20), cpu).tile
 
     found = [int(np.prod(tile(mib))) for mib in (4000, 1000, 500)]
     assert found == sorted(found, reverse=True)
@@ -152,7 +153,7 @@ def test_the_largest_tile_that_fits_is_taken(monkeypatch, tmp_path):
 
 
 def test_scratch_is_removed(tmp_path, monkeypatch):
-    method = SmallGan.fit(cohort_in(tmp_path), "t2", tiny(), tmp_path / "run", device="cpu")
+    method = SmallGan.fit(cohort_in(tmp_path), None, "t2", tiny(), tmp_path / "run", device="cpu")
     scratch = tmp_path / "scratch"
     monkeypatch.setenv("MSGAN_SCRATCH", str(scratch))
     made = []
@@ -165,13 +166,13 @@ def test_scratch_is_removed(tmp_path, monkeypatch):
 
 def test_what_does_not_fit_is_refused_in_one_line(tmp_path):
     cohort = cohort_in(tmp_path)
-    run = Cascade.fit(cohort, "t2", tiny(), tmp_path / "r", device="cpu", scales=[1]).run
+    run = Cascade.fit(cohort, None, "t2", tiny(), tmp_path / "r", device="cpu", scales=[1]).run
     out = tmp_path / "out.nii"
     with pytest.raises(InputError, match="scale 0 of 2 is not trained yet"):
         SmallGan(run, "cpu").translate(cohort["s2"], out)
     with pytest.raises(InputError, match="the small GAN trains scale 0 only"):
-        SmallGan.fit(cohort, "t2", tiny(), tmp_path / "r", device="cpu", scales=[1])
-    method = SmallGan.fit(cohort, "t2", tiny(), tmp_path / "r", device="cpu")
+        SmallGan.fit(cohort, None, "t2", tiny(), tmp_path / "r", device="cpu", scales=[1])
+    method = SmallGan.fit(cohort, None, "t2", tiny(), tmp_path / "r", device="cpu")
     cases = [
         ("tile 3: expected an even number", {"tile": 3}),
         (r"memory 1\.0 MiB: the smallest tile of s0, 12 x 10 voxels, needs", {"memory": 1 << 20}),

@@ -12,9 +12,10 @@ from msgan.data.cohort import Cohort, Subject
 from msgan.data.grid import Grid
 from msgan.data.intensity import IntensityMap
 from msgan.data.volume import open_volume, write_volume
-from msgan.methods.cascade import Cascade, fit
+from msgan.methods.cascade import fit
 from msgan.methods.plain import rows
 from msgan.methods.table import result_path, score_table
+from msgan.methods.trained import Cascade
 from msgan.training.run import Run
 from msgan.translate import translate
 from msgan.translate.trace import TRACE, Trace, beside, trace

@@ -30,7 +30,7 @@ from msgan.training import checkpoint
 from msgan.training.loop import WEIGHTS
 from msgan.training.run import Run
 from msgan.training.step import build_generator
-from msgan.translate import image as translation
+from msgan.translate import frame as translation
 from msgan.translate import pick_device
 from msgan.translate.scale import SNAP, HighScale, LowScale, make
 from msgan.translate.work import Work

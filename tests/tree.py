@@ -35,6 +35,12 @@ def image(
     return path
 
 
+def untrained(preparation: Preparation, seed: int = 0) -> CascadeConfig:
+    """A configuration for methods that need no more of it than the preparation and the seed."""
+    training = TrainConfig(steps=1, low_steps=1)
+    return CascadeConfig(preparation=preparation, seed=seed, training=training)
+
+
 def run(folder: Path, rows: int = 5) -> Run:
     """A run of two scales with curves and no weights."""
     training = TrainConfig(steps=100, low_steps=100)

@@ -73,9 +73,8 @@ def plan(
     from msgan.data.cohort import prepare
     from msgan.data.padding import padding_of
     from msgan.paths import scratch_root, size
-    from msgan.translate import Limits, pick_device
-    from msgan.translate.plan import check, demands
-    from msgan.translate.plan import plan as planned
+    from msgan.translate import Generation, Limits, pick_device
+    from msgan.translate.frame import demands
 
     limits = Limits(
         inputs.memory(memory, "--memory"),
@@ -86,11 +85,12 @@ def plan(
     inputs.require_image(image)
     if labels is not None and not trained.config.labels:
         raise InputError(f"{labels}: this run was trained without labels; leave them out")
-    check(trained, where, limits)
+    method = Generation.of(trained)
+    method.check(where, limits)
     prep = trained.config.preparation.padded(padding_of(padding) if padding is not None else None)
-    with prepare(image, None, prep, labels, **demands(trained)) as subject:
+    with prepare(image, None, prep, labels, **demands(method)) as subject:
         console.notes(subject.notes)
-        made = planned(trained, subject, where, limits, keep=keep, probe=True)
+        made = method.plan(subject, where, limits, keep=keep, probe=True)
     rows = [("scale", "voxels", "tile", "tiles", "GFLOP")]
     for scale in made.scales:
         shape, side = (" x ".join(map(str, n)) for n in (scale.shape, scale.tile))

@@ -117,9 +117,8 @@ def translate(
         msgan translate brain-phantom-t2 phantoms/patient000/patient000_t1.nii.gz first.nii.gz
     """
     from msgan.data.padding import padding_of
-    from msgan.translate import Limits, pick_device
+    from msgan.translate import Generation, Limits, pick_device
     from msgan.translate import translate as apply
-    from msgan.translate.plan import check
 
     limits = Limits(
         inputs.memory(memory, "--memory"),
@@ -135,7 +134,7 @@ def translate(
     trained = inputs.open_run(run)
     inputs.require_image(image, many=many)
     # What is wrong with the run or the device must not be said again for each image.
-    check(trained, pick_device(device), limits)
+    Generation.of(trained).check(pick_device(device), limits)
     jobs = of_folder(image, out, match, labels, keep) if many else [Job(image, out, labels, keep)]
     if skip_existing:
         jobs = missing(jobs)

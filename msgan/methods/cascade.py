@@ -1,4 +1,4 @@
-"""The multi-scale patch GAN (Uzunova et al.): fit a cohort, translate an image."""
+"""Training of a cascade (Uzunova et al.) and of all that is trained like one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from msgan.paths import sha256
 from msgan.training.cache import CachedSubject, Previous, cached, require_room
 from msgan.training.loop import train_scale
 from msgan.training.run import Run
-from msgan.translate import Translation, pick_device, translate
+from msgan.translate import pick_device
 from msgan.translate.contexts import FOLDER, check_order, with_contexts
 from msgan.types import InputError
 
@@ -172,34 +172,6 @@ def _peaks(fabric: Fabric) -> dict[str, int]:
 
         peaks["gpu_peak_MiB"] = round(torch.cuda.max_memory_allocated(fabric.device) / 2**20)
     return peaks
-
-
-class Cascade:
-    """The paper's method as a row of a table: ``fit(cohort)`` and ``translate(subject)``."""
-
-    name = "cascade"
-
-    def __init__(self, run: Run, device: str = "auto") -> None:
-        self.run = run
-        self.device = device
-
-    @classmethod
-    def fit(
-        cls,
-        cohort: Cohort,
-        target: str,
-        config: CascadeConfig,
-        out: str | os.PathLike[str],
-        **options: Any,
-    ) -> Cascade:
-        """Train; see :func:`fit`."""
-        return cls(fit(cohort, target, config, out, **options), options.get("device", "auto"))
-
-    def translate(
-        self, subject: Subject | str | os.PathLike[str], out: str | os.PathLike[str], **options: Any
-    ) -> Translation:
-        """Translate one image; see :func:`msgan.translate.translate`."""
-        return translate(self.run, subject, out, device=self.device, **options)
 
 
 def _fabric(device: str, precision: Any) -> Fabric:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -13,22 +13,17 @@ from typing import Any
 import torch
 
 from msgan.config import CascadeConfig
-from msgan.data.cohort import Cohort, Prepared, Subject, prepare
-from msgan.data.writing import write_volume
-from msgan.memory import process
-from msgan.methods import overlap
-from msgan.methods.overlap import OverlapScale
-from msgan.methods.refine import refine
+from msgan.data.cohort import Cohort, Prepared
 from msgan.methods.shared import fit_shared
-from msgan.networks import inference
-from msgan.paths import room, scratch_folder
-from msgan.pyramid import RIM, read_continued
-from msgan.sketch import sketch_reader, stacked
+from msgan.methods.trained import TrainedMethod
+from msgan.paths import room
+from msgan.pyramid import read_continued
 from msgan.training.run import Run
-from msgan.translate.image import check_output, pick_device
-from msgan.translate.plan import Limits, largest, require_axes, resident, scale_plan
-from msgan.translate.scale import BACKGROUND, constant
-from msgan.types import InputError, Reader, Shape
+from msgan.translate import GeneratedScale, Generation, Limits, pick_device
+from msgan.translate.maker import Making
+from msgan.translate.plan import resident
+from msgan.translate.work import Work
+from msgan.types import InputError, Reader
 
 ADVERSARIAL = 0.5
 """Weight of the adversarial loss beside squares that are added up over a patch (Nie et al.)."""
@@ -37,7 +32,7 @@ ADDED = 16
 """Side of those patches; losses are means here, so the weight is shared among their voxels."""
 
 
-class MedSynth:
+class MedSynth(TrainedMethod):
     """The paired GAN with auto-context of the extended paper's section 3.2.2, table 2.
 
     The first model makes the target from the source image, the next from the source image and
@@ -71,12 +66,16 @@ class MedSynth:
                 raise InputError(
                     f"{run.folder}: sees results of {run.config.previous}, not of {needed}"
                 )
+        super().__init__(runs[-1], device)
         self.runs = tuple(runs)
-        self.device = device
 
     @classmethod
     def configured(
-        cls, config: CascadeConfig, source: str, previous: str | None = None, models: int = 1
+        cls,
+        config: CascadeConfig,
+        source: str | None = None,
+        previous: str | None = None,
+        models: int = 1,
     ) -> CascadeConfig:
         """A cascade's configuration as one model of this row.
 
@@ -85,52 +84,60 @@ class MedSynth:
             source: Modality that is translated.
             previous: :func:`weights_hash` of the model whose results it sees; None: the first.
             models: How many share the steps of ``config``, so that the row costs what others do.
+
+        Raises:
+            InputError: No source is stated.
         """
-        plain = config.model_dump()
+        if source is None:
+            raise InputError(f"source None: {cls.name} is trained on pairs: name the source")
         # Labels hide the source beneath them; this method sees the source itself, without noise.
-        plain |= {"paired": source, "blind": ("context",), "labels": (), "previous": previous}
-        plain["sketch"] |= {"channels": ("image", "previous") if previous else ("image",)}
-        plain["degradation"] |= {"sketch_noise": 0.0}
-        plain["contrast"] |= {"share": 0.0}
-        plain["network"] |= {"conditional": False}
-        plain["training"] |= {
-            "gan": "log",
-            "gan_weight": ADVERSARIAL / ADDED**config.dims,
-            "l1_weight": 0.0,
-            "l2_weight": 1.0,
-            "gradient_weight": 1.0,
-            "discriminator_accuracy": 1.0,
-            "steps": ceil(config.training.steps / models),
-        }
-        return CascadeConfig.model_validate(plain)
+        return config.updated(
+            paired=source,
+            blind=("context",),
+            labels=(),
+            previous=previous,
+            sketch={"channels": ("image", "previous") if previous else ("image",)},
+            degradation={"sketch_noise": 0.0},
+            contrast={"share": 0.0},
+            network={"conditional": False},
+            training={
+                "gan": "log",
+                "gan_weight": ADVERSARIAL / ADDED**config.dims,
+                "l1_weight": 0.0,
+                "l2_weight": 1.0,
+                "gradient_weight": 1.0,
+                "discriminator_accuracy": 1.0,
+                "steps": ceil(config.training.steps / models),
+            },
+        )
 
     @classmethod
     def fit(
         cls,
         cohort: Cohort,
+        source: str | None,
         target: str,
         config: CascadeConfig,
-        root: str | os.PathLike[str],
+        out: str | os.PathLike[str],
         *,
-        source: str,
         refinements: int = 1,
         device: str = "auto",
-        report: Callable[[dict[str, Any]], None] | None = None,
+        **options: Any,
     ) -> MedSynth:
-        """Train all models below ``root``; those that are there already are used or continued.
+        """Train all models below ``out``; those that are there already are used or continued.
 
         They share the steps of ``config``. What a model makes of the training subjects is computed
-        once, tile by tile, and kept in ``root``'s cache, from which the next is trained.
+        once, tile by tile, and kept in the cache of ``out``, from which the next is trained.
 
         Args:
             cohort: Subjects; those with both images, on one grid, are used.
+            source: Modality that is translated.
             target: Modality that is learnt.
             config: Of the cascade; see :meth:`configured`.
-            root: See :func:`msgan.methods.shared.fit_shared`.
-            source: Modality that is translated.
+            out: Holds a run folder for each model; see :func:`msgan.methods.shared.fit_shared`.
             refinements: Models after the first.
             device: ``auto``, ``cpu`` or ``cuda``.
-            report: Called with every logged row.
+            options: See :func:`msgan.methods.shared.fit_shared`.
 
         Raises:
             InputError: ``refinements`` is negative; or see :func:`msgan.methods.cascade.fit`.
@@ -142,50 +149,24 @@ class MedSynth:
             last = weights_hash(runs[-1]) if runs else None
             own = cls.configured(config, source, last, 1 + refinements)
             before = partial(_of_training, tuple(runs), where) if runs else None
-            runs.append(
-                fit_shared(cohort, target, own, root, device=device, report=report, previous=before)
-            )
+            more = {**options, "device": device, "previous": before}
+            runs.append(fit_shared(cohort, target, own, out, **more))
         return cls(runs, device)
 
-    def translate(
-        self,
-        subject: Subject | str | os.PathLike[str],
-        out: str | os.PathLike[str],
-        *,
-        modality: str | None = None,
-        tile: int | None = None,
-        memory: int | None = None,
-    ) -> None:
-        """Translate one image onto its own grid, in the target's unit; written whole or not.
+    @property
+    def generation(self) -> Generation:
+        """One model after the other."""
+        return generation_of(self.runs)
 
-        Args:
-            subject: Image file or subject of a cohort.
-            out: File to write; its suffix decides the format.
-            modality: Which image of a subject; None: the modality it was trained to translate.
-            tile: Side of a tile, even; of the ``paper`` family a multiple of the stride 27. None
-                takes the largest that fits.
-            memory: Bytes of host memory for the process; None: as for a cascade.
 
-        Raises:
-            InputError: The image cannot be used, ``out`` cannot hold the result, the tile does
-                not suit, or memory or disk do not suffice.
-        """
-        last, device = self.runs[-1], pick_device(self.device)
-        dtype = check_output(Path(out), last)
-        process.share_arena()
-        with (
-            prepare(subject, modality or last.config.paired, last.config.preparation) as ready,
-            scratch_folder() as folder,
-        ):
-            require_axes(ready, last)
-            read = results(
-                self.runs, ready.read, ready.grid.shape, folder, device, tile=tile, memory=memory
-            )
-            process.give_back()
-            shown = ready.to_source(read, last.intensity)
-            write_volume(
-                out, ready.grid.source, shown, unit=last.intensity.unit, dtype=dtype, generated=True
-            )
+def generation_of(runs: Sequence[Run]) -> Generation:
+    """What models make one after the other, each of the source and of what the last has made."""
+    names = [None, *(f"model{k}" for k in range(1, len(runs) + 1))]
+    scales = [
+        GeneratedScale.whole(run, own or "", after)
+        for run, after, own in zip(runs, names, names[1:], strict=False)
+    ]
+    return Generation(MedSynth.name, tuple(scales))
 
 
 def weights_hash(run: Run) -> str:
@@ -201,65 +182,23 @@ def weights_hash(run: Run) -> str:
     return digest.hexdigest()[:16]
 
 
-def results(
-    runs: Sequence[Run],
-    source: Reader,
-    shape: Shape,
-    folder: Path,
-    device: torch.device,
-    *,
-    tile: int | None = None,
-    memory: int | None = None,
-) -> Reader:
-    """What the last of the models makes of an image, after all those before it.
-
-    Args:
-        runs: The models in order.
-        source: The image on s_n, in [-1, 1], of which any box may be asked for.
-        shape: Of s_n.
-        folder: Each model's result is kept in a store below it, float32.
-        device: Where to compute.
-        tile: See :meth:`MedSynth.translate`.
-        memory: Likewise.
-
-    Returns:
-        A reader in [-1, 1].
-
-    Raises:
-        InputError: The tile does not suit, or memory or disk do not suffice.
-    """
-    made: Reader | None = None
-    for k, run in enumerate(runs):
-        seen = source if made is None else stacked(source, made)
-        drawn = sketch_reader(seen, shape, run.config.sketch, device=device, rim=RIM)
-        own, n = folder / f"model{k}", run.scales
-        generator, limits = run.generator(n), Limits(memory, tile=tile)
-        own.mkdir(parents=True)
-        what = "the scratch of this translation (in MSGAN_SCRATCH)"
-        if run.config.network.family == "paper":
-            whole = inference.prepare(generator, device, whole=True)
-            need = partial(overlap.need, whole, run.config)
-            tried = overlap.tiles_tried(run.config.dims, tile)
-            sides = largest(f"s{n}", shape, tried, need, limits, device).tile
-            with room(own, overlap.stored(shape, sides), what):
-                made = overlap.averaged(
-                    OverlapScale(whole, drawn, shape, sides, device), own / "sums.zarr"
-                )
-            made = partial(read_continued, made, source, shape)
-            continue
-        if tile is not None and (tile < 2 or tile % 2):
-            raise InputError(f"tile {tile}: expected an even number of voxels, at least 2")
-        sides = scale_plan(run, n, shape, limits, device).tile
-        with room(own, overlap.stored(shape, sides), what):
-            made = refine(generator.to(device), drawn, constant(BACKGROUND), shape, own, tile=sides)
-        made = partial(read_continued, made, source, shape)
-    assert made is not None
-    return made
-
-
 def _of_training(
     runs: Sequence[Run], device: torch.device, ready: Prepared, folder: Path
 ) -> Reader:
-    """:func:`results` of a training subject; beside the program, a GiB is there for a tile."""
-    memory = resident() + (1 << 30)
-    return results(runs, ready.read, ready.grid.shape, folder, device, memory=memory)
+    """What the models make of a training subject; beside the program, a GiB is there for a tile.
+
+    Args:
+        runs: The models so far.
+        device: Where to compute.
+        ready: The source image.
+        folder: The results are kept below it.
+
+    Returns:
+        A reader in [-1, 1] of any box.
+    """
+    generation, limits = generation_of(runs), Limits(resident() + (1 << 30))
+    folder.mkdir(parents=True, exist_ok=True)
+    planned = generation.plan(ready, device, limits)
+    with room(folder, planned.scratch_bytes, "what the models before have made"):
+        made = generation.make(Making(ready, Work(folder), device, limits, planned))
+    return partial(read_continued, made.result, ready.read, ready.grid.shape)

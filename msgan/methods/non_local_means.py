@@ -6,21 +6,17 @@ import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from msgan import pyramid
-from msgan.config import Preparation
-from msgan.data.cohort import Cohort, Subject, prepare
+from msgan.config import CascadeConfig, Preparation
+from msgan.data.cohort import Cohort
 from msgan.data.foreground import blocks
 from msgan.data.intensity import IntensityMap
-from msgan.data.store import suffix_of
-from msgan.data.writing import WRITERS, write_volume
 from msgan.methods.plain import Profile
-from msgan.paths import room, scratch_folder
-from msgan.translate.work import chunk
+from msgan.methods.untrained import Untrained
+from msgan.translate.maker import Making
 from msgan.types import Array, Box, InputError, Reader, Shape
 
 TILE = {2: 1024, 3: 96}
@@ -38,7 +34,7 @@ MEDIAN = 0.6744897501960817
 BACKGROUND = -1.0
 
 
-class NonLocalMeans:
+class NonLocalMeans(Untrained):
     """The third baseline of the extended paper (section 3.2.1, table 1; Buades et al., 2005).
 
     A voxel becomes the mean of voxels near it, weighted by how alike the patches around them are.
@@ -53,6 +49,8 @@ class NonLocalMeans:
     """
 
     name = "non-local means"
+    side = TILE
+    host = 50 << 20
 
     def __init__(
         self,
@@ -81,21 +79,27 @@ class NonLocalMeans:
             raise InputError(f"patch_size {patch_size}: expected an odd number of voxels")
         if patch_distance < 1:
             raise InputError(f"patch_distance {patch_distance}: expected at least 1 voxel")
-        self.preparation = preparation.updated(spacing_mm=None)
-        self.intensity = intensity
+        super().__init__(preparation.updated(spacing_mm=None), intensity)
         self.strength = strength
         self.patch_size = patch_size
         self.patch_distance = patch_distance
 
     @classmethod
     def fit(
-        cls, cohort: Cohort, target: str, preparation: Preparation, **options: Any
+        cls,
+        cohort: Cohort,
+        source: str | None,
+        target: str,
+        config: CascadeConfig,
+        out: str | os.PathLike[str] | None = None,
+        **options: Any,
     ) -> NonLocalMeans:
         """Take the target's range from the training subjects, and nothing else.
 
         Raises:
             InputError: No training subject has a ``target`` image, or a file is at fault.
         """
+        preparation = config.preparation
         return cls(preparation, Profile.of(cohort, target, preparation).intensity, **options)
 
     @property
@@ -103,57 +107,47 @@ class NonLocalMeans:
         """Voxels around a tile that its values depend on."""
         return self.patch_distance + self.patch_size // 2
 
-    def translate(
-        self,
-        subject: Subject | str | os.PathLike[str],
-        out: str | os.PathLike[str],
-        *,
-        modality: str | None = None,
-        tile: int | None = None,
-    ) -> None:
-        """Write the smoothed image on its own grid; as a whole or not at all.
+    def parameters(self) -> list[Any]:
+        """Strength and sizes."""
+        return [self.strength, self.patch_size, self.patch_distance]
 
-        Args:
-            subject: Image file or subject of a cohort.
-            out: File to write; its suffix decides the format.
-            modality: Which image of a subject.
-            tile: Side of a tile; None: see ``TILE``.
+    def scratch(self, shape: Shape) -> int:
+        """The smoothed image."""
+        return 4 * Box.whole(shape).voxels
 
-        Raises:
-            InputError: The image cannot be used, ``tile`` is not positive, or the disk is full.
+    def read(self, making: Making) -> Reader:
+        """The smoothed image.
+
+        Kept first: a file is written in slabs, which would be nearly all halo.
         """
-        if tile is not None and tile < 1:
-            raise InputError(f"tile {tile}: expected at least 1 voxel")
-        if suffix_of(Path(out)) not in WRITERS:
-            raise InputError(f"{out}: unknown suffix; expected one of {', '.join(WRITERS)}")
-        with prepare(subject, modality, self.preparation) as ready, scratch_folder() as folder:
-            shape = ready.grid.shape
-            # Kept first: a file is written in slabs, which would be nearly all halo.
-            side = tile or TILE[len(shape)]
-            sides = tuple(min(side, n) for n in shape)
-            need = 4 * Box.whole(shape).voxels
-            with room(folder, need, "the scratch of this translation (in MSGAN_SCRATCH)"):
-                store = self._smoothed(ready.read, shape, sides, folder)
-            read = ready.to_source(store.read, self.intensity)
-            unit = (self.intensity or ready.intensity).unit
-            write_volume(out, ready.grid.source, read, unit=unit, generated=True)
-
-    def _smoothed(self, read: Reader, shape: Shape, sides: Shape, folder: Path) -> pyramid.Store:
-        sigma = noise(read, shape)
-        store = pyramid.Store.create(folder / "smooth.zarr", shape, chunk=chunk(sides))
+        read, shape = making.subject.read, making.subject.grid.shape
+        sides = self.sides(shape, making.limits.tile)
+        stage = making.work.stage("smooth", shape, sides)
+        boxes = list(Box.whole(shape).tiles(sides))
+        tell = making.progress or (lambda stage, done, count: None)
+        tell("smoothing", len(stage.done), len(boxes))
+        todo = [(k, box) for k, box in enumerate(boxes) if k not in stage.done]
+        sigma = noise(read, shape) if todo else 0.0
         # scikit-image works without Python's lock. Files are read here, one box after the other.
-        waiting: deque[tuple[Box, Future[Array]]] = deque()
+        waiting: deque[tuple[int, Box, Future[Array]]] = deque()
+
+        def store() -> None:
+            number, box, made = waiting.popleft()
+            stage.write(number, box, made.result())
+            tell("smoothing", len(stage.done), len(boxes))
+
         with ThreadPoolExecutor(THREADS) as pool:
-            for box in Box.whole(shape).tiles(sides):
+            for number, box in todo:
                 around = box.grown(self.halo).clipped(shape)
                 part = np.asarray(read(around))
-                waiting.append((box, pool.submit(self._inner, part, box.inside(around), sigma)))
+                made = pool.submit(self._inner, part, box.inside(around), sigma)
+                waiting.append((number, box, made))
                 if len(waiting) == THREADS:
-                    done, made = waiting.popleft()
-                    store.write(done, made.result())
-            for done, made in waiting:
-                store.write(done, made.result())
-        return store
+                    store()
+            while waiting:
+                store()
+        stage.finish()
+        return stage.store.read
 
     def smooth(self, read: Reader, shape: Shape, box: Box, sigma: float) -> Array:
         """``box`` of the smoothed image; asks for the box and its halo, and no more.

@@ -8,17 +8,18 @@ score is grey values, and the inverted curve is the simplest guess of how T1 rel
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 
-from msgan.config import Preparation
-from msgan.data.cohort import Cohort, Prepared, Subject, prepare
+from msgan.config import CascadeConfig, Preparation
+from msgan.data.cohort import Cohort, Prepared, prepare
 from msgan.data.geometry import blocks
 from msgan.data.intensity import IntensityMap
-from msgan.data.volume import write_volume
-from msgan.types import Array, InputError
+from msgan.methods.untrained import Untrained, digest
+from msgan.translate.maker import Making
+from msgan.types import Array, Box, InputError, Reader
 
 BINS = 4096
 """Bins of a histogram over [-1, 1]: two of them to a step of an 11-bit image."""
@@ -63,23 +64,46 @@ class Profile:
         return cls(IntensityMap(low, high, maps[0].unit), np.mean(quantiles, axis=0))
 
 
-class Source:
+class Curve(Untrained):
+    """A row whose result depends voxel by voxel on the source, on its own grid."""
+
+    def __init__(self, profile: Profile, preparation: Preparation) -> None:
+        super().__init__(_own_grid(preparation), profile.intensity)
+        self.profile = profile
+
+    @classmethod
+    def fit(
+        cls,
+        cohort: Cohort,
+        source: str | None,
+        target: str,
+        config: CascadeConfig,
+        out: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> Self:
+        """Learn the target's range and distribution; nothing is written to ``out``.
+
+        Raises:
+            InputError: No training subject has a ``target`` image, or a file is at fault.
+        """
+        return cls(Profile.of(cohort, target, config.preparation), config.preparation, **options)
+
+
+class Source(Curve):
     """The source image itself, its own range shown as the target's."""
 
     name = "source"
 
-    def __init__(self, profile: Profile, preparation: Preparation) -> None:
-        self.profile = profile
-        self.preparation = preparation
+    def parameters(self) -> list[Any]:
+        """None."""
+        return []
 
-    def translate(
-        self, subject: Subject, out: str | os.PathLike[str], *, modality: str | None = None
-    ) -> None:
-        """Write the image on its own grid, in the target's unit."""
-        _write(subject, modality, out, self.preparation, self.profile, lambda ready: _identity)
+    def read(self, making: Making) -> Reader:
+        """The image on its own grid."""
+        return making.subject.read
 
 
-class HistogramMatched:
+class HistogramMatched(Curve):
     """The source with the target domain's distribution of intensities.
 
     The curve is monotonic: ranks stay (``inverted``: are turned round), background stays
@@ -90,23 +114,23 @@ class HistogramMatched:
     def __init__(
         self, profile: Profile, preparation: Preparation, *, inverted: bool = False
     ) -> None:
+        super().__init__(profile, preparation)
         self.name = "inverted, matched" if inverted else "histogram-matched"
-        self.profile = profile
-        self.preparation = preparation
         self.inverted = inverted
 
-    def translate(
-        self, subject: Subject, out: str | os.PathLike[str], *, modality: str | None = None
-    ) -> None:
-        """Write the image with matched intensities on its own grid, in the target's unit."""
-        _write(subject, modality, out, self.preparation, self.profile, self._curve)
+    def parameters(self) -> list[Any]:
+        """Direction and distribution."""
+        return [self.inverted, digest(self.profile.quantiles)]
 
-    def _curve(self, ready: Prepared) -> Callable[[Array], Array]:
+    def read(self, making: Making) -> Reader:
+        """The image with matched intensities on its own grid."""
+        ready = making.subject
         ranks = _cumulative(ready)
         matched = np.interp(1 - ranks if self.inverted else ranks, RANKS, self.profile.quantiles)
         edges = _edges()
 
-        def curve(values: Array) -> Array:
+        def curve(box: Box) -> Array:
+            values = ready.read(box)
             seen = np.interp(values, edges, matched)
             return np.where(values > BACKGROUND, seen, BACKGROUND).astype(np.float32)
 
@@ -137,10 +161,6 @@ def _own_grid(preparation: Preparation) -> Preparation:
     return preparation.updated(spacing_mm=None)
 
 
-def _identity(values: Array) -> Array:
-    return values
-
-
 def _edges() -> Array:
     return np.linspace(-1, 1, BINS + 1)
 
@@ -152,17 +172,3 @@ def _cumulative(ready: Prepared) -> Array:
         part = ready.read(box)
         counts += np.histogram(part[part > BACKGROUND], bins=BINS, range=(-1, 1))[0]
     return np.concatenate([[0], np.cumsum(counts)]) / max(counts.sum(), 1)
-
-
-def _write(
-    subject: Subject,
-    modality: str | None,
-    out: str | os.PathLike[str],
-    preparation: Preparation,
-    profile: Profile,
-    curve_for: Callable[[Prepared], Callable[[Array], Array]],
-) -> None:
-    with prepare(subject, modality, _own_grid(preparation)) as ready:
-        curve = curve_for(ready)
-        read = ready.to_source(lambda box: curve(ready.read(box)), profile.intensity)
-        write_volume(out, ready.grid.source, read, unit=profile.intensity.unit, generated=True)

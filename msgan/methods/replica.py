@@ -5,21 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msgan.config import Preparation
-from msgan.data.cohort import Cohort, Subject, prepare
+from msgan import pyramid
+from msgan.config import CascadeConfig, Preparation
+from msgan.data.cohort import Cohort
 from msgan.data.intensity import IntensityMap
-from msgan.data.store import suffix_of
-from msgan.data.writing import WRITERS, write_volume
 from msgan.methods.plain import Profile
-from msgan.methods.replica_scales import SCALES, Image, Pair
+from msgan.methods.replica_scales import SCALES, TILE, Image, Pair, scratch_bytes
+from msgan.methods.untrained import Untrained, digest
 from msgan.paths import room, scratch_folder
 from msgan.seeds import derive
-from msgan.types import InputError
+from msgan.translate.maker import Making
+from msgan.translate.work import Work
+from msgan.types import InputError, Reader, Shape
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestRegressor
@@ -31,7 +32,7 @@ SAMPLES = {"smoke": 1_000, "small": 10_000, "paper": 100_000}
 """Voxels a forest is trained on, by preset: less than a minute on one core in ``small``."""
 
 
-class Replica:
+class Replica(Untrained):
     """A paired baseline of the extended paper (section 3.2.2, table 2): Jog et al., 2017.
 
     One random forest a scale, of three. From the source image around a voxel
@@ -48,6 +49,8 @@ class Replica:
     """
 
     name = "REPLICA"
+    side = TILE
+    host = 200 << 20
 
     def __init__(
         self,
@@ -68,9 +71,8 @@ class Replica:
             dims: Axes of the images.
             jobs: Threads.
         """
+        super().__init__(preparation, intensity)
         self.source = source
-        self.preparation = preparation
-        self.intensity = intensity
         self.forests = tuple(forests)
         self.dims = dims
         self.jobs = jobs
@@ -79,11 +81,11 @@ class Replica:
     def fit(
         cls,
         cohort: Cohort,
-        source: str,
+        source: str | None,
         target: str,
-        preparation: Preparation,
+        config: CascadeConfig,
+        out: str | os.PathLike[str] | None = None,
         *,
-        seed: int = 0,
         trees: int = 60,
         leaf: int = 5,
         samples: int = SAMPLES["paper"],
@@ -98,9 +100,9 @@ class Replica:
             cohort: Subjects with both images on one grid; others are left out.
             source: Modality that is translated.
             target: Modality that is learnt.
-            preparation: How images become [-1, 1]; features are in voxels, so it should state
-                the spacing.
-            seed: Of samples and trees.
+            config: Its ``seed``, of samples and trees, and its ``preparation``: how images become
+                [-1, 1]; features are in voxels, so it should state the spacing.
+            out: Nothing is written there.
             trees: Of a forest.
             leaf: Fewest samples in a leaf.
             samples: Foreground voxels a forest is trained on, as many of each subject.
@@ -110,6 +112,9 @@ class Replica:
             InputError: A number is below 1, no training subject has both images, a pair lies on
                 two grids, or a file is at fault.
         """
+        preparation, seed = config.preparation, config.seed
+        if source is None:
+            raise InputError(f"source None: {cls.name} is trained on pairs: name the source")
         for name, value in {"trees": trees, "leaf": leaf, "samples": samples, "jobs": jobs}.items():
             if value < 1:
                 raise InputError(f"{name} {value}: expected at least 1")
@@ -125,13 +130,13 @@ class Replica:
         with ExitStack() as stack:
             folder = stack.enter_context(scratch_folder())
             pairs = [
-                Pair.open(stack, s, source, target, preparation, folder / str(k))
+                Pair.open(stack, s, source, target, preparation, Work(folder / str(k)))
                 for k, s in enumerate(subjects)
             ]
             dims = {len(pair.image.shapes[0]) for pair in pairs}
             if len(dims) > 1:
                 raise InputError(f"{source} images of {min(dims)} and of {max(dims)} axes")
-            need = sum(pair.image.bytes for pair in pairs)
+            need = sum(scratch_bytes(pair.image.shapes) for pair in pairs)
             stack.enter_context(room(folder, need, "the scratch of this fit (in MSGAN_SCRATCH)"))
             for pair in pairs:
                 pair.image.build()
@@ -145,48 +150,27 @@ class Replica:
                         pair.image.predict(scale, forest, jobs)
         return cls(source, preparation, intensity, forests, dims.pop(), jobs)
 
-    def translate(
-        self,
-        subject: Subject | str | os.PathLike[str],
-        out: str | os.PathLike[str],
-        *,
-        modality: str | None = None,
-        tile: int | None = None,
-    ) -> None:
-        """Write the predicted image on the source's own grid; as a whole or not at all.
+    def parameters(self) -> list[Any]:
+        """The forests."""
+        trees = [tree.tree_ for forest in self.forests for tree in forest.estimators_]
+        return [digest(*(a for t in trees for a in (t.feature, t.threshold, t.value)))]
+
+    def scratch(self, shape: Shape) -> int:
+        """Coarser scales, and a prediction of each."""
+        return scratch_bytes(pyramid.shapes(shape, SCALES - 1)[::-1])
+
+    def read(self, making: Making) -> Reader:
+        """The predicted image.
 
         Scale by scale and tile by tile, so memory does not grow with the image; tiles of any
         size give the same bytes.
-
-        Args:
-            subject: Image file or subject of a cohort.
-            out: File to write; its suffix decides the format.
-            modality: Which image of a subject; None: the modality it was trained to translate.
-            tile: Side of a tile; None: see :data:`msgan.methods.replica_scales.TILE`.
-
-        Raises:
-            InputError: The image cannot be used, has other axes than those trained on, ``tile``
-                is not positive, or the disk is full.
         """
-        if tile is not None and tile < 1:
-            raise InputError(f"tile {tile}: expected at least 1 voxel")
-        if suffix_of(Path(out)) not in WRITERS:
-            raise InputError(f"{out}: unknown suffix; expected one of {', '.join(WRITERS)}")
-        modality = modality or (self.source if isinstance(subject, Subject) else None)
-        with prepare(subject, modality, self.preparation) as ready, scratch_folder() as folder:
-            shape = ready.grid.shape
-            if len(shape) != self.dims:
-                raise InputError(
-                    f"{ready.name}: image of {len(shape)} axes, the forests have {self.dims}"
-                )
-            image = Image.of(ready, folder)
-            what = "the scratch of this translation (in MSGAN_SCRATCH)"
-            with room(folder, image.bytes, what):
-                image.build()
-                for scale in reversed(range(SCALES)):
-                    image.predict(scale, self.forests[scale], self.jobs, tile)
-            read = ready.to_source(image.made[0], self.intensity)
-            write_volume(out, ready.grid.source, read, unit=self.intensity.unit, generated=True)
+        image = Image.of(making.subject, making.work)
+        image.build()
+        for scale in reversed(range(SCALES)):
+            tile, tell = making.limits.tile, making.progress
+            image.predict(scale, self.forests[scale], self.jobs, tile, tell)
+        return image.made[0]
 
 
 def _divisible(preparation: Preparation) -> Preparation:

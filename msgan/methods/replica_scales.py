@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,8 @@ from msgan.config import Preparation
 from msgan.data.cohort import Prepared, Subject, prepare
 from msgan.methods.replica_features import BACKGROUND, RINGS, Surroundings
 from msgan.seeds import numpy_rng
-from msgan.translate.work import chunk
+from msgan.translate.maker import Progress
+from msgan.translate.work import Work
 from msgan.types import Array, Box, Reader, Shape
 
 if TYPE_CHECKING:
@@ -35,26 +36,22 @@ class Image:
     """The source image at all scales, the finest first, and what is predicted of them."""
 
     ready: Prepared
-    folder: Path
+    work: Work
     shapes: list[Shape]
     scales: list[Reader] = field(default_factory=list)
     made: dict[int, Reader] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, ready: Prepared, folder: Path) -> Image:
-        """An image whose scales will lie in ``folder``; nothing is read yet."""
-        return cls(ready, folder, pyramid.shapes(ready.grid.shape, SCALES - 1)[::-1])
-
-    @property
-    def bytes(self) -> int:
-        """That its scratch takes at most: coarser scales, and a prediction of each."""
-        voxels = [Box.whole(shape).voxels for shape in self.shapes]
-        return 4 * (2 * sum(voxels) - voxels[0])
+    def of(cls, ready: Prepared, work: Work) -> Image:
+        """An image whose scales will lie in a scratch folder; nothing is read yet."""
+        return cls(ready, work, pyramid.shapes(ready.grid.shape, SCALES - 1)[::-1])
 
     def build(self) -> None:
         """Make the coarser scales."""
         read, shape = self.ready.read, self.shapes[0]
-        self.scales = pyramid.build(read, shape, SCALES - 1, self.folder, rim=pyramid.RIM)[::-1]
+        self.scales = pyramid.build(read, shape, SCALES - 1, self.work.folder, rim=pyramid.RIM)[
+            ::-1
+        ]
 
     def around(self, scale: int, box: Box) -> Surroundings:
         """What the features of the voxels of ``box`` are made of."""
@@ -67,7 +64,12 @@ class Image:
         return np.argwhere(self.scales[scale](box) > BACKGROUND) + np.array(box.start)
 
     def predict(
-        self, scale: int, forest: RandomForestRegressor, jobs: int, tile: int | None = None
+        self,
+        scale: int,
+        forest: RandomForestRegressor,
+        jobs: int,
+        tile: int | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Predict one scale after the coarser ones.
 
@@ -75,15 +77,26 @@ class Image:
         """
         shape = self.shapes[scale]
         sides = tuple(min(tile or TILE[len(shape)], n) for n in shape)
-        store = pyramid.Store.create(self.folder / f"made{scale}.zarr", shape, chunk=chunk(sides))
-        for box in Box.whole(shape).tiles(sides):
+        stage = self.work.stage(f"made{scale}", shape, sides)
+        boxes = list(Box.whole(shape).tiles(sides))
+        for k, box in enumerate(boxes):
+            if progress:
+                progress(f"s{SCALES - 1 - scale}", len(stage.done), len(boxes))
+            if k in stage.done:
+                continue
             values = np.full(box.size, BACKGROUND, np.float32)
             voxels = self.inside(scale, box)
             if len(voxels):
                 at = tuple((voxels - np.array(box.start)).T)
                 values[at] = _predicted(forest, self.around(scale, box), voxels, jobs)
-            store.write(box, values)
-        self.made[scale] = store.read
+            stage.write(k, box, values)
+        self.made[scale] = stage.store.read
+
+
+def scratch_bytes(shapes: Sequence[Shape]) -> int:
+    """That an image's scratch takes at most: coarser scales, and a prediction of each."""
+    voxels = [Box.whole(shape).voxels for shape in shapes]
+    return 4 * (2 * sum(voxels) - voxels[0])
 
 
 @dataclass
@@ -102,7 +115,7 @@ class Pair:
         source: str,
         target: str,
         preparation: Preparation,
-        folder: Path,
+        work: Work,
     ) -> Pair:
         """Prepare both; ``stack`` closes them.
 
@@ -114,7 +127,7 @@ class Pair:
         targets: list[Reader] = [real.read]
         for _ in range(SCALES - 1):
             targets.append(pyramid.halved(targets[-1], len(ready.grid.shape)))
-        return cls(subject.name, Image.of(ready, folder), targets)
+        return cls(subject.name, Image.of(ready, work), targets)
 
     def samples(self, scale: int, number: int, seed: int) -> tuple[Array, Array]:
         """Features and targets of ``number`` foreground voxels, or of all where there are fewer."""

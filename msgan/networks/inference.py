@@ -41,16 +41,17 @@ def prepare(generator: nn.Module, device: torch.device, whole: bool = False) -> 
 
     Args:
         generator: As trained.
-        device: Where it will compute.
+        device: Where it will compute; ``meta``: to count what the form for a CPU takes.
         whole: The rim, which padding has touched, counts as detail too.
     """
     copied: Any = deepcopy(generator).to(device).eval().requires_grad_(False)
-    if device.type == "cpu":
+    on_cpu = device.type in ("cpu", "meta")
+    if on_cpu:
         # Of use by themselves: PyTorch then takes oneDNN's channels-last kernels throughout.
         kernels.channels_last_weights(copied)
     if not hasattr(copied, "context_halo"):  # of s0
         return copied
-    form = FAST.get(type(copied), PlainInference) if device.type == "cpu" else PlainInference
+    form = FAST.get(type(copied), PlainInference) if on_cpu else PlainInference
     return form(copied, whole)
 
 

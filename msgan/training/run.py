@@ -202,8 +202,8 @@ class Run:
         write_text(self.folder_of(scale) / "done.json", json.dumps(about, indent=1) + "\n")
         (self.folder_of(scale) / CHECKPOINT).unlink(missing_ok=True)
 
-    def generator(self, scale: int) -> nn.Module:
-        """The generator of s_i, with the best averaged weights, ready to translate.
+    def weights(self, scale: int) -> Path:
+        """The file with the best averaged weights of s_i.
 
         Raises:
             InputError: The scale has no weights yet.
@@ -211,6 +211,15 @@ class Run:
         path = self.folder_of(scale) / WEIGHTS
         if not path.is_file():
             raise InputError(f"{self.folder}: scale {scale} of {self.scales} is not trained yet")
+        return path
+
+    def generator(self, scale: int) -> nn.Module:
+        """The generator of s_i, with the best averaged weights, ready to translate.
+
+        Raises:
+            InputError: The scale has no weights yet.
+        """
+        path = self.weights(scale)
         network = build_generator(self.config, scale)
         checkpoint.load_weights(network, path)
         return network.requires_grad_(False).eval()

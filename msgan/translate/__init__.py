@@ -1,7 +1,21 @@
 """Streaming translation: any size in, any size out, bounded memory on both sides."""
 
 from msgan.translate.blackout import blacked_out
-from msgan.translate.image import Translation, pick_device, translate
+from msgan.translate.frame import pick_device, translated
+from msgan.translate.generation import GeneratedScale, Generation
+from msgan.translate.image import translate
+from msgan.translate.maker import Translation
 from msgan.translate.plan import Limits, Plan, plan
 
-__all__ = ["Limits", "Plan", "Translation", "blacked_out", "pick_device", "plan", "translate"]
+__all__ = [
+    "GeneratedScale",
+    "Generation",
+    "Limits",
+    "Plan",
+    "Translation",
+    "blacked_out",
+    "pick_device",
+    "plan",
+    "translate",
+    "translated",
+]

@@ -13,8 +13,9 @@ from typing import Any
 
 from msgan.data.cohort import Subject
 from msgan.training.run import Run
-from msgan.translate.image import Translation, translate
+from msgan.translate.image import translate
 from msgan.translate.job import Job
+from msgan.translate.maker import Translation
 from msgan.translate.work import Stage
 from msgan.types import InputError
 

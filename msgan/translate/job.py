@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import torch
 
 from msgan import pyramid, sketch
 from msgan.networks import inference
-from msgan.pyramid import Store
+from msgan.pyramid import Store, read_continued
 from msgan.training.run import Run
+from msgan.translate.overlap import OverlapScale
 from msgan.translate.scale import HighScale, LowScale, Precision, blinded
 from msgan.translate.work import Stage, Work
-from msgan.types import InputError, Shape
+from msgan.types import InputError, Reader, Shape
+
+if TYPE_CHECKING:
+    from msgan.translate.generation import GeneratedScale
+    from msgan.translate.plan import ScalePlan
 
 ONE = Lock()
 """A generator keeps room for one tile's features; threads of a worker take turns."""
@@ -36,6 +42,8 @@ class Job:
         precision: Of the network.
         blind: What the generators of s1..sn do not see: more than the folder says if it is
             blacked out in this translation.
+        after: See :class:`msgan.translate.generation.GeneratedScale`.
+        overlapping: Likewise.
     """
 
     run: Path
@@ -47,35 +55,50 @@ class Job:
     device: str
     precision: Precision
     blind: tuple[str, ...]
+    after: str | None = None
+    overlapping: bool = False
 
     @classmethod
     def of(
         cls,
-        run: Run,
+        scale: GeneratedScale,
+        own: ScalePlan,
         work: Work,
         stage: Stage,
-        scale: int,
-        shape: Shape,
-        tile: Shape,
         device: torch.device,
         precision: Precision = "float32",
     ) -> Job:
         """With folders in full: another process may stand elsewhere."""
-        folders = run.folder.resolve(), work.folder.resolve(), stage.store.path.resolve()
-        blind = run.config.blind
-        return cls(*folders, scale, shape, tile, str(device), precision, blind)
+        run = scale.run
+        return cls(
+            run.folder.resolve(),
+            work.folder.resolve(),
+            stage.store.path.resolve(),
+            scale.scale,
+            own.shape,
+            own.tile,
+            str(device),
+            precision,
+            run.config.blind,
+            scale.after,
+            scale.overlapping,
+        )
 
-    def open(self) -> LowScale | HighScale:
+    def open(self) -> LowScale | HighScale | OverlapScale:
         """Load the generator and find the stores."""
         run, work, device = Run.open(self.run), Work(self.work), torch.device(self.device)
-        generator = inference.prepare(run.generator(self.scale), device)
+        trained = run.generator(self.scale)
+        generator = inference.prepare(trained, device, whole=self.overlapping)
         i = max(self.scale, 1)  # y0 is made from the sketch of s1
-        image = work.finished(f"s{i}")
-        if image is None:
-            raise InputError(f"{self.work}: holds no scale {i} of an image, or is not seen here")
+        image = self._stored(work, f"s{i}")
+        shown: Reader = image.read
+        if self.after is not None:
+            before = self._stored(work, self.after).read
+            own = partial(read_continued, before, image.read, image.shape)
+            shown = sketch.stacked(image.read, own)
         labels = work.finished(f"l{i}")
         drawn = sketch.sketch_reader(
-            image.read,
+            shown,
             image.shape,
             run.config.sketch,
             labels.read if labels else None,
@@ -83,20 +106,23 @@ class Job:
             run.config.labels or (1,),
             image.rim,
         )
+        rest = self.shape, self.tile, device, self.precision
+        if self.overlapping:
+            return OverlapScale(generator, drawn, *rest)
         if self.scale == 0:
-            return LowScale(generator, drawn, self.shape, self.tile, device, self.precision)
+            return LowScale(generator, drawn, *rest)
         below = work.finished(f"y{self.scale - 1}")
         seen, context = blinded(self.blind, drawn, below.read if below else None)
-        return HighScale(
-            generator,
-            seen,
-            context,
-            self.shape,
-            self.tile,
-            device,
-            self.precision,
-            source=pyramid.halved(image.read, len(image.shape)),
-        )
+        # Beyond its faces a context goes on where the image does; a blank one is blank there too.
+        blank = "context" in self.blind
+        source = None if blank else pyramid.halved(image.read, len(image.shape))
+        return HighScale(generator, seen, context, *rest, source=source)
+
+    def _stored(self, work: Work, name: str) -> Store:
+        store = work.finished(name)
+        if store is None:
+            raise InputError(f"{self.work}: holds no image {name}, or is not seen here")
+        return store
 
     def compute(self, number: int) -> int:
         """Make and store one tile, in a process that may be asked for more of the same job."""
@@ -109,5 +135,5 @@ class Job:
 
 
 @lru_cache(maxsize=1)
-def _opened(job: Job) -> tuple[LowScale | HighScale, Store]:
+def _opened(job: Job) -> tuple[LowScale | HighScale | OverlapScale, Store]:
     return job.open(), Store.open(job.out)

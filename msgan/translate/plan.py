@@ -6,24 +6,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import psutil
 import torch
-from torch import nn
 
 from msgan import pyramid, sketch
 from msgan.data.cohort import Prepared
 from msgan.memory import tiles
 from msgan.networks import inference
-from msgan.patches import core_side
 from msgan.paths import size
 from msgan.pyramid import RIM, chunk_of
-from msgan.training.run import Run
+from msgan.translate import overlap
 from msgan.translate.scale import HighScale, Precision, blinded
 from msgan.translate.work import chunk
 from msgan.types import InputError, Shape
+
+if TYPE_CHECKING:
+    from msgan.translate.generation import GeneratedScale, Generation
 
 MEMORY = {"cpu": 2 << 30, "cuda": 8 << 30}
 """Host memory a process keeps to where nothing is said; CUDA itself takes 2 to 4 GiB of it."""
@@ -39,6 +39,10 @@ RESERVE = 1.125
 
 GROWTH = 48 << 20
 """Bytes by which the program may grow between two plans, for what a message tells to give."""
+
+AMPLE = 1 << 30
+"""Bytes beside the program that suffice for a small tile of any network in use: to find out whether
+one fits, before an image is opened, nothing is counted then."""
 
 DRAWING = {"cpu": 32 << 20, "cuda": 256 << 20}
 """Bytes that drawing a sketch takes beyond its image and its result."""
@@ -90,7 +94,7 @@ class Plan:
     """What a translation takes.
 
     Attributes:
-        scales: s0 .. sn; sn alone where the run sees no context.
+        scales: What networks make, in order: s0 .. sn; sn alone where the run sees no context.
         precision: Of the networks' arithmetic.
         base_bytes: Host memory of the process apart from tiles.
         scratch_bytes: Most there is at any time in the scratch folder.
@@ -108,12 +112,12 @@ class Plan:
     @property
     def host_bytes(self) -> int:
         """Peak of the process's host memory."""
-        return self.base_bytes + max(scale.host_bytes for scale in self.scales)
+        return self.base_bytes + max((scale.host_bytes for scale in self.scales), default=0)
 
     @property
     def device_bytes(self) -> int:
         """Peak of the tensors on the GPU; 0 on a CPU."""
-        return max(scale.device_bytes for scale in self.scales)
+        return max((scale.device_bytes for scale in self.scales), default=0)
 
     @property
     def tiles(self) -> tuple[Shape, ...]:
@@ -122,12 +126,12 @@ class Plan:
 
 
 def plan(
-    run: Run,
+    generation: Generation,
     subject: Prepared,
     device: torch.device,
     limits: Limits,
     *,
-    dtype: str = "float32",
+    output: int | None = None,
     keep: bool = False,
     staged: bool = False,
     probe: bool = False,
@@ -135,73 +139,60 @@ def plan(
     """Plan the translation of an image.
 
     Args:
-        run: A trained cascade.
+        generation: What is made.
         subject: The image on its working grid.
         device: Where it will be computed.
         limits: What the user allows.
-        dtype: Of the result's voxels.
+        output: Bytes of the result; None: as float32.
         keep: Whether all scales are kept to the end.
         staged: Whether the result is staged in the scratch folder, as for ``.nii.gz``.
         probe: Compute a tile in the middle of the image to tell the time.
 
     Raises:
-        InputError: Memory does not suffice, or the image has other axes than the run.
+        InputError: Memory does not suffice.
     """
-    require_axes(subject, run)
-    shapes = pyramid.shapes(subject.grid.shape, run.scales)
-    scales = _scale_plans(run, shapes, limits, device)
-    labels = bool(run.config.labels and subject.has_labels)
-    output = prod(subject.grid.source.shape) * np.dtype(dtype).itemsize
+    shapes = generation.shapes(subject.grid.shape)
+    scales = _scale_plans(generation, shapes, limits, device)
+    labels = bool(generation.labels and subject.has_labels)
+    if output is None:
+        output = 4 * prod(subject.grid.source.shape)
     scratch = (
-        _scratch(scales, run.first, keep, labels, output if staged else 0) + subject.unpacked_bytes
+        _scratch(generation, scales, shapes, keep, labels, output if staged else 0)
+        + subject.unpacked_bytes
     )
     planned = Plan(scales, limits.precision, _Room.of(limits, device).base, scratch, output)
-    return replace(planned, seconds=_seconds(run, subject, planned, device)) if probe else planned
+    if not probe:
+        return planned
+    return replace(planned, seconds=_seconds(generation, subject, planned, device))
 
 
-def check(run: Run, device: torch.device, limits: Limits) -> None:
+def check(generation: Generation, device: torch.device, limits: Limits) -> None:
     """Refuse what can be refused before an image is opened.
 
     Raises:
-        InputError: The tile does not suit the run, a scale is not trained, not even the smallest
-            tile fits, or the run sees results of another one.
+        InputError: The tile does not suit, a scale is not trained, not even the smallest tile
+            fits, or a run sees results of another one that are not made.
     """
-    if run.config.previous is not None:
-        raise InputError(
-            f"{run.folder}: sees results of the weights {run.config.previous}: "
-            "translate with both runs (msgan.methods.med_synth.MedSynth)"
-        )
-    if limits.tile is not None and (limits.tile < 2 or limits.tile % 2):
-        raise InputError(f"tile {limits.tile}: expected an even number of voxels, at least 2")
-    dims, longest = run.config.dims, run.config.preparation.longest
+    dims, n = generation.dims, generation.last.scales
+    for scale in generation.scales:
+        run = scale.run
+        if run.config.previous is not None and scale.after is None:
+            raise InputError(
+                f"{run.folder}: sees results of the weights {run.config.previous}: "
+                "translate with both runs (msgan.methods.med_synth.MedSynth)"
+            )
+        run.weights(scale.scale)
+        _tiles(scale, generation, (2,) * dims, limits, device.type)
+    room = _Room.of(limits, device)
+    if room.host - room.base > AMPLE and (device.type == "cpu" or room.gpu > AMPLE):
+        return
     try:
-        _scale_plans(run, [(2 ** (i + 1),) * dims for i in range(run.scales + 1)], limits, device)
+        _scale_plans(generation, [(2 ** (i + 1),) * dims for i in range(n + 1)], limits, device)
     except NoRoom:
         # Not even the smallest image fits; what to give is said for one of the usual size.
-        _scale_plans(run, [(longest << i,) * dims for i in range(run.scales + 1)], limits, device)
+        longest = generation.preparation.longest
+        _scale_plans(generation, [(longest << i,) * dims for i in range(n + 1)], limits, device)
         raise
-
-
-def demands(run: Run) -> dict[str, Any]:
-    """What :func:`msgan.data.cohort.prepare` holds an image and its labels to, for ``run``."""
-    return {
-        "axes": (run.config.dims, "the run was trained on"),
-        "values": run.config.labels,
-        "wanted": run.intensity.unit,
-    }
-
-
-def require_axes(subject: Prepared, run: Run) -> None:
-    """Refuse an image of other axes than the run was trained on.
-
-    Raises:
-        InputError: It is one.
-    """
-    axes = len(subject.grid.shape)
-    if axes != run.config.dims:
-        raise InputError(
-            f"{subject.name}: image of {axes} axes, the run was trained on {run.config.dims}"
-        )
 
 
 def resident() -> int:
@@ -269,14 +260,14 @@ class _Room:
 
 
 def _scale_plans(
-    run: Run, shapes: Sequence[Shape], limits: Limits, device: torch.device
+    generation: Generation, shapes: Sequence[Shape], limits: Limits, device: torch.device
 ) -> tuple[ScalePlan, ...]:
-    """Of all scales that are used; the refusal is that of the one that needs most."""
+    """Of all scales that are made; the refusal is that of the one that needs most."""
     plans: list[ScalePlan] = []
     refused: list[NoRoom] = []
-    for i in run.used:
+    for k, scale in enumerate(generation.scales):
         try:
-            plans.append(scale_plan(run, i, shapes[i], limits, device))
+            plans.append(scale_plan(generation, k, shapes[scale.scale], limits, device))
         except NoRoom as error:
             refused.append(error)
     if refused:
@@ -284,21 +275,30 @@ def _scale_plans(
     return tuple(plans)
 
 
-def scale_plan(run: Run, i: int, shape: Shape, limits: Limits, device: torch.device) -> ScalePlan:
-    """The largest tile of s_i that fits, and what it takes.
+def scale_plan(
+    generation: Generation, k: int, shape: Shape, limits: Limits, device: torch.device
+) -> ScalePlan:
+    """The largest tile that fits of scale ``k`` of a generation, and what it takes.
 
     Raises:
-        InputError: The scale is not trained, or not even its smallest tile fits.
+        InputError: Not even the smallest tile fits.
     """
-    generator = inference.prepare(run.generator(i), torch.device("cpu"))
+    scale = generation.scales[k]
+    shadow, config = scale.shadow(), scale.run.config
 
     def need(tile: Shape) -> tiles.Need:
-        if i:
-            return tiles.high_need(generator, run.config, tile)
-        return tiles.low_need(generator, run.config, shape, tile)
+        if scale.overlapping:
+            return overlap.need(shadow, config, tile)
+        if scale.scale:
+            return tiles.high_need(shadow, config, tile)
+        return tiles.low_need(shadow, config, shape, tile)
 
-    tried = _tiles(generator, i, shape, limits, device.type)
-    return largest(f"s{i}", shape, tried, need, limits, device)
+    tried = _tiles(scale, generation, shape, limits, device.type)
+    found = largest(scale.label, shape, tried, need, limits, device)
+    if scale.overlapping:
+        count = prod(overlap.counts(shape, found.tile))
+        return replace(found, tiles=count, flops=found.flops / found.tiles * count)
+    return found
 
 
 def largest(
@@ -331,33 +331,62 @@ def largest(
     raise room.refusal(f"the smallest tile of {name}, {' x '.join(map(str, tile))} voxels,", found)
 
 
-def _tiles(generator: nn.Module, i: int, shape: Shape, limits: Limits, device: str) -> list[Shape]:
-    """Tiles of s_i to try, largest first."""
-    if i == 0:
-        return list(tiles.candidates(shape, device)) if generator.tile_exact else [shape]
-    core = core_side(generator)  # type: ignore[arg-type]
-    if limits.tile is None:
+def _tiles(
+    scale: GeneratedScale, generation: Generation, shape: Shape, limits: Limits, device: str
+) -> list[Shape]:
+    """Tiles of a scale to try, largest first.
+
+    Raises:
+        InputError: The tile that the user asks for does not suit.
+    """
+    tile, core = limits.tile, scale.core
+    if scale.overlapping:
+        return overlap.tiles_tried(len(shape), tile)
+    if tile is not None and (tile < 2 or tile % 2):
+        raise InputError(f"tile {tile}: expected an even number of voxels, at least 2")
+    if scale.scale == 0 and (tile is None or scale is not generation.scales[-1]):
+        return list(tiles.candidates(shape, device)) if scale.exact else [shape]
+    if scale.scale == 0:
+        return [tuple(min(tile or n, n) for n in shape) if scale.exact else shape]
+    if tile is None:
         return list(tiles.candidates(shape, device, core))
-    if core is not None and limits.tile % core:
-        raise InputError(f"tile {limits.tile}: expected a multiple of the kept side {core}")
-    return [tuple(min(limits.tile, n) if core is None else limits.tile for n in shape)]
+    if core is not None and tile % core:
+        raise InputError(f"tile {tile}: expected a multiple of the kept side {core}")
+    return [tuple(min(tile, n) if core is None else tile for n in shape)]
 
 
-def _scratch(scales: Sequence[ScalePlan], first: int, keep: bool, labels: bool, staged: int) -> int:
+def _scratch(
+    generation: Generation,
+    scales: Sequence[ScalePlan],
+    shapes: Sequence[Shape],
+    keep: bool,
+    labels: bool,
+    staged: int,
+) -> int:
     """Most bytes there are at a time: scales not yet used, the image below, the one made.
 
-    In the end there is what was made, and what is staged of the result. ``first`` is i of the
-    s_i that ``scales`` begin with.
+    In the end there is what was made, and what is staged of the result.
     """
-    sources = [4 * _stored([n + 2 * RIM for n in s.shape], chunk_of(s.shape, RIM)) for s in scales]
+    of_source = [4 * _stored([n + 2 * RIM for n in s], chunk_of(s, RIM)) for s in shapes]
     if labels:
-        sources = [n + n // 4 for n in sources]
-    made = [4 * _stored(s.shape, chunk(s.tile)) for s in scales]
+        of_source = [n + n // 4 for n in of_source]
+    used = [scale.sketched for scale in generation.scales]
+    made, beside = [], []
+    for scale, own in zip(generation.scales, scales, strict=True):
+        sums = 0
+        if scale.overlapping:
+            spread, slot = overlap.spread(own.shape, own.tile), overlap.slot(own.tile)
+            sums = 4 * _stored(spread, chunk(slot))
+        made.append(4 * _stored(own.shape, chunk_of(own.shape) if sums else chunk(own.tile)))
+        beside.append(sums)
     most = sum(made if keep else made[-1:]) + staged
-    for i in range(len(scales)):
+    for i in range(min(used), len(shapes) - 1):  # a finer one that is not used is dropped
+        if i + 1 not in used and i + 1 < len(shapes) - 1:
+            most = max(most, of_source[i] + of_source[i + 1])
+    for k in range(len(scales)):
         # s1 serves y0 as well.
-        below = sum(made[:i]) if keep else sum(made[max(i - 1, 0) : i])
-        most = max(most, sum(sources[max(i, 1 - first) :]) + below + made[i])
+        below = sum(made[:k]) if keep else sum(made[max(k - 1, 0) : k])
+        most = max(most, sum(of_source[i] for i in set(used[k:])) + below + made[k] + beside[k])
     return most
 
 
@@ -367,28 +396,30 @@ def _stored(shape: Sequence[int], chunk: Shape) -> int:
     return prod(-(-n // c) * c for n, c in zip(shape, sides, strict=True))
 
 
-def _seconds(run: Run, subject: Prepared, planned: Plan, device: torch.device) -> float:
+def _seconds(
+    generation: Generation, subject: Prepared, planned: Plan, device: torch.device
+) -> float:
     """Expected time of all tiles, from one in the middle of s_n and the operations of the rest."""
-    last, n = planned.scales[-1], run.scales
+    last, scale = planned.scales[-1], generation.scales[-1]
+    run = scale.run
     drawn = sketch.sketch_reader(
         subject.read, last.shape, run.config.sketch, device=device, rim=pyramid.RIM
     )
     below = pyramid.halved(subject.read, len(last.shape))
-    scale = HighScale(
-        inference.prepare(run.generator(n), device),
+    blocks = HighScale(
+        inference.prepare(run.generator(scale.scale), device),
         *blinded(run.config.blind, drawn, below),
         last.shape,
         last.tile,
         device,
         planned.precision,
     )
-    counts = scale.tiling.counts
     middle = 0
-    for count in counts:
+    for count in blocks.tiling.counts:
         middle = middle * count + count // 2
     times = []
     for _ in range(2):  # the first warms up
         start = perf_counter()
-        scale.compute(scale.load(middle))
+        blocks.compute(blocks.load(middle))
         times.append(perf_counter() - start)
     return min(times) * sum(s.flops for s in planned.scales) / (last.flops / last.tiles)

@@ -72,7 +72,7 @@ class LowScale:
     def compute(self, loaded: tuple[Box, Box, Loaded]) -> tuple[Box, Array]:
         """The tile's box and its values in [-1, 1]."""
         made, core, seen = loaded
-        with _autocast(self.device, self.precision):
+        with autocast(self.device, self.precision):
             image = self.generator(self.sketch.draw(seen))
         return core, _array(image[0, 0])[core.inside(made).slices]
 
@@ -179,7 +179,7 @@ class HighScale:
 
     def _call(self, sketch: Tensor, context: Tensor) -> Tensor:
         """The cores of a batch."""
-        with _autocast(self.device, self.precision):
+        with autocast(self.device, self.precision):
             made: Tensor = self.generator.core(sketch, context)  # type: ignore[operator]
         return made.float()
 
@@ -273,7 +273,8 @@ def _hull_of(mask: Tensor, box: Box, factor: int, reach: int) -> Box | None:
     return Box(tuple(start), tuple(b - a for a, b in zip(start, stop, strict=True)))
 
 
-def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    """The networks' arithmetic in ``precision``."""
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, dtype=getattr(torch, precision))

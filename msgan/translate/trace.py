@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgan.data.grid import Grid
 from msgan.data.intensity import IntensityMap
 from msgan.data.store import suffix_of
 from msgan.data.subject import Subject
 from msgan.documents import json_of
-from msgan.networks.high import FAMILIES
-from msgan.patches import core_side
 from msgan.paths import write_text
-from msgan.training.run import Run
 from msgan.types import InputError, Shape
-
-if TYPE_CHECKING:
-    from msgan.translate.plan import ScalePlan
 
 TRACE = "translation.json"
 """Name of the trace in a folder of kept scales; beside a result it is that of the result."""
@@ -135,18 +128,6 @@ def trace(
         more["labels"] = drawn
     window: dict[str, Any] = {"low": intensity.low, "high": intensity.high, "unit": intensity.unit}
     return Trace(name, method, modality or "", target, Path(result), image, **window, **more)
-
-
-def faces(run: Run, scales: Sequence[ScalePlan]) -> tuple[Shape, ...]:
-    """Voxels between places where neighbours were made apart from each other, scale by scale.
-
-    Of the published family those are the patches of which a tile consists.
-    """
-    core = core_side(FAMILIES[run.config.network.family])  # type: ignore[arg-type]
-    return tuple(
-        scale.tile if core is None or scale.name == "s0" else (core,) * len(scale.tile)
-        for scale in scales
-    )
 
 
 PATHS = ("result", "image", "real", "labels", "run")

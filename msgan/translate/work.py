@@ -163,15 +163,16 @@ class Work:
         read: Callable[[Box], Array],
         dtype: str = "float32",
         progress: Callable[[int, int], None] | None = None,
+        rim: int = RIM,
     ) -> Store:
         """A stage whose pieces are read from elsewhere; at once where it is complete.
 
-        What is read lies beyond the image as well, by as much as coarse scales need of it.
+        What is read lies beyond the image as well, by ``rim``: as much as coarse scales need.
         """
         if (ready := self.finished(name)) is not None:
             return ready
-        tile = chunk_of(shape, RIM)
-        stage = self.stage(name, shape, tile, dtype, RIM)
+        tile = chunk_of(shape, rim)
+        stage = self.stage(name, shape, tile, dtype, rim)
         boxes = list(stage.store.known.tiles(tile))
         for k, box in enumerate(boxes):
             if k not in stage.done:

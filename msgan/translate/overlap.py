@@ -1,12 +1,17 @@
-"""Whole patches that overlap, averaged where they do: how the patch GAN of the papers joins."""
+"""Whole patches that overlap, averaged where they do: how the patch GAN of the papers joins.
+
+Sums of the patches of a block are stored side by side, each block in a place of its own, and added
+up as they are read. So every patch is computed once, a block may be computed again or by another
+process, and neighbours never write the same voxel.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from math import prod
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,10 +21,9 @@ from msgan.config import CascadeConfig
 from msgan.memory import tiles
 from msgan.networks.inference import TOGETHER
 from msgan.patches import crop_padded
-from msgan.pyramid import Store
 from msgan.sketch import DrawnSketch, SketchReader
 from msgan.sketch.reader import Loaded
-from msgan.translate.scale import BACKGROUND, SNAP, make
+from msgan.translate.scale import BACKGROUND, SNAP, Precision, autocast
 from msgan.types import Array, Box, InputError, Reader, Shape
 
 PATCH = 32
@@ -45,6 +49,7 @@ class OverlapScale:
         shape: Of s_n.
         tile: Sides of a block but for the overlap, multiples of 27.
         device: Where it computes.
+        precision: Of the network.
     """
 
     generator: nn.Module
@@ -52,6 +57,7 @@ class OverlapScale:
     shape: Shape
     tile: Shape
     device: torch.device
+    precision: Precision = "float32"
     _empty: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -70,7 +76,7 @@ class OverlapScale:
 
     @torch.inference_mode()
     def compute(self, loaded: tuple[Box, Loaded]) -> tuple[Box, Array]:
-        """The block's part inside the image, and the sum of its patches there."""
+        """The block's place in :func:`spread`, and the sum of its patches."""
         block, seen = loaded
         region, sketch = _covered(block), self.sketch.draw(seen)
         total = torch.zeros(region.size, device=self.device)
@@ -85,8 +91,9 @@ class OverlapScale:
                 waiting = []
         if waiting:
             self._add(total, sketch, waiting)
-        inside = region.clipped(self.shape)
-        return inside, total[inside.inside(region).slices].cpu().numpy()
+        number = [a * STRIDE // side for a, side in zip(block.start, self.tile, strict=True)]
+        start = tuple(k * n for k, n in zip(number, slot(self.tile), strict=True))
+        return Box(start, region.size), total.cpu().numpy()
 
     def _patches(self, block: Box) -> Iterator[Box]:
         for place in block.tiles((1,) * block.dims):
@@ -100,7 +107,8 @@ class OverlapScale:
     def _call(self, sketch: Tensor) -> Tensor:
         """(B, C, 32, ..) -> (B, 32, ..); the context is background."""
         around = torch.full_like(sketch[:, :1], BACKGROUND)
-        made: Tensor = self.generator.core(sketch, around)  # type: ignore[operator]
+        with autocast(self.device, self.precision):
+            made: Tensor = self.generator.core(sketch, around)  # type: ignore[operator]
         return made[:, 0].float()
 
     def _background(self, channels: int) -> Tensor:
@@ -112,32 +120,57 @@ class OverlapScale:
         return self._empty[channels]
 
 
-def averaged(scale: OverlapScale, path: Path) -> Reader:
+def joined(sums: Reader, shape: Shape, tile: Shape) -> Reader:
     """The image of all blocks, patches averaged where they overlap.
 
-    Sums go to a store, block after block, and are divided as they are read.
-
     Args:
-        scale: Makes the blocks.
-        path: Of the store.
+        sums: Of :func:`spread`.
+        shape: Of s_n.
+        tile: Sides of a block but for the overlap.
 
     Returns:
-        A reader of the image in [-1, 1]; what is nearly background is background, as in a
-        cascade (:data:`msgan.translate.scale.SNAP`).
+        A reader of the image in [-1, 1], of boxes inside it; what is nearly background is
+        background, as in a cascade (:data:`msgan.translate.scale.SNAP`).
     """
-    store = Store.create(path, scale.shape, chunk=scale.tile)
-    for _, box, values in make(scale, range(len(scale))):
-        store.write(box, store.read(box) + values)
+    sides = slot(tile)
 
     def read(box: Box) -> Array:
-        image = store.read(box)
+        image = np.zeros(box.size, np.float32)
+        first = [max(0, (a - OVERLAP) // n) for a, n in zip(box.start, tile, strict=True)]
+        last = [
+            min((b - 1) // n, count - 1)
+            for b, n, count in zip(box.stop, tile, counts(shape, tile), strict=True)
+        ]
+        for place in product(*(range(a, b + 1) for a, b in zip(first, last, strict=True))):
+            block = Box(tuple(k * n for k, n in zip(place, tile, strict=True)), sides)
+            there = Box(tuple(k * n for k, n in zip(place, sides, strict=True)), sides)
+            part = box.inside(block).clipped(sides)
+            if part.voxels:
+                seen = part.shifted(there.start)
+                image[part.shifted(block.start).inside(box).slices] += sums(seen)
         for axis, (start, size) in enumerate(zip(box.start, box.size, strict=True)):
-            count = _counts(start, size, scale.shape[axis])
+            count = _counts(start, size, shape[axis])
             image = image / count.reshape([-1 if a == axis else 1 for a in range(box.dims)])
         image = np.clip(image, -1, 1)
         return np.where(image < BACKGROUND + SNAP, np.float32(BACKGROUND), image)
 
     return read
+
+
+def slot(tile: Shape) -> Shape:
+    """Sides of what a block covers."""
+    return tuple(n + OVERLAP for n in tile)
+
+
+def counts(shape: Shape, tile: Shape) -> Shape:
+    """Blocks along each axis."""
+    pairs = zip(patches(shape), tile, strict=True)
+    return tuple(-(-n * STRIDE // side) for n, side in pairs)
+
+
+def spread(shape: Shape, tile: Shape) -> Shape:
+    """Sides of the image in which blocks lie side by side, without overlap."""
+    return tuple(k * n for k, n in zip(counts(shape, tile), slot(tile), strict=True))
 
 
 def patches(shape: Sequence[int]) -> Shape:
@@ -157,20 +190,14 @@ def tiles_tried(dims: int, tile: int | None) -> list[Shape]:
     return [(STRIDE * k,) * dims for k in several]
 
 
-def stored(shape: Shape, tile: Shape) -> int:
-    """Bytes of the store of sums; chunks at the border are whole."""
-    sides = [min(n, side) for n, side in zip(shape, tile, strict=True)]
-    return 4 * prod(-(-n // side) * side for n, side in zip(shape, sides, strict=True))
-
-
 def need(generator: nn.Module, config: CascadeConfig, tile: Shape) -> tiles.Need:
     """What a block takes: the patches computed at once, its region's sketch and its sums."""
     count = prod(n // STRIDE for n in tile)
     few = min(count, TOGETHER)
     batch = tiles.high_need(generator, config, (PATCH * few, *(PATCH,) * (len(tile) - 1)))
     region = Box.whole([n + OVERLAP for n in tile])
-    # The sums on the device, in host memory, and as they are read from and written to the store.
-    rest = tiles.read_bytes(config, region) + 4 * 4 * region.voxels
+    # The sums on the device, and in host memory.
+    rest = tiles.read_bytes(config, region) + 2 * 4 * region.voxels
     return tiles.Need(batch.network, batch.flops * count / few, rest)
 
 

@@ -1,0 +1,235 @@
+"""The way of every translation: open, working grid, make, back to the source's grid, write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from math import prod
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import msgan
+from msgan.data.cohort import Prepared, Subject, prepare
+from msgan.data.formats import picture
+from msgan.data.intensity import IntensityMap
+from msgan.data.padding import Padding
+from msgan.data.places import require_apart, require_kind
+from msgan.data.store import suffix_of
+from msgan.data.writing import WRITERS, write_volume
+from msgan.memory import process
+from msgan.paths import require_scratch, require_space, room, scratch_root, together
+from msgan.training.run import git_commit
+from msgan.translate.maker import Maker, Making, Progress, Source, Translation
+from msgan.translate.plan import Limits
+from msgan.translate.scale import Precision
+from msgan.translate.trace import TRACE, trace
+from msgan.translate.work import Work
+from msgan.types import Array, Box, InputError, Reader
+
+if TYPE_CHECKING:
+    from msgan.translate.engine import Engine
+
+SCRATCH = "the scratch of this translation (in MSGAN_SCRATCH; what is done is kept)"
+
+
+def translated(
+    method: Maker,
+    source: Source,
+    out: str | os.PathLike[str],
+    *,
+    modality: str | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    memory: int | None = None,
+    gpu_memory: int | None = None,
+    tile: int | None = None,
+    precision: Precision = "float32",
+    padding: Padding = None,
+    keep: str | os.PathLike[str] | None = None,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+    remark: Callable[[str], None] | None = None,
+) -> Translation:
+    """Translate one image by any method.
+
+    The result has the source's grid and affine and the target's intensity unit. It is written
+    as a whole or not at all. Interrupted or killed, the same call goes on where it stopped: what
+    is computed stays in the scratch folder for a week.
+
+    Args:
+        method: What makes the result.
+        source: Image file or subject of a cohort.
+        out: File to write; its suffix decides the format. One that is there is replaced.
+
+    See :class:`Options` for the other arguments.
+
+    Raises:
+        InputError: The image cannot be used, the method is not trained, labels are given that it
+            was not trained with, ``out`` cannot hold the result or is what is read, memory or disk
+            do not suffice, or another process is making the same.
+    """
+    start = perf_counter()
+    process.share_arena()
+    out = Path(out)
+    if labels is not None and not method.labels:
+        raise InputError(f"{labels}: this run was trained without labels; leave them out")
+    if suffix_of(out) not in WRITERS:
+        raise InputError(f"{out}: unknown suffix; expected one of {', '.join(WRITERS)}")
+    if method.intensity is not None:
+        voxel_type(out, method.dims, method.intensity)
+    _check_places(source, labels, out, keep)
+    limits, where = Limits(memory, gpu_memory, tile, precision), pick_device(device)
+    method.check(where, limits)
+    require_scratch()
+    prep = method.preparation.padded(padding)
+    if modality is None and isinstance(source, Subject):
+        modality = method.source
+    with prepare(source, modality, prep, labels, **demands(method)) as subject:
+        require_axes(subject, method.dims)
+        intensity = method.intensity or subject.intensity
+        dtype = voxel_type(out, len(subject.grid.shape), intensity)
+        output = prod(subject.grid.source.shape) * np.dtype(dtype).itemsize
+        asked = {"keep": keep is not None, "staged": suffix_of(out) == ".nii.gz"}
+        planned = method.plan(subject, where, limits, output=output, **asked)
+        for note in subject.notes if remark is not None else ():
+            remark(note)  # type: ignore[misc]
+        decided = [method.name, *method.identity(), prep.model_dump(mode="json")]
+        here = _stamps(source, modality, labels)
+        key = [*decided, here, msgan.__version__, git_commit(), where.type, precision, bool(keep)]
+        with Work.open(scratch_root(), key) as work:
+            missing = planned.scratch_bytes - work.bytes - subject.unpacked_bytes
+            with room(scratch_root(), max(0, missing), SCRATCH):
+                require_space(out.parent, planned.output_bytes, "the result")
+                made = method.make(
+                    Making(
+                        subject, work, where, limits, planned, engine, keep is not None, progress
+                    )
+                )
+            process.give_back()
+            with ExitStack() as stack:
+                options: dict[str, Any] = {"unit": intensity.unit, "generated": True}
+                if keep is not None:
+                    # They appear when the result is there, and a translation begun again is the
+                    # same as one begun for the first time.
+                    folder = stack.enter_context(together(keep))
+                    for name, (grid, read) in made.images.items():
+                        shown = _in_units(read, intensity)
+                        write_volume(folder / f"{name}.nii", grid, shown, **options)
+                read = subject.to_source(made.result, method.intensity)
+                write_volume(out, subject.grid.source, read, dtype=dtype, **options)
+            seconds, grid = perf_counter() - start, subject.grid.grid
+            tiles = method.faces(planned)
+            done = Translation(out, planned, seconds, method.run, grid, tiles, subject.notes)
+            if keep is not None:
+                made_by: dict[str, Any] = {"method": method.name, "labels": labels}
+                made_by |= {"run": method.run, "grid": grid, "tiles": tiles}
+                kept = trace(source, modality, method.target, out, intensity, **made_by)
+                kept.save(Path(keep) / TRACE)
+    return done
+
+
+def demands(method: Maker) -> dict[str, Any]:
+    """What :func:`msgan.data.cohort.prepare` holds an image and its labels to."""
+    found: dict[str, Any] = {"values": method.labels}
+    if method.dims is not None:
+        found["axes"] = (method.dims, "the run was trained on")
+    if method.run is not None and method.intensity is not None:
+        found["wanted"] = method.intensity.unit
+    return found
+
+
+def require_axes(subject: Prepared, dims: int | None) -> None:
+    """Refuse an image of other axes than those a method was trained on.
+
+    Raises:
+        InputError: It is one.
+    """
+    axes = len(subject.grid.shape)
+    if dims is not None and axes != dims:
+        raise InputError(f"{subject.name}: image of {axes} axes, the run was trained on {dims}")
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` is CUDA where there is one.
+
+    Raises:
+        InputError: The name is unknown, or there is no CUDA device.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device {name!r} is none of auto, cpu, cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device cuda: PyTorch finds no CUDA device on this machine")
+    found = name != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if found else "cpu")
+
+
+def voxel_type(out: Path, dims: int | None, intensity: IntensityMap) -> str:
+    """Voxel type of the result; a file that cannot hold it is refused before the work is done.
+
+    Raises:
+        InputError: The format cannot hold the result.
+    """
+    suffix = suffix_of(out)
+    if dims == 3 and suffix in picture.SUFFIXES:
+        raise InputError(f"{out}: a picture has 2 axes, the run was trained on 3")
+    if suffix != ".png":
+        return "float32"
+    low, high = intensity.low, intensity.high
+    if low < 0 or high > 65535:
+        raise InputError(f"{out}: PNG cannot hold values from {low:g} to {high:g}; take .tif")
+    return "uint8" if high <= 255 else "uint16"
+
+
+def _check_places(
+    source: Source,
+    labels: str | os.PathLike[str] | None,
+    out: Path,
+    keep: str | os.PathLike[str] | None,
+) -> None:
+    """Refuse to write onto what is read, and to where something of another kind is.
+
+    Raises:
+        InputError: See :mod:`msgan.data.places`.
+    """
+    read: list[Any] = [labels]
+    if isinstance(source, Subject):
+        read += [*source.images.values(), source.labels, source.mask]
+    else:
+        read.append(source)
+    read = [path for path in read if path is not None]
+    require_apart([out], read)
+    require_kind(out)
+    if keep is not None:
+        folder = Path(keep)
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder}: is a file, expected a folder")
+        require_apart([folder, *folder.glob("y*.nii"), folder / TRACE], read, holding=True)
+
+
+def _stamps(
+    source: Source, modality: str | None, labels: str | os.PathLike[str] | None
+) -> list[Any]:
+    """The files that are read, by path, size and time."""
+    if isinstance(source, Subject):
+        files = [source.image(modality)[1], source.mask, labels or source.labels]
+    else:
+        files = [Path(source), None, labels]
+    return [None if file is None else _stamp(Path(file)) for file in files]
+
+
+def _stamp(path: Path) -> list[Any]:
+    found = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    stats = [(p.name, p.stat()) for p in found]
+    return [str(path.resolve()), [[name, s.st_size, s.st_mtime_ns] for name, s in stats]]
+
+
+def _in_units(read: Reader, intensity: IntensityMap) -> Reader:
+    def shown(box: Box) -> Array:
+        return intensity.from_unit(read(box))
+
+    return shown

@@ -1,0 +1,269 @@
+"""What trained networks make of an image, scale by scale; every trained method is one of these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from msgan import pyramid
+from msgan.config import Preparation
+from msgan.data.intensity import IntensityMap
+from msgan.data.resample import Axis, resample
+from msgan.memory import process
+from msgan.networks import high, inference, low
+from msgan.patches import core_side
+from msgan.paths import sha256
+from msgan.training.run import Run
+from msgan.training.step import build_generator
+from msgan.translate import overlap
+from msgan.translate.engine import Here
+from msgan.translate.job import Job
+from msgan.translate.maker import Made, Making
+from msgan.translate.plan import Limits, Plan, ScalePlan, check, plan
+from msgan.types import Reader, Shape
+
+
+@dataclass(frozen=True)
+class GeneratedScale:
+    """An image that one trained generator makes.
+
+    Attributes:
+        run: Holds the generator.
+        scale: i of its s_i.
+        name: Of the image in the scratch.
+        after: Name of an image on the same grid that the sketch shows beside the source
+            (auto-context); None: the source alone.
+        overlapping: Whole patches are made and averaged where they overlap
+            (:mod:`msgan.translate.overlap`).
+    """
+
+    run: Run
+    scale: int
+    name: str
+    after: str | None = None
+    overlapping: bool = False
+
+    @classmethod
+    def whole(cls, run: Run, name: str, after: str | None = None) -> GeneratedScale:
+        """s_n of a run by itself: whole patches, averaged, of a family of fixed patch size."""
+        overlapping = high.FAMILIES[run.config.network.family].patch is not None
+        return cls(run, run.scales, name, after, overlapping)
+
+    @property
+    def label(self) -> str:
+        """What it is called in plans and progress."""
+        return f"s{self.scale}" if self.name == f"y{self.scale}" else self.name
+
+    @property
+    def sketched(self) -> int:
+        """i of the s_i whose sketch it is made from."""
+        return max(self.scale, 1)
+
+    @property
+    def core(self) -> int | None:
+        """Side of what is kept of a patch of fixed size; None where it is free."""
+        if self.scale == 0:
+            return None
+        return core_side(high.FAMILIES[self.run.config.network.family])  # type: ignore[arg-type]
+
+    @property
+    def exact(self) -> bool:
+        """Whether any tiling gives the result of the whole image."""
+        family = self.run.config.network.family
+        return (high.FAMILIES if self.scale else low.FAMILIES)[family].tile_exact
+
+    def shadow(self) -> nn.Module:
+        """Its generator in the form that is used to translate, without weights, to be counted."""
+        with torch.device("meta"):
+            network = build_generator(self.run.config, self.scale)
+            return inference.prepare(network, torch.device("meta"), whole=self.overlapping)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A translation by trained networks (:class:`msgan.translate.maker.Maker`).
+
+    Attributes:
+        name: Of the method.
+        scales: What is made, in order; the last is the result.
+        enlarged: The last is of a coarser scale and is interpolated to s_n.
+    """
+
+    name: str
+    scales: tuple[GeneratedScale, ...]
+    enlarged: bool = False
+
+    @classmethod
+    def of(cls, run: Run, name: str = "cascade") -> Generation:
+        """All scales that a translation by a cascade goes through."""
+        return cls(name, tuple(GeneratedScale(run, i, f"y{i}") for i in run.used))
+
+    @property
+    def last(self) -> Run:
+        """The run whose target, range and preparation are those of the method."""
+        return self.scales[-1].run
+
+    @property
+    def preparation(self) -> Preparation:
+        """See :class:`msgan.translate.maker.Maker`, as for the following."""
+        return self.last.config.preparation
+
+    @property
+    def intensity(self) -> IntensityMap:  # noqa: D102
+        return self.last.intensity
+
+    @property
+    def target(self) -> str:  # noqa: D102
+        return self.last.target
+
+    @property
+    def labels(self) -> tuple[int, ...]:  # noqa: D102
+        return self.last.config.labels
+
+    @property
+    def source(self) -> str | None:  # noqa: D102
+        return self.last.config.paired
+
+    @property
+    def run(self) -> Path:  # noqa: D102
+        return self.last.folder
+
+    @property
+    def dims(self) -> int:  # noqa: D102
+        return self.last.config.dims
+
+    def shapes(self, shape: Shape) -> list[Shape]:
+        """Of s0..sn on a working grid of ``shape``."""
+        return pyramid.shapes(shape, self.last.scales)
+
+    def identity(self) -> list[Any]:
+        """Configurations and weights."""
+        return [
+            [s.scale, sha256(s.run.weights(s.scale)), s.run.config.model_dump(mode="json")]
+            for s in self.scales
+        ]
+
+    def check(self, device: torch.device, limits: Limits) -> None:
+        """See :func:`msgan.translate.plan.check`."""
+        check(self, device, limits)
+
+    def plan(self, *args: Any, **options: Any) -> Plan:
+        """See :func:`msgan.translate.plan.plan`."""
+        return plan(self, *args, **options)
+
+    def faces(self, planned: Plan) -> tuple[Shape, ...]:
+        """Voxels between places where neighbours were made apart from each other.
+
+        Of a family of fixed patch size those are the patches of which a tile consists. An
+        interpolated image has none.
+        """
+        if self.enlarged:
+            return ()
+        pairs = zip(self.scales, planned.scales, strict=True)
+        return tuple(_face(scale, own.tile) for scale, own in pairs)
+
+    def make(self, making: Making) -> Made:
+        """Each scale from the image below it and its sketch."""
+        _sources(self, making)
+        work, planned = making.work, making.plan
+        for k, (scale, own) in enumerate(zip(self.scales, planned.scales, strict=True)):
+            later = self.scales[k + 1 :]
+            if any(work.finished(other.name) is not None for other in (scale, *later)):
+                continue
+            _generate(scale, own, making)
+            process.give_back()
+            if not making.keep:
+                for other in self.scales[:k]:
+                    work.drop(other.name)
+            for i in {scale.sketched} - {other.sketched for other in later}:
+                work.drop(f"s{i}")
+                work.drop(f"l{i}")
+        grid = making.subject.grid
+        stores = [(s, work.finished(s.name)) for s in self.scales]
+        images = {s.name: (grid.grid_at(s.scale), store.read) for s, store in stores if store}
+        result: Reader = images[self.scales[-1].name][1]
+        last = self.scales[-1].scale
+        if self.enlarged:
+            result = enlarged(result, self.shapes(grid.shape)[last], grid.shape)
+        return Made(result, images)
+
+
+def _face(scale: GeneratedScale, tile: Shape) -> Shape:
+    if scale.core is None:
+        return tile
+    return (overlap.STRIDE if scale.overlapping else scale.core,) * len(tile)
+
+
+def _sources(generation: Generation, making: Making) -> None:
+    """The scales of the image, and of its labels, that sketches are taken from, into the scratch.
+
+    A finer scale is kept only if it is used, and no longer than it is; s_n that is not used is not
+    stored at all.
+    """
+    subject, work, n = making.subject, making.work, generation.last.scales
+    shapes = generation.shapes(subject.grid.shape)
+    done = [k for k, scale in enumerate(generation.scales, 1) if work.finished(scale.name)]
+    used = {scale.sketched for scale in generation.scales[max(done, default=0) :]}
+    tell = making.progress
+    sources: list[tuple[str, Reader, bool]] = [("s", subject.read, False)]
+    if generation.labels and subject.has_labels:
+        sources.append(("l", lambda box: np.asarray(subject.read_labels(box)), True))
+    for prefix, whole, labels in sources:
+        read: Reader = whole
+        for i in range(n, min(used, default=n + 1) - 1, -1):
+            if all(work.finished(f"{prefix}{k}") for k in used if k <= i):
+                break  # made before
+            if i < n:
+                read = pyramid.halved(read, len(shapes[-1]), labels)
+            elif i not in used:
+                continue
+            dtype, told = "uint8" if labels else "float32", tell and partial(tell, "reading")
+            read, tell = work.fill(f"{prefix}{i}", shapes[i], read, dtype, told).read, None
+            if i + 1 not in used:
+                work.drop(f"{prefix}{i + 1}")
+
+
+def _generate(scale: GeneratedScale, own: ScalePlan, making: Making) -> None:
+    """The tiles of one scale that are not there yet."""
+    work, name = making.work, scale.name
+    sums = f"{name}sums" if scale.overlapping else name
+    if not scale.overlapping or work.finished(sums) is None:
+        shape = overlap.spread(own.shape, own.tile) if scale.overlapping else own.shape
+        tile = overlap.slot(own.tile) if scale.overlapping else own.tile
+        stage = work.stage(sums, shape, tile)
+        job = Job.of(scale, own, work, stage, making.device, making.plan.precision)
+        todo = [k for k in range(own.tiles) if k not in stage.done]
+        tell = making.progress or _silent
+        tell(scale.label, len(stage.done), own.tiles)
+        for _ in (making.engine or Here()).run(job, todo, stage):
+            tell(scale.label, len(stage.done), own.tiles)
+        stage.finish()
+    if scale.overlapping:
+        store = work.finished(sums)
+        assert store is not None
+        work.fill(name, own.shape, overlap.joined(store.read, own.shape, own.tile), rim=0)
+        work.drop(sums)
+
+
+def _silent(stage: str, done: int, count: int) -> None:
+    pass
+
+
+def enlarged(read: Reader, shape: Sequence[int], full: Sequence[int]) -> Reader:
+    """An image of ``shape`` on a grid of ``full`` voxels over the same region, linearly.
+
+    One interpolation for all scales: doubling step by step (:func:`msgan.pyramid.enlarge`) would
+    smooth at each step, and the paper says trilinear. Values beyond the centres of the outermost
+    voxels are theirs.
+    """
+    axes = [
+        Axis(n / m, 0.5 * n / m - 0.5, int(n), 0, int(m)) for n, m in zip(shape, full, strict=True)
+    ]
+    return lambda box: resample(read, axes, box, 1, pyramid.BACKGROUND)
