@@ -88,7 +88,7 @@ def main() -> None:
         "cascade": Fixed(Cascade(run), tile=tile),
         "patch GAN": Fixed(PatchGan(patch), tile=tile),
         "small GAN": SmallGan(run),
-        "mean image": MeanImage.fit(cohort, "xray", prep),
+        "mean image": MeanImage.fit(cohort, None, "xray", run.config),
     }
     results = options.out / "translated"
     table = score_table(

@@ -7,12 +7,18 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from msgan.leftovers import PARTIAL, exchange, owned, remove, sweep
 from msgan.types import InputError
+
+SETTLED = 2 * 10**9
+"""Nanoseconds after which a change of a file shows in its time."""
 
 SHARED_DATA = "MSGAN_SHARED_DATA"
 """Environment variable: folder with the real images some tests use."""
@@ -166,19 +172,36 @@ def inside(folder: str | os.PathLike[str], name: str) -> Path:
 def sha256(path: str | os.PathLike[str]) -> str:
     """Hexadecimal SHA-256 of a file, read in pieces.
 
-    Of a folder: over name, size and content of its sorted files, so that no two folders agree.
+    Of a folder: over name, size and content of its sorted files, so that no two folders agree. A
+    file that has not changed since this process read it is not read again.
     """
     path = Path(path)
+    if not path.is_dir():
+        found = path.stat()
+        # A file just written may be written again without a later time.
+        if time.time_ns() - found.st_mtime_ns < SETTLED:
+            return _sha256(path).hexdigest()
+        return _remembered(path.resolve(), found.st_ino, found.st_size, found.st_mtime_ns)
     digest = hashlib.sha256()
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for file in files:
-        if path.is_dir():
-            name = file.relative_to(path).as_posix()
-            digest.update(f"{name}\0{file.stat().st_size}\0".encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        name = file.relative_to(path).as_posix()
+        digest.update(f"{name}\0{file.stat().st_size}\0".encode())
+        _sha256(file, digest)
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _remembered(path: Path, inode: int, size: int, time: int) -> str:
+    return _sha256(path).hexdigest()
+
+
+def _sha256(path: Path, digest: Any = None) -> Any:
+    """The digest, with the content of a file added."""
+    digest = digest or hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest
 
 
 def scratch_root() -> Path:

@@ -10,7 +10,7 @@ from msgan.data.cohort import prepare
 from msgan.methods.cascade import fit
 from msgan.methods.trained import Cascade
 from msgan.training.run import Run
-from msgan.translate import Limits, blacked_out, plan, translate
+from msgan.translate import Generation, Limits, blacked_out, plan, translate
 from msgan.translate.work import Stage, Work
 from msgan.types import InputError
 
@@ -96,7 +96,7 @@ def test_the_plan_holds_one_scale_without_context(dims, tmp_path):
     source, plans = source_in(tmp_path, dims), {}
     for name, view in (("full", run), ("context", blacked_out(run, "context"))):
         with prepare(source, None, run.config.preparation) as ready:
-            plans[name] = plan(view, ready, CPU, Limits(tile=8), probe=True)
+            plans[name] = plan(Generation.of(view), ready, CPU, Limits(tile=8), probe=True)
     assert [s.name for s in plans["context"].scales] == ["s2"]
     assert plans["context"].scratch_bytes < plans["full"].scratch_bytes
     assert plans["context"].seconds > 0

@@ -61,5 +61,5 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
         MeanImage.fit(Cohort((test,)), None, "x", untrained(WINDOW))
     row = MeanImage.fit(Cohort((subject(tmp_path, "a", flat),)), None, "x", untrained(WINDOW))
     solid = subject(tmp_path, "s", np.arange(4096, dtype=np.float32).reshape(16, 16, 16))
-    with pytest.raises(InputError, match="s: image of 3 axes, the mean has 2"):
+    with pytest.raises(InputError, match="image of 3 axes, mean image was fitted to 2"):
         row.translate(solid, tmp_path / "out.nii", modality="x")

@@ -224,4 +224,5 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch, full):
         NonLocalMeans(PREPARATION).translate(path, tmp_path / "out.nii", tile=8)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out.nii").exists()
-    assert list((tmp_path / "scratch").iterdir()) == []
+    left = list((tmp_path / "scratch").iterdir())
+    assert bool(left) == (full == "midway")  # there is something to go on with

@@ -19,6 +19,7 @@ from msgan.pyramid import Store
 from msgan.translate import Generation, Limits
 from msgan.translate import plan as planned
 from msgan.translate import work as scratch
+from msgan.translate.frame import demands
 from msgan.translate.plan import MEMORY, RESERVE, STREAM, check, resident, scale_plan
 from msgan.types import InputError
 
@@ -36,7 +37,7 @@ def source(tmp_path_factory) -> Path:
 
 
 def plan_of(run, source, limits=None, **options):
-    with prepare(source, None, run.config.preparation) as subject:
+    with prepare(source, None, run.config.preparation, **demands(Generation.of(run))) as subject:
         return planned(Generation.of(run), subject, CPU, limits or Limits(), **options)
 
 

@@ -21,6 +21,7 @@ from msgan.methods.replica import Replica
 from msgan.methods.replica_features import RINGS, Rings, Surroundings
 from msgan.methods.table import score_table
 from msgan.phantoms.brain import write_cohort
+from msgan.translate.work import Work
 from msgan.types import Box, InputError
 
 PREPARATION = Preparation(scales=1, margin=1)
@@ -252,7 +253,7 @@ def test_samples_are_foreground_and_no_voxel_twice(tmp_path, dims, monkeypatch):
     preparation = PREPARATION.model_copy(update={"scales": 2})
     with ExitStack() as stack:
         pair = replica_scales.Pair.open(
-            stack, study["s0"], "t1", "t2", preparation, tmp_path / "scales"
+            stack, study["s0"], "t1", "t2", preparation, Work(tmp_path / "scales")
         )
         pair.image.build()
         with prepare(study["s0"], "t1", preparation) as ready:
@@ -302,7 +303,7 @@ def test_errors_are_one_line(tmp_path):
         (study["s2"], out, {"tile": 0}, "tile 0: expected at least 1 voxel"),
         (study["s2"], tmp_path / "out.xyz", {}, r"out\.xyz: unknown suffix"),
         (study["s2"], out, {"modality": "flair"}, "no flair image"),
-        (solid, out, {}, "solid: image of 3 axes, the forests have 2"),
+        (solid, out, {}, "image of 3 axes, REPLICA was fitted to 2"),
         (tmp_path / "none.nii", out, {}, r"none\.nii"),
     ]
     for subject, path, options, message in cases:

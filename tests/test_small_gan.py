@@ -175,7 +175,7 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path):
     method = SmallGan.fit(cohort, None, "t2", tiny(), tmp_path / "r", device="cpu")
     cases = [
         ("tile 3: expected an even number", {"tile": 3}),
-        (r"memory 1\.0 MiB: the smallest tile of s0, 12 x 10 voxels, needs", {"memory": 1 << 20}),
+        (r"memory 1\.0 MiB: the smallest tile of s0, 16 x 16 voxels, needs", {"memory": 1 << 20}),
         ("no t1 image", {"modality": "t1"}),
     ]
     for message, options in cases:

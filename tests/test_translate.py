@@ -31,7 +31,7 @@ from msgan.training.loop import WEIGHTS
 from msgan.training.run import Run
 from msgan.training.step import build_generator
 from msgan.translate import frame as translation
-from msgan.translate import pick_device
+from msgan.translate import generation, pick_device
 from msgan.translate.scale import SNAP, HighScale, LowScale, make
 from msgan.translate.work import Work
 from msgan.types import Box, InputError
@@ -476,7 +476,7 @@ def test_bad_input_leaves_no_scratch(tmp_path, volume, volume_run, scratch, monk
         assert list(scratch.glob("msgan-work-*"))
         raise InputError("a chunk is damaged")
 
-    monkeypatch.setattr(translation, "_cascade", damaged)
+    monkeypatch.setattr(generation, "_sources", damaged)
     with pytest.raises(InputError, match="a chunk is damaged"):
         translate.translate(volume_run, volume, tmp_path / "o.nii", device="cpu")
     assert list(scratch.iterdir()) == []

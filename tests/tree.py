@@ -38,7 +38,8 @@ def image(
 def untrained(preparation: Preparation, seed: int = 0) -> CascadeConfig:
     """A configuration for methods that need no more of it than the preparation and the seed."""
     training = TrainConfig(steps=1, low_steps=1)
-    return CascadeConfig(preparation=preparation, seed=seed, training=training)
+    dims = len(preparation.spacing_mm or (1,) * 3)
+    return CascadeConfig(dims=dims, preparation=preparation, seed=seed, training=training)
 
 
 def run(folder: Path, rows: int = 5) -> Run:

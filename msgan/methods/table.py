@@ -18,6 +18,7 @@ from msgan.data.cohort import Subject, prepare
 from msgan.data.intensity import IntensityMap
 from msgan.data.volume import Volume, open_labels, open_volume
 from msgan.metrics import SIMILARITY, Scores, regional_scores_of
+from msgan.translate import Translation
 from msgan.translate.trace import beside, trace
 from msgan.types import Array, Box, InputError, Reader
 
@@ -42,7 +43,7 @@ class Method(Protocol):
 
     def translate(
         self, subject: Subject, out: str | os.PathLike[str], *, modality: str | None = None
-    ) -> Any:
+    ) -> Translation:
         """Write the translation of one image of ``subject`` on its own grid."""
         ...
 
@@ -56,9 +57,10 @@ class Fixed:
 
     def translate(
         self, subject: Subject, out: str | os.PathLike[str], *, modality: str | None = None
-    ) -> Any:
+    ) -> Translation:
         """Translate as the method does with these options."""
-        return self.method.translate(subject, out, modality=modality, **self.options)
+        done: Translation = self.method.translate(subject, out, modality=modality, **self.options)
+        return done
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,9 @@ def score_table(
             start = perf_counter()
             done = method.translate(subject, path, modality=source)
             seconds = perf_counter() - start
-            kept = {k: getattr(done, k) for k in ("run", "grid", "tiles") if hasattr(done, k)}
-            named = {"method": name, "regions": tuple(known), **kept}
+            named: dict[str, Any] = {"method": name, "regions": tuple(known), "run": done.run}
+            if done.tiles:
+                named |= {"grid": done.grid, "tiles": done.tiles}
             trace(subject, source, target, path, intensity, **named).save(beside(path))
             line: dict[str, Any] = {"method": name, "subject": subject.name}
             scored = score_regions(path, subject, target, intensity, preparation, known)

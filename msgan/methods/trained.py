@@ -12,6 +12,7 @@ from msgan.methods import cascade
 from msgan.training.run import Run
 from msgan.translate import Generation, Translation, translated
 from msgan.translate.maker import Options, Source
+from msgan.types import InputError
 
 
 class TrainedMethod(ABC):
@@ -71,6 +72,9 @@ class TrainedMethod(ABC):
             InputError: See :func:`msgan.methods.cascade.fit`.
         """
         if cls.trained is not None:
+            if "scales" in options:
+                asked, own = options["scales"], ", ".join(map(str, cls.trained))
+                raise InputError(f"scales {asked}: the {cls.name} trains scale {own} only")
             options["scales"] = cls.trained
         run = cascade.fit(cohort, target, cls.configured(config, source), out, **options)
         return cls(run, options.get("device", "auto"))

@@ -90,7 +90,7 @@ def translated(
     if modality is None and isinstance(source, Subject):
         modality = method.source
     with prepare(source, modality, prep, labels, **demands(method)) as subject:
-        require_axes(subject, method.dims)
+        require_axes(subject, method)
         intensity = method.intensity or subject.intensity
         dtype = voxel_type(out, len(subject.grid.shape), intensity)
         output = prod(subject.grid.source.shape) * np.dtype(dtype).itemsize
@@ -137,21 +137,27 @@ def demands(method: Maker) -> dict[str, Any]:
     """What :func:`msgan.data.cohort.prepare` holds an image and its labels to."""
     found: dict[str, Any] = {"values": method.labels}
     if method.dims is not None:
-        found["axes"] = (method.dims, "the run was trained on")
+        found["axes"] = (method.dims, _learnt_on(method))
     if method.run is not None and method.intensity is not None:
         found["wanted"] = method.intensity.unit
     return found
 
 
-def require_axes(subject: Prepared, dims: int | None) -> None:
-    """Refuse an image of other axes than those a method was trained on.
+def require_axes(subject: Prepared, method: Maker) -> None:
+    """Refuse an image of other axes than those a method has learnt on.
 
     Raises:
         InputError: It is one.
     """
-    axes = len(subject.grid.shape)
+    axes, dims = len(subject.grid.shape), method.dims
     if dims is not None and axes != dims:
-        raise InputError(f"{subject.name}: image of {axes} axes, the run was trained on {dims}")
+        if method.run is not None:
+            raise InputError(f"{subject.name}: image of {axes} axes, the run was trained on {dims}")
+        raise InputError(f"{subject.name}: image of {axes} axes, {_learnt_on(method)} {dims}")
+
+
+def _learnt_on(method: Maker) -> str:
+    return "the run was trained on" if method.run else f"{method.name} was fitted to"
 
 
 def pick_device(name: str) -> torch.device:
