@@ -47,7 +47,7 @@ from msgan.presets import paper, small
 from msgan.pyramid import Store
 from msgan.sketch import DrawnSketch
 from msgan.training.run import git_commit, versions
-from msgan.translate.scale import BACKGROUND, SNAP, HighScale, make
+from msgan.translate.scale import BACKGROUND, SNAP, ImageSource, TiledScale, make
 from msgan.types import Array, Box, Shape
 
 CONTESTANTS = ("published", "paper", "monai_constant", "monai_gaussian", "seamless")
@@ -139,7 +139,7 @@ def published(scene: Scene, limit: int | None) -> Result:
     start = perf_counter()
     done = corners[:limit]
     for corner, (seen, below) in zip(done, patches, strict=False):
-        made = generator(torch.from_numpy(seen), torch.from_numpy(below))
+        (made,) = generator(torch.from_numpy(seen), torch.from_numpy(below))
         out[tuple(slice(a, a + CORE) for a in corner)] = made[keep].numpy()
     seconds = perf_counter() - start + cut * len(done) / len(corners)
     whole = out[tuple(slice(n) for n in scene.shape)]
@@ -151,15 +151,16 @@ def ours(name: str, scene: Scene, folder: Path, limit: int | None) -> Result:
     generator = prepare(network(name), CPU)
     tile = (min(TILE[name], max(scene.shape)),) * 3
     drawn = DrawnSketch(scene.sketch, scene.shape)
-    scale = HighScale(generator, drawn, scene.context, scene.shape, tile, CPU)
+    coarse = tuple(n // 2 for n in scene.shape)
+    reads = (drawn, ImageSource(scene.context, coarse, CPU))
+    scale = TiledScale(generator, reads, scene.shape, tile, CPU)
     numbers = range(len(scale) if limit is None else min(limit, len(scale)))
-    tiling = Tiling(generator, scene.shape, tile)
     store = Store.create(folder / f"made_{os.getpid()}", scene.shape)
     start = perf_counter()
     for _, box, values in make(scale, numbers):
         store.write(box, values)
     seconds = perf_counter() - start
-    parts = [len(block.cuts) for block in tiling]
+    parts = [len(block.cuts) for block in scale.tiling]
     done = sum(parts[k] for k in numbers)
     whole = store.read(Box.whole(scene.shape)) if len(numbers) == len(scale) else None
     return seconds, done, sum(parts), whole
@@ -184,7 +185,7 @@ class Stacked(nn.Module):
             corner = np.unravel_index(number, self.shape)
             index = [slice(a // 2, a // 2 + PATCH) for a in corner]
             below.append(self.context[(slice(None), slice(None), *index)])
-        return self.generator(window[:, :1], torch.cat(below))
+        return self.generator(window[:, :1], torch.cat(below))[0]
 
 
 def monai(mode: str, scene: Scene, limit: int | None) -> Result:
@@ -256,10 +257,10 @@ def flops(name: str, shape: Shape) -> float:
     """Floating-point operations a voxel of the volume, halo and what lies beyond it included."""
     generator = network("published" if name.startswith("monai") else name)
     if name in TILE:
-        form: Any = prepare(generator, CPU).to("meta")
-        tiling = Tiling(form, shape, (min(TILE[name], max(shape)),) * 3)
+        form = prepare(generator, CPU).to("meta")
+        tiling = Tiling(form.geometry, shape, (min(TILE[name], max(shape)),) * 3)
         cuts = Counter(
-            (cut.sketch.size, cut.context.size) for block in tiling for cut in block.cuts
+            tuple(box.size for box in cut.reads) for block in tiling for cut in block.cuts
         )
         return sum(
             count * counted(form.core, sketch_channels(name), *sizes)

@@ -155,7 +155,7 @@ def main() -> None:
             placed = tuple(subject.to(fabric.device) for subject in mapped)
         scale = len(mapped[0].images) - 1
         step = Step(config, scale, fabric)
-        geometry: Any = step.generator
+        geometry = step.generator.geometry
         warm = Patches(placed, config, scale, geometry, device=fabric.device)
         cold = Cold(mapped, config, scale, geometry, device=fabric.device)
         cold.files = tuple(folder.rglob("*.npy"))

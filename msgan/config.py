@@ -224,7 +224,7 @@ class TrainConfig(Model):
     learning_rate: float = Field(2e-4, gt=0)
     decay: Literal["constant", "cosine"] = "constant"
     beta1: float = Field(0.5, ge=0, lt=1)
-    gan: Literal["log", "least_squares"] = "least_squares"
+    gan: Literal["log", "least_squares", "relativistic"] = "least_squares"
     gan_weight: float = Field(1.0, ge=0)
     l1_weight: float = Field(10.0, ge=0)
     l2_weight: float = Field(0.0, ge=0)

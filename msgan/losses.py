@@ -2,38 +2,120 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Gan = Literal["log", "least_squares"]
+Logits = Sequence[Tensor]
+"""What D says of the images of a batch: a tensor for each resolution it judges."""
 
 
-def discriminator_loss(real: Tensor, fake: Tensor, gan: Gan) -> Tensor:
-    """What D minimises, from its logits of real and generated images.
+class Adversarial(ABC):
+    """What two players want. Each value is a mean over voxels, batch and resolutions.
 
-    ``log`` is the negative of eq. 2, ``least_squares`` (LSGAN) what the first author's public
-    code uses; both are the mean over real and fake.
+    Attributes:
+        relative: Whether ``generator`` looks at the logits of real images too.
     """
-    return (_judged(real, 1.0, gan) + _judged(fake, 0.0, gan)) / 2
+
+    relative = False
+
+    @abstractmethod
+    def discriminator(self, real: Logits, fake: Logits) -> Tensor:
+        """What D minimises, from its logits of real and generated images."""
+
+    @abstractmethod
+    def generator(self, real: Logits, fake: Logits) -> Tensor:
+        """What G minimises; ``real`` may be empty unless it is ``relative``."""
+
+    @abstractmethod
+    def accuracy(self, real: Logits, fake: Logits) -> Tensor:
+        """Share of judgements of D that are right; D rests while it is too good."""
 
 
-def adversarial_loss(fake: Tensor, gan: Gan) -> Tensor:
-    """What G minimises to be judged real.
+@dataclass(frozen=True)
+class Absolute(Adversarial):
+    """D says of each image for itself whether it is real (1) or not (0).
 
-    Differs: for ``log`` this is the non-saturating -log D(G(x)), which has the fixed points of
+    As ``log`` D's is the negative of eq. 2, as ``least_squares`` (LSGAN) what the first author's
+    public code uses; both are the mean over real and fake.
+
+    Differs: as ``log`` G's is the non-saturating -log D(G(x)), which has the fixed points of
     eq. 2 but a gradient that does not vanish while D wins.
+
+    Attributes:
+        distance: Of logits from what is wanted.
+        threshold: Logit above which D says real.
     """
-    return _judged(fake, 1.0, gan)
+
+    distance: Callable[[Tensor, Tensor], Tensor]
+    threshold: float
+
+    def discriminator(self, real: Logits, fake: Logits) -> Tensor:
+        """See :class:`Adversarial`."""
+        return (self._judged(real, 1.0) + self._judged(fake, 0.0)) / 2
+
+    def generator(self, real: Logits, fake: Logits) -> Tensor:
+        """See :class:`Adversarial`."""
+        return self._judged(fake, 1.0)
+
+    @torch.no_grad()
+    def accuracy(self, real: Logits, fake: Logits) -> Tensor:
+        """See :class:`Adversarial`."""
+        pairs = zip(real, fake, strict=True)
+        return _mean([_right(r - self.threshold, f - self.threshold) for r, f in pairs])
+
+    def _judged(self, logits: Logits, wanted: float) -> Tensor:
+        return _mean([self.distance(x, torch.full_like(x, wanted)) for x in logits])
 
 
-def _judged(logits: Tensor, target: float, gan: Gan) -> Tensor:
-    wanted = torch.full_like(logits, target)
-    if gan == "log":
-        return F.binary_cross_entropy_with_logits(logits, wanted)
-    return F.mse_loss(logits, wanted)
+@dataclass(frozen=True)
+class Relativistic(Adversarial):
+    """D says how much more real an image is than the mean of the others (Ha et al. 2025).
+
+    Equations 1 and 5, the relativistic average of Jolicoeur-Martineau (2019), voxel by voxel; the
+    expectations are means over everything of the batch.
+    """
+
+    relative = True
+
+    def discriminator(self, real: Logits, fake: Logits) -> Tensor:
+        """-log s(D(real) - E D(fake)) - log(1 - s(D(fake) - E D(real))) (eq. 1)."""
+        return _mean([_above(r, f) for r, f in zip(real, fake, strict=True)])
+
+    def generator(self, real: Logits, fake: Logits) -> Tensor:
+        """The same the other way round (eq. 5)."""
+        return _mean([_above(f, r) for r, f in zip(real, fake, strict=True)])
+
+    @torch.no_grad()
+    def accuracy(self, real: Logits, fake: Logits) -> Tensor:
+        """See :class:`Adversarial`."""
+        pairs = zip(real, fake, strict=True)
+        return _mean([_right(r - f.mean(), f - r.mean()) for r, f in pairs])
+
+
+def _above(high: Tensor, low: Tensor) -> Tensor:
+    """Loss until ``high`` is above the mean of ``low``, and ``low`` below that of ``high``."""
+    return F.softplus(low.mean() - high).mean() + F.softplus(low - high.mean()).mean()
+
+
+def _right(real: Tensor, fake: Tensor) -> Tensor:
+    return ((real > 0).float().mean() + (fake <= 0).float().mean()) / 2
+
+
+def _mean(values: list[Tensor]) -> Tensor:
+    return torch.stack(values).mean() if len(values) > 1 else values[0]
+
+
+ADVERSARIAL: dict[str, Adversarial] = {
+    "log": Absolute(F.binary_cross_entropy_with_logits, 0.0),
+    "least_squares": Absolute(F.mse_loss, 0.5),
+    "relativistic": Relativistic(),
+}
+"""By the name that a configuration states (``training.gan``)."""
 
 
 def l1(fake: Tensor, real: Tensor) -> Tensor:
@@ -60,11 +142,3 @@ def gradient_difference(fake: Tensor, real: Tensor) -> Tensor:
     for axis in range(2, fake.ndim):
         total = total + F.mse_loss(fake.diff(dim=axis).abs(), real.diff(dim=axis).abs())
     return total
-
-
-@torch.no_grad()
-def accuracy(real: Tensor, fake: Tensor, gan: Gan) -> Tensor:
-    """Share of judgements of D that are right; D rests while it is too good."""
-    threshold = 0.0 if gan == "log" else 0.5
-    right = (real > threshold).float().mean() + (fake <= threshold).float().mean()
-    return right / 2

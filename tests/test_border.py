@@ -27,7 +27,7 @@ from msgan.training.batches import Patches
 from msgan.training.cache import cached
 from msgan.training.run import Run
 from msgan.training.step import build_generator
-from msgan.translate.scale import HighScale, LowScale, make
+from msgan.translate.scale import ImageSource, TiledScale, make
 from msgan.types import Array, Box, Reader
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -179,15 +179,11 @@ def test_a_slab_has_no_ends_above_s0(dims, family):
     image, below = along(shape), along([n // 2 for n in shape], 1)
     network = randomised(family(dims, 1 + 2 * dims, 4, 1), 3)
     step = 20 if family is PaperGenerator else 2
-    scale = HighScale(
-        inference.prepare(network, CPU),
-        sketch_reader(reader(image), shape, SKETCH),
-        reader(below),
-        shape,
-        (20,) * dims,
-        CPU,
-        source=pyramid.halved(pyramid.extended(reader(image), shape), dims),
-    )
+    source = pyramid.halved(pyramid.extended(reader(image), shape), dims)
+    context = ImageSource(reader(below), below.shape, CPU, source)
+    drawn = sketch_reader(reader(image), shape, SKETCH)
+    ready = inference.prepare(network, CPU)
+    scale = TiledScale(ready, (drawn, context), shape, (20,) * dims, CPU)
     made = np.zeros(shape, np.float32)
     for _, box, values in make(scale, range(len(scale))):
         made[box.slices] = values
@@ -198,11 +194,11 @@ def test_a_slab_has_no_ends_above_s0(dims, family):
 def test_a_slab_has_no_ends_at_s0(dims):
     """The network sees around an image how it goes on, as far as its border reaches."""
     network = randomised(LocalLowGenerator(dims, 1 + 2 * dims, 4, 1, 0.0, border=8), 3)
-    assert network.halo <= 8
+    assert network.geometry.rim <= 8
     shape = (6, 10, 8)[:dims]
     fine = tuple(2 * n for n in shape)
     drawn = sketch_reader(reader(along(fine)), fine, SKETCH)
-    scale = LowScale(inference.prepare(network, CPU), drawn, shape, shape, CPU)
+    scale = TiledScale(inference.prepare(network, CPU), (drawn,), shape, shape, CPU)
     ((_, _, made),) = make(scale, range(1))
     np.testing.assert_allclose(made, np.broadcast_to(made[:1], made.shape), rtol=0, atol=1e-5)
     assert made.std() > 0.02
@@ -275,17 +271,18 @@ def test_patches_show_beyond_an_image_what_translation_sees(dims, tmp_path):
         for scale in (0, 2):
             fine = max(scale, 1)
             drawn = sketch_reader(images[fine], shapes[fine], config.sketch, rim=1)
-            generator = build_generator(config, scale) if scale else None
-            patches = Patches([subject], config, scale, generator, degraded=False)
+            made = build_generator(config, scale).geometry
+            patches = Patches([subject], config, scale, made, degraded=False)
             for k in range(6):
                 sample, batch = patches.decide("train", 0, k), patches.draw("train", 0, [k])
-                expected = drawn(sample.sketch)
-                np.testing.assert_allclose(batch.sketch[0], expected, rtol=0, atol=2e-3)
-                np.testing.assert_array_equal(batch.detail[0, 0], images[scale](sample.detail))
-                if sample.context:
-                    around = images[scale - 1](sample.context)
-                    np.testing.assert_array_equal(batch.context[0, 0], around)
-        outside = sample.sketch.clipped(shapes[2]) != sample.sketch
+                expected = drawn(sample.reads[0])
+                np.testing.assert_allclose(batch.reads[0][0], expected, rtol=0, atol=2e-3)
+                (detail,), (box,) = batch.targets, sample.targets
+                np.testing.assert_array_equal(detail[0, 0], images[scale](box))
+                if scale:
+                    around = images[scale - 1](sample.reads[1])
+                    np.testing.assert_array_equal(batch.reads[1][0, 0], around)
+        outside = sample.reads[0].clipped(shapes[2]) != sample.reads[0]
         assert outside, "no patch reached beyond the image"
 
 

@@ -75,16 +75,17 @@ def test_patches_see_the_context_of_their_own_sketch(dims, tmp_path):
     run = trained(tmp_path, config, cohort)
     subjects = subjects_of(run, cohort, tmp_path / "cache")
     own = contexts.with_contexts(run, subjects, 2, torch.device("cpu"))
-    patches = Patches([own["s0"]], run.config, 2, run.generator(1), degraded=True)
+    patches = Patches([own["s0"]], run.config, 2, run.generator(1).geometry, degraded=True)
     seen = set()
     for step in range(12):
         sample = patches.decide("train", step, 0)
-        (around,) = patches.draw("train", step, [0]).context
+        (around,) = patches.draw("train", step, [0]).reads[1]
         made = own["s0"].made[sample.variant]
         outside = Box.whole(made.shape[1:])
-        inside = sample.context.clipped(outside.size)
-        expected = torch.full(sample.context.size, -1.0)
-        expected[inside.inside(sample.context).slices] = made[0][inside.slices]
+        box = sample.reads[1]
+        inside = box.clipped(outside.size)
+        expected = torch.full(box.size, -1.0)
+        expected[inside.inside(box).slices] = made[0][inside.slices]
         flipped = expected.flip(sample.mirrored) if sample.mirrored else expected
         assert sample.made
         torch.testing.assert_close(around[0], flipped, rtol=0, atol=0)
@@ -98,26 +99,26 @@ def test_a_share_of_contexts_is_real_and_degraded(tmp_path):
     own = contexts.with_contexts(
         run, subjects_of(run, cohort, tmp_path / "cache"), 1, torch.device("cpu")
     )
-    patches = Patches([own["s0"]], run.config, 1, run.generator(1), degraded=True)
+    patches = Patches([own["s0"]], run.config, 1, run.generator(1).geometry, degraded=True)
     chosen = [patches.decide("train", step, 0).made for step in range(400)]
     assert sum(chosen) == pytest.approx(160, abs=30)
     step = chosen.index(False)
-    other = Patches([own["s0"]], run.config, 1, run.generator(1), degraded=False)
-    noisy, plain = (p.draw("train", step, [0]).context for p in (patches, other))
+    other = Patches([own["s0"]], run.config, 1, run.generator(1).geometry, degraded=False)
+    noisy, plain = (p.draw("train", step, [0]).reads[1] for p in (patches, other))
     assert float((noisy - plain).std()) > 0.03
     # Beside real ones in a batch those that were made stay as they are.
     mixed = next(
         k for k in range(400) if len({patches.decide("train", k, n).made for n in (0, 1)}) > 1
     )
-    noisy, plain = (p.draw("train", mixed, [0, 1]).context for p in (patches, other))
+    noisy, plain = (p.draw("train", mixed, [0, 1]).reads[1] for p in (patches, other))
     for number, (one, raw) in enumerate(zip(noisy, plain, strict=True)):
         assert torch.equal(one, raw) == patches.decide("train", mixed, number).made
     # What else is drawn does not depend on it.
-    without = Patches([own["s0"]], taught(share=0.0), 1, run.generator(1))
+    without = Patches([own["s0"]], taught(share=0.0), 1, run.generator(1).geometry)
     for k in range(20):
         a, b = (p.decide("train", k, 0) for p in (patches, without))
-        assert (a.detail, a.variant, a.mirrored, a.seed) == (
-            b.detail,
+        assert (a.targets, a.variant, a.mirrored, a.seed) == (
+            b.targets,
             b.variant,
             b.mirrored,
             b.seed,
@@ -176,11 +177,12 @@ def test_contexts_of_a_cascade_without_sketches_come_from_the_context_alone(tmp_
     own = contexts.with_contexts(run, subjects, 2, torch.device("cpu"))["s0"].made
     blank = [torch.zeros_like(s) for s in subjects["s0"].sketches[1]]
     generator = run.generator(1)
-    halo, pad = generator.halo, (generator.context_halo,) * 4
+    halo, wide = (view.halo for view in generator.geometry.reads)
+    pad = (wide,) * 4
     for context, sketch, made in zip(below, blank, own, strict=True):
         around = torch.nn.functional.pad(context, pad, value=-1.0)[None]
         wide = torch.nn.functional.pad(sketch.float(), (halo,) * 4)[None]
         with torch.inference_mode():
-            expected = generator(wide, around)[0].clamp(-1, 1)
+            expected = generator(wide, around)[0][0].clamp(-1, 1)
         close = (made - expected).abs() < 0.011  # what is nearly background is background
         assert close.all()

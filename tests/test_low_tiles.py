@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
-from msgan.networks.low import LocalLowGenerator, PaperLowGenerator, low_cut
+from msgan.networks.low import LocalLowGenerator, PaperLowGenerator
 from msgan.types import Box
 
 
@@ -28,11 +28,14 @@ def made(network, sketch, boxes):
     """The image from its boxes, each made alone from the sketch of its own cut."""
     shape = tuple(n // 2 for n in sketch.shape[2:])
     out = torch.full((1, 1, *shape), torch.nan, dtype=sketch.dtype)
-    beyond = F.pad(sketch, [2 * network.border] * 2 * len(shape))
-    origin = Box.whole(shape).grown(network.border)
+    border = network.geometry.border
+    beyond = F.pad(sketch, [2 * border] * 2 * len(shape))
+    origin = Box.whole(shape).grown(border)
     for box in boxes:
-        detail, core = low_cut(network, box, shape)
-        part = network(beyond[(..., *detail.inside(origin).scaled(2).slices)])
+        cut = network.geometry.cut(box, shape)
+        detail, core = cut.detail, cut.core
+        assert cut.reads == (detail.scaled(2),)
+        (part,) = network(beyond[(..., *detail.inside(origin).scaled(2).slices)])
         assert part.shape[2:] == detail.size
         out[(..., *core.slices)] = part[(..., *core.inside(detail).slices)]
     return out
@@ -43,10 +46,10 @@ def whole_and_tiles(dims, levels, shape, side, border=0):
     network = local(dims, levels, border=border).double()
     sketch = torch.rand(1, 2, *[2 * n for n in shape], generator=torch.manual_seed(1)).double()
     whole = made(network, sketch, [Box.whole(shape)])
-    assert torch.equal(whole, network(sketch)) == (not border)
+    assert torch.equal(whole, network(sketch)[0]) == (not border)
     assert whole.std() > 0.1
     boxes = list(Box.whole(shape).tiles(side))
-    cuts = [low_cut(network, box, shape)[0] for box in boxes]
+    cuts = [network.geometry.cut(box, shape).detail for box in boxes]
     assert any(cut.size != tuple(shape) for cut in cuts), "every tile saw the whole image"
     return whole, made(network, sketch, boxes)
 
@@ -94,46 +97,49 @@ def test_any_tiling_gives_the_whole_image_and_its_border(levels, shape, side, bo
 def test_the_halo_is_what_gradients_reach(dims, levels):
     """One axis long enough for it; the other ones do not matter."""
     network = local(dims, levels, width=6).double()
-    side = 2 * (2 * network.halo + 4 * network.align)
+    halo, align = network.geometry.rim, network.geometry.align
+    side = 2 * (2 * halo + 4 * align)
     sketch = torch.rand(1, 2, *[4] * (dims - 1), side, dtype=torch.float64)
     reach = 0
-    for place in range(network.align):
-        voxel = network.halo + 2 * network.align + place
-        voxel += -(voxel - place) % network.align  # every place between the strides
+    for place in range(align):
+        voxel = halo + 2 * align + place
+        voxel += -(voxel - place) % align  # every place between the strides
         image = sketch.clone().requires_grad_()
-        network(image)[..., voxel].sum().backward()
+        network(image)[0][..., voxel].sum().backward()
         seen = image.grad.abs().flatten(0, -2).amax(dim=0).nonzero().flatten()
         assert seen[0] > 0
         assert seen[-1] < side - 1
         reach = max(reach, voxel - int(seen[0]) // 2, int(seen[-1]) // 2 - voxel)
-    assert reach == network.halo
+    assert reach == halo
 
 
 def test_a_cut_is_aligned_inside_and_ends_with_the_image(dims):
-    network = local(dims, 3)
-    assert network.align == 4
+    made = local(dims, 3).geometry
+    assert made.align == 4
     shape = (333,) * dims
-    detail, core = low_cut(network, Box((150,) * dims, (9,) * dims), shape)
+    cut = made.cut(Box((150,) * dims, (9,) * dims), shape)
+    core, detail = cut.core, cut.detail
     assert core == Box((150,) * dims, (9,) * dims)
     for a, b, start, stop in zip(core.start, core.stop, detail.start, detail.stop, strict=True):
         assert start % 4 == stop % 4 == 0
-        assert 0 <= a - start - network.halo < 4
-        assert 0 <= stop - b - network.halo < 4
-    detail, core = low_cut(network, Box((330,) * dims, (9,) * dims), shape)
-    assert core.stop == detail.stop == shape
-    assert all(a % 4 == 0 for a in detail.start)
-    assert low_cut(network, Box((-5,) * dims, (9,) * dims), shape)[0].start == (0,) * dims
-    network.border = 8
-    detail, core = low_cut(network, Box((330,) * dims, (9,) * dims), shape)
-    assert core.stop == shape
-    assert detail.stop == (341,) * dims
-    assert all(a % 4 == 0 for a in detail.start)
-    assert low_cut(network, Box((-5,) * dims, (9,) * dims), shape)[0].start == (-8,) * dims
+        assert 0 <= a - start - made.rim < 4
+        assert 0 <= stop - b - made.rim < 4
+    cut = made.cut(Box((330,) * dims, (9,) * dims), shape)
+    assert cut.core.stop == cut.detail.stop == shape
+    assert all(a % 4 == 0 for a in cut.detail.start)
+    assert made.cut(Box((-5,) * dims, (9,) * dims), shape).detail.start == (0,) * dims
+    made = local(dims, 3, border=8).geometry
+    cut = made.cut(Box((330,) * dims, (9,) * dims), shape)
+    assert cut.core.stop == shape
+    assert cut.detail.stop == (341,) * dims
+    assert all(a % 4 == 0 for a in cut.detail.start)
+    assert made.cut(Box((-5,) * dims, (9,) * dims), shape).detail.start == (-8,) * dims
 
 
 def test_the_published_family_sees_the_whole_image(dims):
-    network = PaperLowGenerator(dims, 1, 4, 2, 0.0)
-    assert (network.tile_exact, network.halo, network.align) == (False, 0, 1)
+    made = PaperLowGenerator(dims, 1, 4, 2, 0.0).geometry
+    assert (made.whole, made.exact, made.rim, made.align, made.border) == (True, False, 0, 1, 0)
     shape = (16, 12, 20)[:dims]
     core = Box((4,) * dims, (8,) * dims)
-    assert low_cut(network, core, shape) == (Box.whole(shape), core)
+    cut = made.cut(core, shape)
+    assert (cut.detail, cut.core) == (Box.whole(shape), core)

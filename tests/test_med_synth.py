@@ -150,7 +150,7 @@ def test_another_result_of_the_first_changes_that_of_the_second(dims, tmp_path):
         return read(Box.whole(shape))
 
     change = np.abs(result(made, "a") - result(other, "b"))
-    reach = generator.halo
+    reach = generator.geometry.reads[0].halo
     assert change.max() > 1e-3
     assert change[tuple(slice(reach + 2, None) for _ in shape)].sum() == 0
 

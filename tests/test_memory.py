@@ -91,12 +91,12 @@ def ready(dims: int, family: str = "seamless", width: int = 8) -> nn.Module:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_tile_needs_at_least_its_inputs_and_output(dims, family):
     network, tile = ready(dims, family), (40,) * dims
-    block = Tiling(network, tile, tile)[0]
-    need = tiles.high_need(network, config(dims, family), tile)
-    boxes = [(cut.sketch, cut.context, cut.core) for cut in block.cuts]
+    block = Tiling(network.geometry, tile, tile)[0]
+    need = tiles.need(network, config(dims, family), tile, tile)
+    boxes = [(*cut.reads, cut.core) for cut in block.cuts]
     least = sum(2 * s.voxels + c.voxels + d.voxels for s, c, d in boxes)
     assert 4 * least < need.network - tiles.KERNELS < 4000 * least
-    assert need.beside > 4 * (block.sketch.voxels + block.context.voxels + block.core.voxels)
+    assert need.beside > 4 * sum(box.voxels for box in (*block.reads, block.core))
     assert next(network.parameters()).device.type == "cpu"  # it was left where it is
 
 
@@ -113,11 +113,11 @@ def test_operations_are_those_of_the_convolutions(dims):
 
 def test_larger_tiles_and_wider_networks_need_more(dims):
     sides = (8, 16, 32)
-    needs = [tiles.high_need(ready(dims), config(dims), (t,) * dims) for t in sides]
+    needs = [tiles.need(ready(dims), config(dims), (t,) * dims, (t,) * dims) for t in sides]
     for name in ("network", "beside", "flops"):
         values = [getattr(need, name) for need in needs]
         assert values == sorted(set(values))
-    wide = tiles.high_need(ready(dims, width=16), config(dims), (16,) * dims)
+    wide = tiles.need(ready(dims, width=16), config(dims), (16,) * dims, (16,) * dims)
     assert needs[1].network < wide.network
     assert needs[1].beside == wide.beside
 
@@ -147,9 +147,9 @@ def test_s0_needs_its_halo_until_the_image_ends(dims):
     network = inference.prepare(LOW["seamless"](dims, 2, 4, 2, 0.0), torch.device("cpu"))
     small, large = (8,) * dims, (16,) * dims
     wide = (128,) * dims
-    needs = [tiles.low_need(network, config(dims), wide, tile) for tile in (small, large, wide)]
+    needs = [tiles.need(network, config(dims), wide, tile) for tile in (small, large, wide)]
     assert needs[0].network < needs[1].network < needs[2].network
-    alone = tiles.low_need(network, config(dims), small, small)
+    alone = tiles.need(network, config(dims), small, small)
     assert alone.network < needs[0].network
 
 
@@ -161,8 +161,8 @@ def measured(network: nn.Module, block: Block) -> int:
         torch.profiler.profile(activities=activities, profile_memory=True) as trace,
     ):
         count, cut = len(block.cuts), block.cuts[0]
-        sketch = torch.zeros(count, 2, *cut.sketch.size)
-        network.core(sketch, torch.zeros(count, 1, *cut.context.size))
+        sketch, context = (box.size for box in cut.reads)
+        network.core(torch.zeros(count, 2, *sketch), torch.zeros(count, 1, *context))
     events = [e for e in trace.profiler.kineto_results.events() if e.name() == "[memory]"]
     now = peak = 0
     for event in sorted(events, key=lambda e: e.start_ns()):
@@ -187,6 +187,6 @@ def measured(network: nn.Module, block: Block) -> int:
 def test_predicted_bytes_bound_what_is_measured(dims, family, width, tile):
     network = ready(dims, family, width)
     sides = (tile,) * dims
-    peak = measured(network, Tiling(network, sides, sides)[0])
-    predicted = tiles.high_need(network, config(dims, family), sides).network
+    peak = measured(network, Tiling(network.geometry, sides, sides)[0])
+    predicted = tiles.need(network, config(dims, family), sides, sides).network
     assert peak <= predicted <= 2.2 * peak + tiles.KERNELS

@@ -36,9 +36,10 @@ def tiled(generator, sketch, context, tile):
     """The image a generator makes of (1, C, *s_i) and (1, 1, *s_(i-1)), tile by tile."""
     shape = sketch.shape[2:]
     out = torch.full((1, 1, *shape), torch.nan)
-    for block in Tiling(generator, tuple(shape), (tile,) * len(shape)):
+    for block in Tiling(generator.geometry, tuple(shape), (tile,) * len(shape)):
         (cut,) = block.cuts
-        made = generator(crop_padded(sketch, cut.sketch, 0), crop_padded(context, cut.context, -1))
+        drawn, around = cut.reads
+        (made,) = generator(crop_padded(sketch, drawn, 0), crop_padded(context, around, -1))
         inside = cut.core.clipped(shape)
         out[(..., *inside.slices)] = made[(..., *inside.inside(cut.detail).slices)]
     return out
@@ -74,25 +75,25 @@ def test_the_published_family_shows_seams_where_the_seamless_does_not(dims):
     context = torch.rand(1, 1, *[32] * dims)
     changed = context.clone()
     changed[(0, 0, *[0] * dims)] += 1
-    difference = (generator(sketch, context) - generator(sketch, changed)).abs()
+    difference = (generator(sketch, context)[0] - generator(sketch, changed)[0]).abs()
     assert difference[(0, 0, *[31] * dims)] > 0
-    assert not generator.tile_exact
+    assert not generator.geometry.exact
 
 
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_the_stated_halo_is_needed_and_enough(dims, blocks):
     generator = seamless(dims, blocks, 1).double()
-    tile, halo = 10, generator.halo
-    assert halo == 2 * generator.context_halo
+    tile, (halo, wide) = 10, (view.halo for view in generator.geometry.reads)
+    assert halo == 2 * wide
     inputs = scene([tile + 2 * halo] * dims, 1)
     sketch, context = (x.double().requires_grad_() for x in inputs)
-    out = generator(sketch, context)
+    (out,) = generator(sketch, context)
     assert out.shape == (1, 1, *[tile] * dims)
     # Voxels 4 and 5 along each axis: one context voxel.
     out[(..., *[slice(4, 6)] * dims)].sum().backward()
     for gradient, start, size, reach in (
         (sketch.grad, 4, 2, 2 * halo),
-        (context.grad, 2, 1, 2 * generator.context_halo),
+        (context.grad, 2, 1, 2 * wide),
     ):
         seen = gradient[0, 0].abs()
         for axis in range(dims):
@@ -108,18 +109,19 @@ def test_the_stated_halo_is_needed_and_enough(dims, blocks):
 def test_a_fresh_seamless_generator_is_linear_interpolation(dims):
     torch.manual_seed(0)
     generator = SeamlessGenerator(dims, 2, 4, 1)
-    sketch, context = scene([12 + 2 * generator.halo] * dims)
-    expected = upsample(layers.crop(context, generator.context_halo - 1), dims)
-    assert_close(generator(sketch, context), expected)
+    halo, wide = (view.halo for view in generator.geometry.reads)
+    sketch, context = scene([12 + 2 * halo] * dims)
+    expected = upsample(layers.crop(context, wide - 1), dims)
+    assert_close(generator(sketch, context)[0], expected)
     # And it can learn.
-    generator(sketch, context).square().sum().backward()
+    generator(sketch, context)[0].square().sum().backward()
     assert any(p.grad is not None and p.grad.any() for p in generator.parameters())
 
 
 def test_the_published_generator_has_the_published_layers(dims):
     with torch.device("meta"):
         generator = PaperGenerator(dims, 1, 64, 6)
-        out = generator(torch.empty(3, 1, *[32] * dims), torch.empty(3, 1, *[32] * dims))
+        (out,) = generator(torch.empty(3, 1, *[32] * dims), torch.empty(3, 1, *[32] * dims))
     assert out.shape == (3, 1, *[32] * dims)
     kinds = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
     found = [
@@ -144,8 +146,9 @@ def test_the_published_generator_has_the_published_layers(dims):
 
 def test_the_published_generator_keeps_20_of_32_voxels(dims):
     generator = PaperGenerator(dims, 1, 2, 1)
-    assert generator.patch - 2 * generator.rim == 20
-    out = randomised(generator)(torch.rand(1, 1, *[32] * dims), torch.rand(1, 1, *[32] * dims))
+    assert generator.geometry.core_side == 20
+    sketch, context = (torch.rand(1, 1, *[32] * dims) for _ in range(2))
+    (out,) = randomised(generator)(sketch, context)
     assert out.shape == (1, 1, *[32] * dims)
     assert out.abs().max() <= 1
 
@@ -153,19 +156,21 @@ def test_the_published_generator_keeps_20_of_32_voxels(dims):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sketch_channels_enter_every_family(dims, family):
     generator = randomised(FAMILIES[family](dims, 3, 4, 1))
-    side = (generator.patch or 8) + 2 * generator.halo
-    sketch = torch.rand(1, 3, *[side] * dims).requires_grad_()
-    context = torch.rand(1, 1, *[side if generator.patch else side // 2] * dims)
-    generator(sketch, context).square().sum().backward()
+    side = (generator.geometry.patch or 8,) * dims
+    drawn, around = generator.geometry.read_boxes(Box.whole(side))
+    sketch = torch.rand(1, 3, *drawn.size).requires_grad_()
+    context = torch.rand(1, 1, *around.size)
+    generator(sketch, context)[0].square().sum().backward()
     assert (sketch.grad.flatten(2).abs().amax(dim=2) > 0).all()
 
 
 def test_a_feature_that_is_shut_everywhere_still_learns(dims):
     generator = randomised(SeamlessGenerator(dims, 1, 4, 1)).requires_grad_()
+    halo, wide = (view.halo for view in generator.geometry.reads)
     generator.join.bias.data.fill_(-50.0)  # whatever is seen
-    sketch = torch.rand(1, 1, *[8 + 2 * generator.halo] * dims)
-    context = torch.rand(1, 1, *[4 + 2 * generator.context_halo] * dims)
-    generator(sketch, context).square().sum().backward()
+    sketch = torch.rand(1, 1, *[8 + 2 * halo] * dims)
+    context = torch.rand(1, 1, *[4 + 2 * wide] * dims)
+    generator(sketch, context)[0].square().sum().backward()
     moved = generator.join.weight.grad.flatten(1).abs().amax(dim=1)
     assert (moved > 0).all()
     assert generator.first.weight.grad.abs().max() > 0
@@ -178,7 +183,7 @@ def test_the_low_generator_halves_any_shape(dims, family, levels):
     network = randomised(low.FAMILIES[family](dims, 2, 4, levels, 0.2))
     for shape in ((7, 5, 9), (16, 8, 8), (1, 3, 2)):
         half = shape[:dims]
-        out = network(torch.rand(2, 2, *[2 * n for n in half]))
+        (out,) = network(torch.rand(2, 2, *[2 * n for n in half]))
         assert out.shape == (2, 1, *half)
         assert out.std() > 0
         assert family != "paper" or out.abs().max() <= 1
@@ -203,7 +208,7 @@ def test_a_low_generator_of_bounded_view_does_not_see_further(dims):
     for family in (PaperLowGenerator, LocalLowGenerator):
         network = randomised(family(dims, 1, 4, 2 if family is PaperLowGenerator else levels, 0))
         image = sketch.clone().requires_grad_()
-        network.double()(image)[(0, 0, *[side // 4] * dims)].backward()
+        network.double()(image)[0][(0, 0, *[side // 4] * dims)].backward()
         profile = image.grad[0, 0].abs().amax(dim=list(range(1, dims)))
         seen[family] = profile > 0
     assert seen[PaperLowGenerator].all()
@@ -220,9 +225,9 @@ def test_dropout_of_the_low_generator_is_on_in_training_only(dims, family):
     network = randomised(low.FAMILIES[family](dims, 1, 4, 3, 0.5))
     torch.manual_seed(0)  # or the same few features may be dropped twice
     sketch = torch.rand(1, 1, *[16] * dims)
-    assert torch.equal(network(sketch), network(sketch))
+    assert torch.equal(network(sketch)[0], network(sketch)[0])
     network.train()
-    assert not torch.equal(network(sketch), network(sketch))
+    assert not torch.equal(network(sketch)[0], network(sketch)[0])
 
 
 @torch.no_grad()
@@ -235,7 +240,8 @@ def test_the_discriminator_judges_a_patch_once(dims, norm):
         if dims == 3 and side > 33:
             continue
         image = torch.rand(2, 1, *[side] * dims)
-        assert network(image, image).shape == (2, 1, *[judgements] * dims)
+        (logits,) = network(image, (image,))
+        assert logits.shape == (2, 1, *[judgements] * dims)
     kernels = [(m.in_channels, m.out_channels) for m in network.modules() if hasattr(m, "stride")]
     assert kernels == [(2, 4), (4, 8), (8, 16), (16, 1)]
 
@@ -243,7 +249,7 @@ def test_the_discriminator_judges_a_patch_once(dims, norm):
 def test_a_judgement_without_norm_sees_25_voxels(dims):
     network = randomised(PatchDiscriminator(dims, 2, 4, instance_norm=False)).double()
     image = torch.rand(1, 1, *[33] * dims, dtype=torch.float64).requires_grad_()
-    network(torch.zeros_like(image), image)[(0, 0, *[1] * dims)].backward()
+    network(torch.zeros_like(image), (image,))[0][(0, 0, *[1] * dims)].backward()
     for axis in range(dims):
         profile = image.grad[0, 0].abs().amax(dim=[a for a in range(dims) if a != axis])
         assert not profile[:8].any()

@@ -19,7 +19,7 @@ from msgan.methods.patch_gan import PatchGan
 from msgan.methods.small_gan import SmallGan
 from msgan.networks import inference
 from msgan.networks.high import PaperGenerator
-from msgan.patches import Cut, crop_padded
+from msgan.patches import crop_padded
 from msgan.sketch import DrawnSketch, sketch_reader
 from msgan.training import checkpoint
 from msgan.training.batches import BACKGROUND, Patches
@@ -110,15 +110,15 @@ def test_tiles_give_what_the_generator_makes_of_the_whole(dims, tmp_path, what):
     np.testing.assert_allclose(results[1], results[0], rtol=0, atol=1e-4)
     with prepare(source, None, run.config.preparation) as ready:
         shape, generator = ready.grid.shape, run.generator(2)
-        cut = Cut.of(generator, Box.whole(shape))
-        image = sketch_reader(ready.read, shape, run.config.sketch, rim=1)(cut.sketch)
+        seen, below = generator.geometry.cut(Box.whole(shape), shape).reads
+        image = sketch_reader(ready.read, shape, run.config.sketch, rim=1)(seen)
     drawn = torch.from_numpy(image)[None] * (what != "sketch")
     if what == "context":
-        around = torch.full((1, 1, *cut.context.size), BACKGROUND)
+        around = torch.full((1, 1, *below.size), BACKGROUND)
     else:
-        below = torch.from_numpy(run.intensity.to_unit(whole(kept / "y1.nii")))
-        around = crop_padded(below[None, None].float(), cut.context, BACKGROUND)
-    expected = generator(drawn, around)[0, 0].clamp(-1, 1).numpy()
+        context = torch.from_numpy(run.intensity.to_unit(whole(kept / "y1.nii")))
+        around = crop_padded(context[None, None].float(), below, BACKGROUND)
+    expected = generator(drawn, around)[0][0, 0].clamp(-1, 1).numpy()
     expected = np.where(expected < BACKGROUND + SNAP, BACKGROUND, expected)
     near = np.abs(expected - (BACKGROUND + SNAP)) < 1e-4  # snapped or not: a matter of rounding
     np.testing.assert_allclose(results[0][~near], expected[~near], rtol=0, atol=1e-4)
@@ -151,18 +151,19 @@ def test_batches_hide_what_the_generators_are_blind_to(dims, what, degraded):
     sketches = ((), *(((i + 1) / 2,) for i in images[1:]))
     subject = CachedSubject("s", images, sketches)
     for scale in range(3):
-        network = build_generator(config, scale) if scale else None
-        drawn = Patches([subject], config, scale, network, degraded).draw("train", 0, [0, 1])
-        assert drawn.detail.std() > 0.1
+        geometry = build_generator(config, scale).geometry
+        drawn = Patches([subject], config, scale, geometry, degraded).draw("train", 0, [0, 1])
+        assert drawn.targets[0].std() > 0.1
+        sketch, *context = drawn.reads
         if scale == 0:  # sees its sketch whatever the others do
-            assert drawn.sketch.std() > 0.1
-            assert drawn.context is None
+            assert sketch.std() > 0.1
+            assert not context
         elif what == "sketch":
-            assert not drawn.sketch.any()
-            assert drawn.context.std() > 0.1
+            assert not sketch.any()
+            assert context[0].std() > 0.1
         else:
-            assert (drawn.context == BACKGROUND).all()
-            assert drawn.sketch.std() > 0.1
+            assert (context[0] == BACKGROUND).all()
+            assert sketch.std() > 0.1
 
 
 def test_interrupted_it_goes_on(dims, tmp_path, scratch, monkeypatch):
@@ -269,7 +270,7 @@ def naive(generator, drawn: torch.Tensor, shape=None) -> np.ndarray:
     for start in np.stack(np.meshgrid(*starts, indexing="ij"), -1).reshape(-1, len(shape)):
         where = tuple(slice(a, a + 32) for a in start)
         patch = padded[(None, slice(None), *where)]
-        made = generator(patch, torch.full_like(patch[:, :1], -1.0))
+        (made,) = generator(patch, torch.full_like(patch[:, :1], -1.0))
         total[where] += made[0, 0].double().numpy()
         count[where] += 1
     assert set(np.unique(count)) <= {1, 2, 4, 8}

@@ -3,45 +3,74 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from msgan.networks.generator import Geometry, View
 from msgan.networks.high import PaperGenerator, SeamlessGenerator
-from msgan.patches import Cut, Tiling, crop_padded
+from msgan.patches import Tiling, crop_padded
 from msgan.types import Box
 
 
-def generator(family: str, dims: int, blocks: int = 1):
+def generator(family: str, dims: int, blocks: int = 1) -> Geometry:
     if family == "paper":
-        return PaperGenerator(dims, 1, 2, 1)
-    return SeamlessGenerator(dims, 1, 2, blocks)
+        return PaperGenerator(dims, 1, 2, 1).geometry
+    return SeamlessGenerator(dims, 1, 2, blocks).geometry
 
 
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_the_cut_of_the_seamless_family(dims, blocks):
     core = Box((4, -6, 0)[:dims], (8, 10, 2)[:dims])
     made = generator("seamless", dims, blocks)
-    cut, halo = Cut.of(made, core), made.context_halo
+    cut = made.cut(core, (40,) * dims)
+    sketch, context = cut.reads
     assert cut.core == cut.detail == core
-    assert cut.context == Box((2, -3, 0)[:dims], (4, 5, 1)[:dims]).grown(halo)
-    assert cut.sketch == core.grown(made.halo)
-    assert cut.context.scaled(2) == cut.sketch
+    assert context == Box((2, -3, 0)[:dims], (4, 5, 1)[:dims]).grown(made.reads[1].halo)
+    assert sketch == core.grown(made.reads[0].halo)
+    assert context.scaled(2) == sketch
 
 
 def test_the_cut_of_the_paper_family(dims):
-    cut = Cut.of(generator("paper", dims), Box((20,) * dims, (20,) * dims))
-    assert cut.detail == cut.sketch == Box((14,) * dims, (32,) * dims)
+    cut = generator("paper", dims).cut(Box((20,) * dims, (20,) * dims), (40,) * dims)
+    sketch, context = cut.reads
+    assert cut.detail == sketch == Box((14,) * dims, (32,) * dims)
     # 32 voxels at half the resolution see twice the width around the same centre.
-    assert cut.context == Box((-1,) * dims, (32,) * dims)
-    wide = cut.context.scaled(2)
+    assert context == Box((-1,) * dims, (32,) * dims)
+    wide = context.scaled(2)
     middle = [tuple(a + b for a, b in zip(x.start, x.stop, strict=True)) for x in (wide, cut.core)]
     assert middle[0] == middle[1]
 
 
+def test_a_generator_may_read_and_make_several_resolutions(dims):
+    """As the next paper has it: patches of 96 of the source, two coarser ones in the same place."""
+    sources = tuple(View("source", -k) for k in range(3))
+    made = Geometry(sources, tuple(View("target", -k) for k in range(3)), align=4, patch=96)
+    core = Box((-4, 8, 100)[:dims], (96,) * dims)
+    cut = made.cut(core, (200,) * dims)
+    assert cut.core == cut.detail == core
+    assert cut.reads == made.make_boxes(core)
+    for k, box in enumerate(cut.reads):
+        assert box.scaled(2**k) == core
+    with pytest.raises(ValueError, match="multiples of 4 voxels"):
+        made.cut(core.shifted((2,) * dims), (200,) * dims)
+    with pytest.raises(ValueError, match="align 2 is not a multiple of 4"):
+        Geometry(sources)
+    with pytest.raises(ValueError, match="border 6 is not a multiple of align 4"):
+        Geometry((View("sketch", 1),), align=4, border=6)
+
+
+def test_a_generator_of_neither_side_nor_exact_tiles_makes_the_whole_image(dims):
+    made = Geometry((View("sketch", 0, 3), View("below", -1)), rim=2)
+    cut = made.cut(Box((4,) * dims, (2,) * dims), (20,) * dims)
+    assert made.whole
+    assert cut.detail == Box((-2,) * dims, (24,) * dims)
+    assert [box.size for box in cut.reads] == [(30,) * dims, (12,) * dims]
+
+
 def test_cuts_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="even voxels"):
-        Cut.of(generator("seamless", 2), Box((1, 0), (8, 8)))
+        generator("seamless", 2).cut(Box((1, 0), (8, 8)), (40, 40))
     with pytest.raises(ValueError, match="even voxels"):
-        Cut.of(generator("seamless", 2), Box((0, 0), (8, 7)))
+        generator("seamless", 2).cut(Box((0, 0), (8, 7)), (40, 40))
     with pytest.raises(ValueError, match="not a patch of side 32"):
-        Cut.of(generator("paper", 2), Box((0, 0), (20, 22)))
+        generator("paper", 2).cut(Box((0, 0), (20, 22)), (40, 40))
     for shape, tile in (((8, 9), 4), ((8, 8), 3)):
         with pytest.raises(ValueError, match="must be even"):
             Tiling(generator("seamless", 2), shape, (tile, tile))
@@ -65,7 +94,7 @@ def test_cores_cover_the_image_once(dims, family, shift):
             assert cut.detail.size == (32,) * dims or family == "seamless"
             assert cut.core.clipped(shape).voxels
             cores[cut.core.clipped(shape).slices] += 1
-            for part, hull in ((cut.sketch, block.sketch), (cut.context, block.context)):
+            for part, hull in zip(cut.reads, block.reads, strict=True):
                 assert part.inside(hull).clipped(hull.size) == part.inside(hull)
         own = np.zeros(shape, int)
         own[block.core.slices] = 1
@@ -80,8 +109,7 @@ def test_a_block_of_published_patches_reads_what_they_share_once():
     tiling = Tiling(generator("paper", 3), (80, 80, 80), (40, 40, 40))
     block = tiling[len(tiling) - 1]
     assert len(block.cuts) == 8
-    assert block.sketch.size == (52,) * 3
-    assert block.context.size == (42,) * 3
+    assert [box.size for box in block.reads] == [(52,) * 3, (42,) * 3]
 
 
 def test_cropping_out_of_the_image_fills(dims):

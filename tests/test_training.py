@@ -31,6 +31,8 @@ from msgan.data.grid import Grid
 from msgan.data.intensity import IntensityMap
 from msgan.data.volume import write_volume
 from msgan.networks import layers
+from msgan.networks.discriminators import condition
+from msgan.networks.generator import Geometry, View
 from msgan.pyramid import halve
 from msgan.training import cache, checkpoint, loop
 from msgan.training.batches import Batch, Patches, Prefetch
@@ -38,7 +40,7 @@ from msgan.training.cache import CachedSubject, cached
 from msgan.training.log import LOG, Log
 from msgan.training.loop import learning_rate, train_scale
 from msgan.training.run import Run
-from msgan.training.step import Step, build_generator, condition
+from msgan.training.step import Step, build_generator
 from msgan.types import Box, InputError
 
 ALL = ("edges", "self_similarity", "ridges")
@@ -107,13 +109,17 @@ def fabric(precision="32-true") -> Fabric:
 
 
 def same(a: Batch, b: Batch) -> bool:
-    pairs = ((a.sketch, b.sketch), (a.context, b.context), (a.detail, b.detail))
-    return all(x is y is None or torch.equal(x, y) for x, y in pairs)
+    pairs = zip((*a.reads, *a.targets), (*b.reads, *b.targets), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+def moved(batch: Batch, change) -> Batch:
+    return Batch(tuple(map(change, batch.reads)), tuple(map(change, batch.targets)))
 
 
 def patches(subjects, config, scale, **options) -> Patches:
-    generator = build_generator(config, scale) if scale else None
-    return Patches(subjects, config, scale, generator, **options)
+    geometry = build_generator(config, scale).geometry
+    return Patches(subjects, config, scale, geometry, **options)
 
 
 # --- batches ---------------------------------------------------------------------------------
@@ -131,17 +137,12 @@ def test_a_sample_is_decided_by_seed_scale_step_and_its_number(dims, scale):
     other.draw("train", 9, [0])
     for k in (3, 0):  # alone, in another order, from another sampler: as on another process
         alone = other.draw("train", 5, [k])
-        part = Batch(
-            batch.sketch[k : k + 1],
-            None if batch.context is None else batch.context[k : k + 1],
-            batch.detail[k : k + 1],
-        )
-        assert same(alone, part)
+        assert same(alone, moved(batch, lambda x, k=k: x[k : k + 1]))
     assert not same(drawn.draw("train", 6, range(4)), batch)
     assert not same(drawn.draw("validation", 5, range(4)), batch)
     reseeded = config.model_copy(update={"seed": 1})
     assert not same(patches(subjects, reseeded, scale).draw("train", 5, range(4)), batch)
-    assert not torch.equal(batch.sketch[0], batch.sketch[1])
+    assert not torch.equal(batch.reads[0][0], batch.reads[0][1])
 
 
 @pytest.mark.parametrize("family", ["seamless", "paper"])
@@ -150,14 +151,14 @@ def test_sketch_context_and_detail_lie_on_each_other(dims, family):
     drawn = patches([twins(dims)], config, 2, degraded=False)
     batch = drawn.draw("train", 0, range(12))
     side = 32 if family == "paper" else 8
-    generator = drawn.generator
-    assert batch.detail.shape == (12, 1, *[side] * dims)
-    coarse = layers.crop(batch.context, generator.context_halo)
-    assert_close(coarse, halve(batch.detail, dims))
-    fine = layers.crop(batch.sketch, generator.halo)
+    (detail,) = batch.targets
+    assert detail.shape == (12, 1, *[side] * dims)
+    views = zip(batch.reads, drawn.geometry.reads, strict=True)
+    fine, coarse = (layers.crop(x, view.halo) for x, view in views)
+    assert_close(coarse, halve(detail, dims))
     # Outside the image the sketch is 0 and the image is background.
-    assert_close(fine, batch.detail.where(batch.detail > -1, 0.0))
-    assert (batch.detail > -1).float().mean() > 0.1
+    assert_close(fine, detail.where(detail > -1, 0.0))
+    assert (detail > -1).float().mean() > 0.1
 
 
 def test_patches_are_centred_on_foreground(dims):
@@ -169,7 +170,7 @@ def test_patches_are_centred_on_foreground(dims):
         images.insert(0, halve(images[0], dims))
     subject = CachedSubject("a", tuple(images), ((), *[(x,) for x in images[1:]]))
     drawn = patches([subject], tiny(dims), 2, degraded=False)
-    detail = drawn.draw("train", 0, range(40)).detail
+    (detail,) = drawn.draw("train", 0, range(40)).targets
     middle = detail[(..., *[slice(4, 6)] * dims)].flatten(1).amax(dim=1)
     # Seldom 50 tries find none; without looking for foreground one patch in 15 would be on it.
     assert (middle > -1).float().mean() > 0.6
@@ -179,7 +180,7 @@ def test_every_subject_is_drawn(dims):
     subjects = [twins(dims, seed=k) for k in range(3)]
     drawn = patches(subjects, tiny(dims), 0, degraded=False)
     seen = {
-        next(s.name for s in subjects if torch.equal(s.images[0][None], batch.detail))
+        next(s.name for s in subjects if torch.equal(s.images[0][None], batch.targets[0]))
         for batch in (drawn.draw("train", k, [0]) for k in range(30))
     }
     assert seen == {s.name for s in subjects}
@@ -191,9 +192,9 @@ def test_whole_images_of_different_shapes_are_padded_together(dims):
     drawn = patches(subjects, tiny(dims), 0, degraded=False)
     batch = drawn.draw("train", 0, range(8))
     size = (6, 6, 4)[:dims]
-    assert batch.detail.shape == (8, 1, *size)
-    assert batch.sketch.shape == (8, 1, *[2 * n for n in size])
-    for sketched, detail in zip(batch.sketch, batch.detail, strict=True):
+    assert batch.targets[0].shape == (8, 1, *size)
+    assert batch.reads[0].shape == (8, 1, *[2 * n for n in size])
+    for sketched, detail in zip(batch.reads[0], batch.targets[0], strict=True):
         inside = detail > -1
         assert_close(halve(sketched, dims)[inside], detail[inside])
         assert not halve(sketched, dims)[~inside].any()
@@ -202,9 +203,10 @@ def test_whole_images_of_different_shapes_are_padded_together(dims):
 def test_crops_of_s0_keep_sketch_and_image_together(dims):
     drawn = patches([twins(dims)], tiny(dims, low_patch=4), 0, degraded=False)
     batch = drawn.draw("train", 0, range(6))
-    assert batch.detail.shape == (6, 1, *[4] * dims)
-    assert_close(halve(batch.sketch, dims), batch.detail)
-    assert len({tuple(x.flatten().tolist()) for x in batch.detail}) > 1
+    (sketched,), (detail,) = batch.reads, batch.targets
+    assert detail.shape == (6, 1, *[4] * dims)
+    assert_close(halve(sketched, dims), detail)
+    assert len({tuple(x.flatten().tolist()) for x in detail}) > 1
 
 
 @pytest.mark.parametrize("side", [None, 5])
@@ -213,15 +215,16 @@ def test_s0_sees_background_around_the_image(dims, side):
     subject = twins(dims)
     drawn = patches([subject], config, 0, degraded=False)
     shape = subject.images[0].shape[1:]
-    boxes = [drawn.decide("train", k, 0).detail for k in range(200)]
+    boxes = [drawn.decide("train", k, 0).targets[0] for k in range(200)]
     size = [n + 4 if side is None else min(side, n + 4) for n in shape]
     assert {box.size for box in boxes} == {tuple(size)}
     for axis, n in enumerate(shape):  # crops lie anywhere from border to border
         assert min(box.start[axis] for box in boxes) == -2
         assert max(box.stop[axis] for box in boxes) == n + 2
     batch = drawn.draw("train", 0, range(8))
-    assert_close(halve(batch.sketch, dims), batch.detail.where(batch.detail > -1, 0.0))
-    assert bool((batch.detail == -1).any())
+    (detail,) = batch.targets
+    assert_close(halve(batch.reads[0], dims), detail.where(detail > -1, 0.0))
+    assert bool((detail == -1).any())
 
 
 def test_the_sketch_of_a_mirrored_image_is_the_mirrored_sketch(dims):
@@ -249,13 +252,15 @@ def test_mirrored_patches_have_the_sketch_of_their_own_detail(dims, tmp_path):
     mirrored = with_(base, "training", mirror=tuple(range(dims)))
     drawn = patches([subject], mirrored, 2, degraded=False)
     batch = drawn.draw("train", 0, size)
-    inner = layers.crop(batch.sketch, drawn.generator.halo + margin)
-    expected = sketch.sketch(batch.detail, base.sketch)
+    (around, context), (detail,) = batch.reads, batch.targets
+    halo, wide = (view.halo for view in drawn.geometry.reads)
+    inner = layers.crop(around, halo + margin)
+    expected = sketch.sketch(detail, base.sketch)
     assert expected.std() > 0.05
     assert_close(inner, expected, rtol=0, atol=2e-3)  # kept in half precision
-    coarse = layers.crop(batch.context, drawn.generator.context_halo)
-    assert_close(coarse, halve(batch.detail, dims))
-    for one, other in zip(plain.detail, batch.detail, strict=True):
+    coarse = layers.crop(context, wide)
+    assert_close(coarse, halve(detail, dims))
+    for one, other in zip(plain.targets[0], detail, strict=True):
         axes = [
             tuple(1 + a for a in range(dims) if bits >> a & 1)
             for bits in range(2**dims)
@@ -270,9 +275,10 @@ def test_only_training_patches_of_a_degraded_sampler_are_degraded(dims):
     subject = twins(dims)
     clean = patches([subject], tiny(dims), 2, degraded=False).draw("train", 0, range(6))
     loud = patches([subject], tiny(dims), 2).draw("train", 0, range(6))
-    assert torch.equal(clean.detail, loud.detail)
-    assert (loud.context - clean.context).std() > 0.03
-    assert 0.005 < (loud.sketch - clean.sketch).std() < 0.02
+    assert torch.equal(clean.targets[0], loud.targets[0])
+    sketched, context = (x - y for x, y in zip(loud.reads, clean.reads, strict=True))
+    assert context.std() > 0.03
+    assert 0.005 < sketched.std() < 0.02
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
@@ -339,9 +345,8 @@ def test_a_gpu_cuts_the_same_patches_and_is_not_waited_for(dims, scale):
     for subjects in (here, moved):  # memory maps and pinned copies; all of it on the device
         clean = patches(subjects, config, scale, degraded=False, device=there)
         batch = clean.draw("train", 1, range(4))
-        assert batch.detail.device == batch.sketch.device == there
-        parts = (batch.sketch, batch.context, batch.detail)
-        assert same(Batch(*[None if x is None else x.cpu() for x in parts]), expected)
+        assert {x.device for x in (*batch.reads, *batch.targets)} == {there}
+        assert same(moved(batch, torch.Tensor.cpu), expected)
         loud = patches(subjects, config, scale, device=there)
         loud.draw("train", 0, range(4))
         torch.cuda.synchronize()
@@ -351,7 +356,7 @@ def test_a_gpu_cuts_the_same_patches_and_is_not_waited_for(dims, scale):
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert same(*noisy)
-    assert not torch.equal(noisy[0].sketch.cpu(), expected.sketch)
+    assert not torch.equal(noisy[0].reads[0].cpu(), expected.reads[0])
 
 
 # --- cache -----------------------------------------------------------------------------------
@@ -509,7 +514,7 @@ def test_a_share_of_patches_is_about_labelled_voxels(dims, tmp_path):
 
     def about(share: float) -> float:
         sampler = patches([subject], with_(config, "training", label_share=share), 2)
-        boxes = [sampler.decide("train", k, 0).detail for k in range(300)]
+        boxes = [sampler.decide("train", k, 0).targets[0] for k in range(300)]
         return np.mean([tuple(a + 4 for a in box.start) in known for box in boxes])
 
     assert 0.33 < about(0.4) < 0.55
@@ -519,7 +524,7 @@ def test_a_share_of_patches_is_about_labelled_voxels(dims, tmp_path):
     crops = with_(with_(config, "training", label_share=1.0, low_patch=4), "network", low_border=2)
     seen = []
     for k in range(40):
-        box = patches([subject], crops, 0).decide("train", k, 0).detail
+        box = patches([subject], crops, 0).decide("train", k, 0).targets[0]
         inside = [
             all(a <= v < b for a, v, b in zip(box.start, voxel, box.stop, strict=True))
             for voxel in subject.labelled[0].tolist()
@@ -533,8 +538,8 @@ def test_a_share_of_patches_is_about_labelled_voxels(dims, tmp_path):
     assert not np.all(seen, axis=0).any()
     bare = made(tmp_path / "bare", config)
     assert [len(places) for places in bare.labelled] == [0, 0, 0]
-    assert patches([bare], config, 2).decide("train", 0, 0).detail.size == (8,) * dims
-    assert drawn.draw("train", 0, range(2)).detail.shape == (2, 1, *[8] * dims)
+    assert patches([bare], config, 2).decide("train", 0, 0).targets[0].size == (8,) * dims
+    assert drawn.draw("train", 0, range(2)).targets[0].shape == (2, 1, *[8] * dims)
 
 
 def test_labelled_voxels_are_a_fair_draw_of_all(dims, monkeypatch):
@@ -563,9 +568,9 @@ def test_recoloured_variants_are_other_sketches_of_the_same_image(dims, tmp_path
     recoloured = 0
     for k in range(40):
         batch = drawn.draw("train", k, [0])
-        variant = [torch.isin(batch.sketch.half(), v).all().item() for v in subject.sketches[2]]
+        variant = [torch.isin(batch.reads[0].half(), v).all().item() for v in subject.sketches[2]]
         recoloured += not variant[0]
-        assert torch.isin(batch.detail, subject.images[2]).all()
+        assert torch.isin(batch.targets[0], subject.images[2]).all()
     assert 8 < recoloured < 32
 
 
@@ -575,22 +580,24 @@ def test_recoloured_variants_are_other_sketches_of_the_same_image(dims, tmp_path
 def test_the_condition_of_d_lies_on_the_image(dims):
     """In a linear ramp, context, sketch and detail have the same value at the same place."""
     config = tiny(dims)
-    generator = build_generator(config, 1)
-    halo, side = generator.halo, 8
+    first, above = (build_generator(config, i).geometry for i in (0, 1))
+    halo, side = above.reads[0].halo, 8
 
     def ramp(start, step, count):
         axes = torch.meshgrid(*[start + step * torch.arange(count)] * dims, indexing="ij")
         return sum((k + 1) * a for k, a in enumerate(axes))[None, None]
 
-    batch = Batch(
-        ramp(-halo, 1.0, side + 2 * halo),
-        ramp(0.5 - halo, 2.0, (side + 2 * halo) // 2),
-        ramp(0, 1.0, side),
-    )
-    seen = condition(batch, "seamless")
-    assert_close(seen, batch.detail.expand(1, 2, *[side] * dims), rtol=0, atol=1e-4)
-    whole = condition(replace(batch, context=None), "seamless")
-    assert_close(whole, halve(batch.sketch, dims))
+    sketched = ramp(-halo, 1.0, side + 2 * halo)
+    context = ramp(0.5 - halo, 2.0, (side + 2 * halo) // 2)
+    detail = ramp(0, 1.0, side)
+    seen = condition((sketched, context), above, aligned=True)
+    assert_close(seen, detail.expand(1, 2, *[side] * dims), rtol=0, atol=1e-4)
+    assert_close(condition((sketched,), first, aligned=True), halve(sketched, dims))
+    # Also of a grid four times as coarse, whose halo is none.
+    far = Geometry((View("source", -2),), align=4)
+    coarse = condition((ramp(1.5, 4.0, side // 4),), far, aligned=True)
+    assert_close(coarse[(..., *[4] * dims)], detail[(..., *[4] * dims)], rtol=0, atol=2.0 * dims)
+    assert coarse.shape == detail.shape
 
 
 @pytest.mark.parametrize(("limit", "rests"), [(0.4, True), (0.5, False)])
@@ -635,10 +642,11 @@ def test_d_judges_the_middle_of_larger_patches(dims, monkeypatch):
     step.discriminator.register_forward_hook(lambda module, inputs, out: seen.append(inputs))
     batch = patches([twins(dims)], config, 1).draw("train", 0, range(2))
     step.update(batch, 0, 1e-3)
-    (both, images), (_, shown) = seen  # D's own update, then G's
+    (both, (images,)), (_, (shown,)) = seen  # D's own update, then G's
     assert both.shape[2:] == images.shape[2:] == shown.shape[2:] == (6,) * dims
-    assert torch.equal(images[:2], layers.crop(batch.detail, 1))
-    assert_close(both[:2], layers.crop(condition(batch, "seamless"), 1))
+    assert torch.equal(images[:2], layers.crop(batch.targets[0], 1))
+    every = condition(batch.reads, step.generator.geometry, aligned=True)
+    assert_close(both[:2], layers.crop(every, 1))
 
 
 def test_without_weight_there_is_no_discriminator(dims):
@@ -690,14 +698,11 @@ def test_the_loss_falls(dims, tmp_path, scale):
     found = rows(tmp_path / "s")
     assert [row["step"] for row in found] == [20, 40]
     fresh = Step(config, scale, fabric())
-    generator = build_generator(config, scale) if scale else None
-    drawn = Patches([subject], config, scale, generator)
-    batch = drawn.draw("validation", 0, range(16 if scale else 1))
-    inputs = (batch.sketch,) if batch.context is None else (batch.sketch, batch.context)
+    batch = patches([subject], config, scale).draw("validation", 0, range(16 if scale else 1))
     with torch.no_grad():
-        start = (fresh.average(*inputs) - batch.detail).abs().mean()
+        start = (fresh.average(*batch.reads)[0] - batch.targets[0]).abs().mean()
         checkpoint.load_weights(fresh.average, tmp_path / "s" / loop.WEIGHTS)
-        end = (fresh.average(*inputs) - batch.detail).abs().mean()
+        end = (fresh.average(*batch.reads)[0] - batch.targets[0]).abs().mean()
     assert end < (0.85 if scale == 0 else 0.97) * start
     assert end.item() == pytest.approx(about["best"], rel=1e-3)
 

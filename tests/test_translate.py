@@ -32,7 +32,7 @@ from msgan.training.run import Run
 from msgan.training.step import build_generator
 from msgan.translate import frame as translation
 from msgan.translate import generation, pick_device
-from msgan.translate.scale import SNAP, HighScale, LowScale, make
+from msgan.translate.scale import SNAP, ImageSource, TiledScale, make
 from msgan.translate.work import Work
 from msgan.types import Box, InputError
 
@@ -593,10 +593,8 @@ def cascade(config, made, sketches, shapes, folder, tile):
         ready = inference.prepare(made[i], CPU)
         drawn = DrawnSketch(sketches[max(i, 1) - 1], shapes[max(i, 1)])
         sides = (tile,) * config.dims
-        if i == 0:
-            scale = LowScale(ready, drawn, shape, sides, CPU)
-        else:
-            scale = HighScale(ready, drawn, stores[-1].read, shape, sides, CPU)
+        reads = (drawn, *(ImageSource(below.read, below.shape, CPU) for below in stores[-1:]))
+        scale = TiledScale(ready, reads, shape, sides, CPU)
         stores.append(pyramid.Store.create(folder / f"y{i}.zarr", shape))
         for _, box, values in make(scale, range(len(scale))):
             stores[-1].write(box, values)
@@ -637,7 +635,7 @@ def test_memory_does_not_grow_with_the_image(tmp_path, dims, monkeypatch):
     # What the store's threads have not yet freed comes and goes; memory that grows stays.
     for k in range(4):
         after = min(after, recorded(dims, most, tmp_path / f"large{k}", tile)[1])
-    halo = networks(config_of(dims))[1].halo
+    halo = networks(config_of(dims))[1].geometry.reads[0].halo
     for asked in (small, large):
         assert max(n for box in asked for n in box.size) == tile + 2 * halo
     assert len(large) > 3 * len(small)
@@ -671,14 +669,13 @@ def test_cascade_tiles_of_any_size_agree(tmp_path, dims, border):
     for i, shape in enumerate(shapes):
         if i == 0:
             grown = Box.whole(shape).grown(border)
-            y = made[0](crop_padded(sketched[0], grown.scaled(2), 0.0))
+            (y,) = made[0](crop_padded(sketched[0], grown.scaled(2), 0.0))
             y = crop_padded(y, Box.whole(shape).inside(grown), 0.0)
         else:
-            box = Box.whole(shape)
-            seen = crop_padded(sketched[i - 1], box.grown(made[i].halo), 0.0)
-            around = box.coarse(2).grown(made[i].context_halo)
+            box, around = made[i].geometry.cut(Box.whole(shape), shape).reads
+            seen = crop_padded(sketched[i - 1], box, 0.0)
             below = torch.from_numpy(results[0][i - 1])[None, None]
-            y = made[i](seen, crop_padded(below, around, -1.0))
+            (y,) = made[i](seen, crop_padded(below, around, -1.0))
         y = y[0, 0].clamp(-1, 1)
         expected = torch.where(y < -1 + SNAP, -1.0, y).numpy()
         certain = (y + 1 - SNAP).abs().numpy() > 1e-4  # elsewhere rounding decides what snaps
@@ -708,7 +705,8 @@ def test_background_is_not_computed_again_and_again(tmp_path, dims, family):
         # A context that is not quite background has to be computed everywhere.
         below = np.where(context == -1, np.float32(empty), context)
         drawn = DrawnSketch(lambda box: sketched[(slice(None), *box.slices)], shape)
-        scale = HighScale(ready, drawn, lambda box: below[box.slices], shape, (tile,) * dims, CPU)
+        around = ImageSource(lambda box: below[box.slices], below.shape, CPU)
+        scale = TiledScale(ready, (drawn, around), shape, (tile,) * dims, CPU)
         out = np.full(shape, np.nan, np.float32)
         computed.clear()
         for _, box, values in make(scale, range(len(scale))):
@@ -740,15 +738,12 @@ def test_half_precision_is_close(dims, precision):
     context = rng.uniform(-1, 1, [n // 2 for n in shape]).astype(np.float32)
 
     def result(name):
-        scale = HighScale(
-            inference.PlainInference(generator),
+        reads = (
             DrawnSketch(lambda box: drawn[(slice(None), *box.slices)], shape),
-            lambda box: context[box.slices],
-            shape,
-            shape,
-            CPU,
-            name,
+            ImageSource(lambda box: context[box.slices], context.shape, CPU),
         )
+        ready = inference.PlainInference(generator)
+        scale = TiledScale(ready, reads, shape, shape, CPU, name)
         ((_, _, values),) = make(scale, [0])
         assert values.dtype == np.float32
         return values

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from msgan import presets
 from msgan.networks import whole
+from msgan.networks.discriminators import condition
 from msgan.training.batches import Batch
-from msgan.training.step import build_discriminator, build_generator, condition
+from msgan.training.step import build_discriminator, build_generator, options
 
 
 @dataclass(frozen=True)
@@ -62,19 +63,41 @@ def _pggan(dims: int, side: int) -> Players:
 def _cascade(dims: int, scale: int, batch: Batch) -> Players:
     """The published networks of a scale, as :mod:`msgan.training.step` builds them."""
     config = presets.paper(dims)
-    inputs = (batch.sketch,) if batch.context is None else (batch.sketch, batch.context)
     generator, discriminator = build_generator(config, scale), build_discriminator(config, scale)
-    seen = condition(batch, config.network.family)
-    return Players(generator, discriminator, inputs, seen, batch.detail)
+    seen = condition(batch.reads, generator.geometry, options(config, scale).aligned)
+    players = _OfOne(generator), _JudgeOfOne(discriminator)
+    return Players(*players, batch.reads, seen, batch.targets[0])
+
+
+class _OfOne(nn.Module):
+    """A generator of one image, which it gives by itself."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, *reads: Tensor) -> Tensor:
+        return self.generator(*reads)[0]
+
+
+class _JudgeOfOne(nn.Module):
+    """A discriminator of one image, likewise."""
+
+    def __init__(self, discriminator: nn.Module) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+
+    def forward(self, condition: Tensor, image: Tensor) -> Tensor:
+        return self.discriminator(condition, (image,))[0]
 
 
 def _low(dims: int, side: int) -> Players:
-    return _cascade(dims, 0, Batch(_image(dims, 2 * side), None, _image(dims, side)))
+    return _cascade(dims, 0, Batch((_image(dims, 2 * side),), (_image(dims, side),)))
 
 
 def _high(dims: int, side: int) -> Players:
-    patch = (_image(dims, side) for _ in range(3))
-    return _cascade(dims, 1, Batch(*patch))
+    sketch, context, detail = (_image(dims, side) for _ in range(3))
+    return _cascade(dims, 1, Batch((sketch, context), (detail,)))
 
 
 def _image(dims: int, side: int) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from math import ceil
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,8 +14,8 @@ from torch import nn
 from msgan import sketch
 from msgan.config import CascadeConfig
 from msgan.memory.count import counted
-from msgan.networks.low import LowGenerator, low_cut
-from msgan.patches import HighGenerator, Tiling
+from msgan.networks.inference import Inference
+from msgan.patches import Block, Tiling
 from msgan.pyramid import CHUNK
 from msgan.types import Box, Shape
 
@@ -30,9 +30,6 @@ memory programs share, it is not worth the features' bytes."""
 
 CORES = {2: (16, 8, 4, 2, 1), 3: (4, 3, 2, 1)}
 """Cores of a family of fixed patch size along each side of a tile: its patches are one batch."""
-
-WORKSPACE = {"low": 1.2, "high": 1.0}
-"""Measured over counted bytes of large tiles: kernels rearrange what they read (oneDNN)."""
 
 KERNELS = 16 << 20
 """Bytes that the libraries' kernels take for themselves, whatever the tile."""
@@ -53,40 +50,33 @@ class Need:
     beside: int
 
 
-def high_need(generator: nn.Module, config: CascadeConfig, tile: Shape) -> Need:
-    """Of a tile of s_i, i >= 1.
+def need(form: Inference, config: CascadeConfig, shape: Shape, tile: Shape) -> Need:
+    """Of a tile, with the halo it needs.
 
     Args:
-        generator: Of s_i, in the form that is used to translate.
+        form: Of the scale's generator, as it is used to translate.
         config: Decides the channels of the sketch.
+        shape: Of the scale, in whose middle a tile of a generator with border lies.
         tile: Sides.
     """
-    geometry: HighGenerator = generator  # type: ignore[assignment]
-    block = Tiling(geometry, tile, tile)[0]
-    (cut, *_), batch = block.cuts, len(block.cuts)
-    channels = sketch.channels(config.sketch, config.dims)
+    geometry = form.geometry
+    if geometry.border is None:
+        block = Tiling(geometry, tile, tile)[0]
+    else:
+        start = tuple((n - min(side, n)) // 2 for n, side in zip(shape, tile, strict=True))
+        core = Box(start, tile).clipped(shape)
+        block = Block(core, (geometry.cut(core, shape),))
+    count = sketch.channels(config.sketch, config.dims)
+    channels = [count if view.image == "sketch" else 1 for view in geometry.reads]
 
-    def work(shadow: nn.Module) -> Any:
-        drawn = torch.empty(batch, channels, *cut.sketch.size)
-        context = torch.empty(batch, 1, *cut.context.size)
-        return shadow.core(drawn, context)  # type: ignore[operator]
+    def work(shadow: Any) -> Any:
+        boxes = zip(channels, block.cuts[0].reads, strict=True)
+        return shadow.core(*[torch.empty(len(block.cuts), c, *box.size) for c, box in boxes])
 
-    rest = read_bytes(config, block.sketch) + 2 * 4 * (block.context.voxels + block.core.voxels)
-    return Need(*_counted(generator, work, "high"), rest)
-
-
-def low_need(generator: nn.Module, config: CascadeConfig, shape: Shape, tile: Shape) -> Need:
-    """Of a tile of s0, with the halo it needs inside an image of ``shape``."""
-    geometry: LowGenerator = generator  # type: ignore[assignment]
-    start = tuple((n - min(side, n)) // 2 for n, side in zip(shape, tile, strict=True))
-    made, core = low_cut(geometry, Box(start, tile), shape)
-    channels = sketch.channels(config.sketch, config.dims)
-
-    def work(shadow: nn.Module) -> Any:
-        return shadow(torch.empty(1, channels, *made.scaled(2).size))
-
-    rest = read_bytes(config, made.scaled(2)) + 2 * 4 * core.voxels
-    return Need(*_counted(generator, work, "low"), rest)
+    rest = 2 * 4 * block.core.voxels
+    for view, box in zip(geometry.reads, block.reads, strict=True):
+        rest += read_bytes(config, box) if view.image == "sketch" else 2 * 4 * box.voxels
+    return Need(*_counted(form, work), rest)
 
 
 def candidates(shape: Shape, device: str, core: int | None = None) -> Iterator[Shape]:
@@ -125,12 +115,9 @@ def read_bytes(config: CascadeConfig, region: Box) -> int:
     return 4 * (2 * image + sketch.channels(config.sketch, config.dims) * region.voxels)
 
 
-def _counted(
-    generator: nn.Module, work: Callable[[nn.Module], Any], kind: Literal["low", "high"]
-) -> tuple[int, float]:
-    """Bytes and operations of ``work`` on a copy of the generator without data."""
+def _counted(form: Inference, work: Callable[[nn.Module], Any]) -> tuple[int, float]:
+    """Bytes and operations of ``work`` on a copy of the form without data."""
     with torch.device("meta"), torch.inference_mode():
-        shadow = deepcopy(generator).to("meta")
-        # Inference forms of s1..sn call oneDNN themselves, which unrolls nothing.
-        found = counted(lambda: work(shadow), kernels=kind == "low")
-    return int(found.peak * WORKSPACE[kind]) + KERNELS, float(found.flops)
+        shadow = deepcopy(form).to("meta")
+        found = counted(lambda: work(shadow), kernels=not form.own_kernels)
+    return int(found.peak * form.workspace) + KERNELS, float(found.flops)

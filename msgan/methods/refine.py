@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from torch import nn
-
 from msgan import pyramid
 from msgan.networks import inference
+from msgan.networks.generator import Generator
 from msgan.sketch import DrawnSketch, SketchReader
-from msgan.translate.scale import HighScale, make
+from msgan.translate.scale import ImageSource, TiledScale, make, sources
 from msgan.translate.work import chunk
 from msgan.types import InputError, Reader
 
 
 def refine(
-    generator: nn.Module,
+    generator: Generator,
     sketch: Reader | SketchReader,
     context: Reader,
     shape: Sequence[int],
@@ -28,7 +27,7 @@ def refine(
     """The image at s_i made tile by tile from a given image at s_(i-1).
 
     Args:
-        generator: Of s_i, a :class:`msgan.patches.HighGenerator`; computes where its weights are.
+        generator: Of s_i; computes where its weights are.
         sketch: At s_i, (C, *box).
         context: The image at s_(i-1), in [-1, 1].
         shape: Of s_i, even sides.
@@ -52,7 +51,9 @@ def refine(
     device = next(generator.parameters()).device
     drawn = sketch if isinstance(sketch, SketchReader) else DrawnSketch(sketch, full, device)
     ready = inference.prepare(generator, device)
-    scale = HighScale(ready, drawn, context, full, side, device, shift=shift)
+    around = ImageSource(context, tuple(n // 2 for n in full), device)
+    reads = sources(ready.geometry, drawn, around)
+    scale = TiledScale(ready, reads, full, side, device, shift=shift)
     path = os.path.join(folder, f"tile{'x'.join(map(str, side))}-shift{shift}.zarr")
     store = pyramid.Store.create(path, full, chunk=chunk(side))
     for _, box, values in make(scale, range(len(scale))):

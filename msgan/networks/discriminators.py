@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from msgan.networks import layers
+from msgan.networks.generator import Geometry
+from msgan.pyramid import halve, upsample
 
 
 class PatchDiscriminator(nn.Module):
@@ -36,6 +42,72 @@ class PatchDiscriminator(nn.Module):
             blocks.append(nn.LeakyReLU(0.2))
         self.body = nn.Sequential(*blocks, layers.conv(dims, 4 * width, 1, 4, stride=2))
 
-    def forward(self, condition: Tensor, image: Tensor) -> Tensor:
-        """(B, C, n, ...) and (B, 1, n, ...) -> logits (B, 1, m, ...)."""
-        return self.body(layers.pad_to(torch.cat((condition, image), dim=1), self.smallest))
+    def forward(self, condition: Tensor, images: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """(B, C, n, ...) and images, of which the finest (B, 1, n, ...) is judged.
+
+        Returns:
+            Logits (B, 1, m, ...), one tensor.
+        """
+        seen = torch.cat((condition, images[0]), dim=1)
+        return (self.body(layers.pad_to(seen, self.smallest)),)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the images of a stage are judged.
+
+    Attributes:
+        instance_norm: See :class:`PatchDiscriminator`.
+        aligned: Whether what D sees of the reads lies on the image (:func:`condition`).
+    """
+
+    instance_norm: bool = True
+    aligned: bool = True
+
+
+FIRST = Options()
+"""Of s0."""
+
+FAMILIES = {
+    "paper": Options(aligned=False),
+    "seamless": Options(instance_norm=False),
+}
+"""Of s1..sn."""
+
+
+def condition(reads: Sequence[Tensor], geometry: Geometry, aligned: bool) -> Tensor:
+    """What D sees beside an image: all that the generator has read.
+
+    Published: it comes as it is, the context twice as wide as the detail. Differs: where
+    ``aligned``, each read is cut to the image and brought to its grid, so that D compares what
+    lies on each other. The sketch at s0 is halved in both.
+
+    Args:
+        reads: Of a batch, as the generator takes them.
+        geometry: The generator's.
+        aligned: See above.
+
+    Returns:
+        (B, C, ...), on the grid of the image.
+    """
+    if not aligned:
+        return torch.cat(tuple(reads), dim=1)
+    pairs = zip(reads, geometry.reads, strict=True)
+    return torch.cat([_on_image(x, view.scale, view.halo) for x, view in pairs], dim=1)
+
+
+def _on_image(x: Tensor, scale: int, halo: int) -> Tensor:
+    """What was read with its halo, on the grid of the image and without."""
+    dims = x.ndim - 2
+    if scale >= 0:
+        x = layers.crop(x, halo)
+        for _ in range(scale):
+            x = halve(x, dims)
+        return x
+    # Interpolation eats one coarse voxel on every side, which leaves two of two.
+    missing = max(2 - halo, 0)
+    x = F.pad(x, [missing] * (2 * dims), mode="replicate") if missing else x
+    x = layers.crop(x, max(halo - 2, 0))
+    for _ in range(-scale):
+        x = upsample(x, dims)
+    return layers.crop(x, 2)

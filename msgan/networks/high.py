@@ -1,17 +1,20 @@
 """Generators of scales s1..sn: a detail patch from its sketch and its context.
 
-Each family states the geometry of a call; :class:`msgan.patches.HighGenerator` says how.
+Each states the geometry of a call; :class:`msgan.networks.generator.Geometry` says how.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from msgan.networks import layers
+from msgan.networks.generator import Generator, Geometry, View
 from msgan.pyramid import upsample
 
 LEAK = 0.2
@@ -19,7 +22,8 @@ LEAK = 0.2
 normalised, and one that a plain ReLU has shut everywhere never learns again."""
 
 
-class PaperGenerator(nn.Module):
+@final
+class PaperGenerator(Generator):
     """The published HR generator: ResNet blocks between two strided and transposed levels.
 
     Extended paper, section 2.2 and fig. 3; sizes as in the first author's public code. Sketch
@@ -28,11 +32,7 @@ class PaperGenerator(nn.Module):
     depend on the whole patch, so patches disagree where they meet; 20 of 32 voxels are kept.
     """
 
-    halo = 0
-    context_halo = 8
-    rim = 6
-    tile_exact = False
-    patch: int | None = 32
+    geometry = Geometry((View("sketch", 0), View("below", -1, halo=8)), rim=6, patch=32)
 
     def __init__(self, dims: int, sketch_channels: int, width: int, blocks: int) -> None:
         super().__init__()
@@ -53,12 +53,13 @@ class PaperGenerator(nn.Module):
             nn.Tanh(),
         )
 
-    def forward(self, sketch: Tensor, context: Tensor) -> Tensor:
+    def forward(self, sketch: Tensor, context: Tensor) -> tuple[Tensor, ...]:
         """Sketch (B, C, 32, ...) and context (B, 1, 32, ...) -> detail (B, 1, 32, ...)."""
-        return self.body(torch.cat((sketch, context), dim=1))
+        return (self.body(torch.cat((sketch, context), dim=1)),)
 
 
-class SeamlessGenerator(nn.Module):
+@final
+class SeamlessGenerator(Generator):
     """Residual blocks without padding and without statistics over space: tiles join exactly.
 
     Differs: the papers' ResNet pads, normalises over the patch and lays sketch and wide context
@@ -69,16 +70,12 @@ class SeamlessGenerator(nn.Module):
     context, so it starts as interpolation and learns only what is missing.
     """
 
-    rim = 0
-    tile_exact = True
-    patch: int | None = None
-
     def __init__(self, dims: int, sketch_channels: int, width: int, blocks: int) -> None:
         super().__init__()
         fine = max(8, width // 4)
         corners = 2**dims
-        self.context_halo = 2 * blocks + 2
-        self.halo = 2 * self.context_halo
+        halo = 2 * blocks + 2  # of the context; the sketch's is as wide in space
+        self.geometry = Geometry((View("sketch", 0, 2 * halo), View("below", -1, halo)), exact=True)
         self.first = layers.conv(dims, 1 + sketch_channels * corners, width, 3)
         self.blocks = nn.Sequential(
             *[layers.ResidualBlock(dims, width, 0, layers.ChannelNorm) for _ in range(blocks)]
@@ -89,17 +86,18 @@ class SeamlessGenerator(nn.Module):
         for parameter in self.last.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, sketch: Tensor, context: Tensor) -> Tensor:
-        """Detail of side T from its sketch (T + 2 halo) and context (T/2 + 2 context_halo)."""
-        base = upsample(layers.crop(context, self.context_halo - 2), context.ndim - 2)
+    def forward(self, sketch: Tensor, context: Tensor) -> tuple[Tensor, ...]:
+        """Detail of side T from its sketch (T + 4c) and context (T/2 + 2c), c its halo."""
+        drawn, below = (view.halo for view in self.geometry.reads)
+        base = upsample(layers.crop(context, below - 2), context.ndim - 2)
         x = self.first(torch.cat((context, layers.space_to_depth(sketch)), dim=1))
         x = layers.depth_to_space(self.expand(self.blocks(x)))
-        near = layers.crop(sketch, self.halo - 2)
+        near = layers.crop(sketch, drawn - 2)
         x = F.leaky_relu(self.join(torch.cat((x, near, base), dim=1)), LEAK)
-        return layers.crop(base, 2) + self.last(x)
+        return (layers.crop(base, 2) + self.last(x),)
 
 
-FAMILIES: dict[str, type[PaperGenerator] | type[SeamlessGenerator]] = {
+FAMILIES: dict[str, Callable[..., Generator]] = {
     "paper": PaperGenerator,
     "seamless": SeamlessGenerator,
 }

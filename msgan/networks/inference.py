@@ -1,7 +1,7 @@
 """Trained generators rewritten for speed on a CPU: the same numbers, other arrangements.
 
-Every form keeps the geometry of its generator (:class:`msgan.patches.HighGenerator`) and its
-weights, and computes only what is kept of a tile (``core``). All features lie channels last,
+Every form keeps the geometry of its generator (:class:`msgan.networks.generator.Geometry`) and
+its weights, and computes only what is kept of a tile (``core``). All features lie channels last,
 which oneDNN's convolutions read and write without rearranging them.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from msgan.networks import kernels, layers
+from msgan.networks.generator import Generator
 from msgan.networks.high import LEAK, PaperGenerator, SeamlessGenerator
 from msgan.pyramid import upsample
 
@@ -27,13 +29,12 @@ TOGETHER = 8
 """Patches computed at once: from 4 on their number changes nothing but memory."""
 
 
-def prepare(generator: nn.Module, device: torch.device, whole: bool = False) -> nn.Module:
+def prepare(generator: Generator, device: torch.device, whole: bool = False) -> Inference:
     """The inference form of a trained generator, on ``device``; the generator stays as it is.
 
-    That of s1..sn has the same geometry and gives ``core(sketch, context)``, the detail without
-    its rim, within 1e-4 of the training form; several samples at once are faster (``paper``: 4
-    to 8). It keeps room for features between calls, so it belongs to one thread at a time. That
-    of s0 is called as before. On a CPU the fast forms of s1..sn compute in float32, autocast or
+    It has the same geometry and gives ``core(*reads)`` within 1e-4 of the training form; several
+    samples at once are faster (``paper``: 4 to 8). It may keep room for features between calls, so
+    it belongs to one thread at a time. On a CPU the fast forms compute in float32, autocast or
     not: half precision is slower there.
 
     A fast form computes what one class computes, so it is chosen by exact type: a subclass may
@@ -45,43 +46,55 @@ def prepare(generator: nn.Module, device: torch.device, whole: bool = False) -> 
         whole: The rim, which padding has touched, counts as detail too.
     """
     copied: Any = deepcopy(generator).to(device).eval().requires_grad_(False)
-    on_cpu = device.type in ("cpu", "meta")
-    if on_cpu:
-        # Of use by themselves: PyTorch then takes oneDNN's channels-last kernels throughout.
-        kernels.channels_last_weights(copied)
-    if not hasattr(copied, "context_halo"):  # of s0
-        return copied
-    form = FAST.get(type(copied), PlainInference) if on_cpu else PlainInference
-    return form(copied, whole)
+    if device.type not in ("cpu", "meta"):
+        return PlainInference(copied, whole)
+    # Of use by themselves: PyTorch then takes oneDNN's channels-last kernels throughout.
+    kernels.channels_last_weights(copied)
+    return FAST.get(type(copied), PlainInference)(copied, whole)
 
 
 class Inference(nn.Module):
-    """Geometry of a generator of s1..sn, for the tiles of a translation."""
+    """A generator for the tiles of a translation.
 
-    def __init__(self, generator: Any, whole: bool = False) -> None:
+    Attributes:
+        geometry: The generator's.
+        workspace: Measured over counted bytes of large tiles: kernels rearrange what they read.
+        own_kernels: Whether it calls oneDNN itself, which does not unroll what it reads as
+            PyTorch's own choice for small tiles does.
+    """
+
+    workspace = 1.0
+    own_kernels = True
+
+    def __init__(self, generator: Generator, whole: bool = False) -> None:
         super().__init__()
-        self.halo = generator.halo
-        self.context_halo = generator.context_halo
-        self.rim = 0 if whole else generator.rim
-        self.tile_exact = generator.tile_exact
-        self.patch = generator.patch
+        self.geometry = generator.geometry
+        if whole and self.geometry.border is None:
+            self.geometry = replace(self.geometry, rim=0)
 
-    def core(self, sketch: Tensor, context: Tensor) -> Tensor:
-        """Sketch (B, C, ...) and context (B, 1, ...) -> detail without its rim (B, 1, ...)."""
+    def core(self, *reads: Any, **_: Any) -> Tensor:  # named by implementations
+        """The stage's image, (B, 1, ...), from the reads of one cut, (B, C, ...) each.
+
+        Without the rim of what comes out; of a network with border all that comes out.
+        """
         raise NotImplementedError
 
 
 class PlainInference(Inference):
     """The generator itself, where nothing is known to be faster (CUDA, other classes)."""
 
-    def __init__(self, generator: Any, whole: bool = False) -> None:
+    workspace = 1.2
+    own_kernels = False
+
+    def __init__(self, generator: Generator, whole: bool = False) -> None:
         super().__init__(generator, whole)
         self.generator = generator
 
     @torch.inference_mode()
-    def core(self, sketch: Tensor, context: Tensor) -> Tensor:
+    def core(self, *reads: Tensor) -> Tensor:
         """See :meth:`Inference.core`."""
-        return layers.crop(self.generator(sketch, context), self.rim)
+        image: Tensor = self.generator(*reads)[0]
+        return image if self.geometry.border is not None else layers.crop(image, self.geometry.rim)
 
 
 class PaperInference(Inference):
@@ -125,8 +138,8 @@ class PaperInference(Inference):
         x = kernels.normalise_(kernels.convolve(coarse, x)).relu_()
         x = kernels.normalise_(kernels.convolve(fine, x))
         # Statistics need the whole patch, the last convolution no more than gives the core.
-        x = layers.crop(x, max(self.rim - self.last.reach, 0)).relu()
-        beyond = max(self.last.reach - self.rim, 0)  # what the last convolution pads
+        x = layers.crop(x, max(self.geometry.rim - self.last.reach, 0)).relu()
+        beyond = max(self.last.reach - self.geometry.rim, 0)  # what the last convolution pads
         return torch.tanh(self.last(F.pad(x, (beyond,) * 2 * (x.ndim - 2)) if beyond else x))
 
 
@@ -156,19 +169,20 @@ class SeamlessInference(Inference):
         bias = torch.einsum("oi...,i->o", spread, expand.bias) + join.bias.repeat(self.corners)
         self.join = kernels.conv_of(weight, bias)
         self.last = kernels.conv_of(kernels.on_coarse(last.weight), last.bias.repeat(self.corners))
+        self.halo = generator.geometry.reads[1].halo
         self.room = Room()
 
     @torch.inference_mode()
     @torch.autocast("cpu", enabled=False)
     def core(self, sketch: Tensor, context: Tensor) -> Tensor:
-        """Detail of side T from its sketch (T + 2 halo) and context (T/2 + 2 context_halo)."""
+        """Detail of side T from its sketch (T + 4c) and context (T/2 + 2c), c its halo."""
         pairs = zip(sketch.split(1), context.split(1), strict=True)
         made = [self._detail(s, c) for s, c in pairs]
         return made[0] if len(made) == 1 else torch.cat(made)
 
     def _detail(self, sketch: Tensor, context: Tensor) -> Tensor:
         full = tuple(context.shape[2:])
-        sides = [n - 2 * self.context_halo for n in full]
+        sides = [n - 2 * self.halo for n in full]
         drawn = sketch.shape[1] * self.corners
         x = self.room.take("first", context, 1 + drawn, full)
         x[:, :1] = context
@@ -177,8 +191,8 @@ class SeamlessInference(Inference):
             "join", context, self.width + drawn + self.corners, [n + 2 for n in sides]
         )
         features, near, base = joined.split([self.width, drawn, self.corners], dim=1)
-        near.copy_(layers.crop(x[:, 1:], self.context_halo - 1))
-        upsampled = upsample(layers.crop(context, self.context_halo - 2), len(full))
+        near.copy_(layers.crop(x[:, 1:], self.halo - 1))
+        upsampled = upsample(layers.crop(context, self.halo - 2), len(full))
         kernels.space_to_depth_into(upsampled, base)
 
         out = self.room.take("even", context, self.width, [n - 2 for n in full])

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from msgan.networks import layers
-from msgan.types import Box, Shape, trailing
+from msgan.networks.generator import Generator, Geometry, View
+from msgan.types import trailing
 
 
-class LowGenerator(Protocol):
-    """What the cascade asks of a generator of s0: the geometry of one call, in voxels of s0.
-
-    Attributes:
-        halo: Image needed around a tile on every side; its sketch is twice as wide.
-        align: Where a tile's halo may start and end inside the image: at multiples of this.
-        border: Seen around the image, a multiple of ``align``; what is made there is thrown away.
-        tile_exact: Whether any tiling gives the result of the whole image. Where it does not, a
-            tile is the whole image.
-    """
-
-    halo: int
-    align: int
-    border: int
-    tile_exact: bool
-
-    def __call__(self, sketch: Tensor) -> Tensor:
-        """Sketch of a tile with its halo -> the image there."""
-        ...
-
-
-class PaperLowGenerator(nn.Module):
+@final
+class PaperLowGenerator(Generator):
     """U-Net with one upsampling fewer than downsamplings (extended paper, section 2.2, fig. 3).
 
     Strided convolutions of side 4 double the features up to eight times the width, each with
@@ -48,10 +30,7 @@ class PaperLowGenerator(nn.Module):
             stands in for z.
     """
 
-    tile_exact = False
-    halo = 0
-    align = 1
-    border = 0
+    geometry = Geometry((View("sketch", 1),), align=1, border=0)
 
     def __init__(
         self, dims: int, sketch_channels: int, width: int, levels: int, dropout: float
@@ -85,7 +64,7 @@ class PaperLowGenerator(nn.Module):
             nn.Tanh(),
         )
 
-    def forward(self, sketch: Tensor) -> Tensor:
+    def forward(self, sketch: Tensor) -> tuple[Tensor, ...]:
         """Sketch (B, C, 2a, 2b[, 2c]) in [0, 1] -> image (B, 1, a, b[, c]) in [-1, 1]."""
         size = [n // 2 for n in sketch.shape[2:]]
         x = layers.pad_to(sketch, 2 * self.multiple, self.multiple)
@@ -96,10 +75,11 @@ class PaperLowGenerator(nn.Module):
         skips.pop()
         for block in self.up:
             x = torch.cat((block(x), skips.pop()), dim=1)
-        return self.out(x)[trailing(slice(n) for n in size)]
+        return (self.out(x)[trailing(slice(n) for n in size)],)
 
 
-class LocalLowGenerator(nn.Module):
+@final
+class LocalLowGenerator(Generator):
     """U-Net of bounded view with a residual block at every level.
 
     Differs: the published U-Net normalises over the whole image and reaches across all of it,
@@ -120,8 +100,6 @@ class LocalLowGenerator(nn.Module):
             are two things. A multiple of 2^(levels - 1).
     """
 
-    tile_exact = True
-
     def __init__(
         self,
         dims: int,
@@ -133,9 +111,13 @@ class LocalLowGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.multiple = 2**levels
-        self.align = 2 ** (levels - 1)
-        self.halo = _reach(levels)
-        self.border = border
+        self.geometry = Geometry(
+            (View("sketch", 1),),
+            rim=_reach(levels),
+            align=2 ** (levels - 1),
+            border=border,
+            exact=True,
+        )
         features = [min(width * 2**k, width * 4) for k in range(levels)]
 
         def refine(first: nn.Module, outputs: int, share: float) -> nn.Sequential:
@@ -163,7 +145,7 @@ class LocalLowGenerator(nn.Module):
             inputs = outputs
         self.out = layers.conv(dims, inputs, 1, 3, padding=1)
 
-    def forward(self, sketch: Tensor) -> Tensor:
+    def forward(self, sketch: Tensor) -> tuple[Tensor, ...]:
         """Sketch (B, C, 2a, 2b[, 2c]) in [0, 1] -> image (B, 1, a, b[, c]), about [-1, 1]."""
         size = [n // 2 for n in sketch.shape[2:]]
         x = layers.pad_to(sketch, 2 * self.multiple, self.multiple)
@@ -174,38 +156,7 @@ class LocalLowGenerator(nn.Module):
         skips.pop()
         for enlarge, block in zip(self.up, self.join, strict=True):
             x = block(torch.cat((enlarge(x), skips.pop()), dim=1))
-        return self.out(x)[trailing(slice(n) for n in size)]
-
-
-def low_cut(generator: LowGenerator, core: Box, shape: Shape) -> tuple[Box, Box]:
-    """What is needed of s0 to make ``core``, and the core without what lies outside the image.
-
-    A tile is cut where the background around the image ends, not filled beyond it, and begins and
-    ends at multiples of ``align`` inside: so strides fall on the same voxels, and zeros and
-    repeated borders lie where they lie for the whole image.
-
-    Args:
-        generator: Of s0.
-        core: What is kept, on the grid of s0; may start anywhere.
-        shape: Of s0.
-
-    Returns:
-        The box to make, whose sketch is ``scaled(2)``, and the core inside the image. For a
-        generator that is not ``tile_exact`` the first is the whole image and its border.
-    """
-    kept = core.clipped(shape)
-    full = bordered(generator, shape)
-    if not generator.tile_exact:
-        return full, kept
-    aligned = kept.grown(generator.halo).coarse(generator.align).scaled(generator.align)
-    beyond = (generator.border,) * core.dims
-    made = aligned.shifted(beyond).clipped(full.size)  # of the image with its border
-    return made.shifted([-n for n in beyond]), kept
-
-
-def bordered(generator: LowGenerator, shape: Shape) -> Box:
-    """The image of s0 with the background around it."""
-    return Box.whole(shape).grown(generator.border)
+        return (self.out(x)[trailing(slice(n) for n in size)],)
 
 
 def _reach(levels: int) -> int:
@@ -229,7 +180,7 @@ def _reach(levels: int) -> int:
     return widest
 
 
-FAMILIES: dict[str, type[PaperLowGenerator] | type[LocalLowGenerator]] = {
+FAMILIES: dict[str, Callable[..., Generator]] = {
     "paper": PaperLowGenerator,
     "seamless": LocalLowGenerator,
 }

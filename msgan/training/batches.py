@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from time import perf_counter
 
 import numpy as np
@@ -15,9 +16,9 @@ from torch import Tensor
 from msgan import seeds, sketch
 from msgan.config import CascadeConfig
 from msgan.degrade import Dice, degrade_context, degrade_sketch
-from msgan.patches import Cut, HighGenerator
+from msgan.networks.generator import Geometry, View
 from msgan.training.cache import CachedSubject, announce
-from msgan.types import Box, read_extended, trailing
+from msgan.types import Box, InputError, Shape, read_extended, trailing
 
 BACKGROUND = -1.0
 
@@ -29,12 +30,13 @@ DEPTH = 2
 class Batch:
     """What one training step sees: (batch, channels, *spatial) each.
 
-    ``context`` is None at s0. ``detail`` is the real image the generator should make.
+    Attributes:
+        reads: What the generator is given, as its geometry states it.
+        targets: The real images of what it should make, likewise.
     """
 
-    sketch: Tensor
-    context: Tensor | None
-    detail: Tensor
+    reads: tuple[Tensor, ...]
+    targets: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,8 @@ class Sample:
     Attributes:
         subject: Whose image, by its place in the list.
         variant: Which of the subject's sketches.
-        sketch: Box cut out of the sketch.
-        context: Box cut out of the image at s_(i-1); None at s0.
-        detail: Box cut out of the image.
+        reads: Box cut out of each image that is read, on its own grid.
+        targets: Box cut out of each image to make, likewise.
         mirrored: Axes that are flipped.
         seed: Of what its degradation is drawn from.
         made: Whether the context is what the scales below have made of the variant's sketch.
@@ -54,9 +55,8 @@ class Sample:
 
     subject: int
     variant: int
-    sketch: Box
-    context: Box | None
-    detail: Box
+    reads: tuple[Box, ...]
+    targets: tuple[Box, ...]
     mirrored: tuple[int, ...]
     seed: int
     made: bool = False
@@ -100,9 +100,12 @@ class Patches:
         subjects: Cached subjects, as memory maps or on ``device``.
         config: The cascade's.
         scale: i of s_i.
-        generator: Geometry of a patch; None at s0.
+        geometry: What the generator of that scale reads and makes.
         degraded: False for patches as they are.
         device: Where batches are made.
+
+    Raises:
+        InputError: The generator reads an image that subjects do not have.
     """
 
     def __init__(
@@ -110,16 +113,19 @@ class Patches:
         subjects: Sequence[CachedSubject],
         config: CascadeConfig,
         scale: int,
-        generator: HighGenerator | None,
+        geometry: Geometry,
         degraded: bool = True,
         device: torch.device | None = None,
     ) -> None:
         self.subjects = tuple(subjects)
         self.config = config
         self.scale = scale
-        self.generator = generator
+        self.geometry = geometry
         self.degraded = degraded
         self.device = device or torch.device("cpu")
+        for view in geometry.reads:
+            if view.image not in ("sketch", "below"):
+                raise InputError(f"the generator reads {view.image}, which is not cached")
 
     def draw(self, purpose: str, step: int, samples: Sequence[int]) -> Batch:
         """Samples ``samples`` of the batch of one step.
@@ -128,54 +134,66 @@ class Patches:
         shape; where shapes differ they are padded with background to the largest.
         """
         drawn = [self.decide(purpose, step, k) for k in samples]
-        own = [self.subjects[s.subject] for s in drawn]
-        fine, i = max(self.scale, 1), self.scale
-        images = [x.rims and x.rims[0] for x in own]
-        sketches = [
-            _Part.of(x.sketches[fine][s.variant], s.sketch, x.rims and x.rims[1])
-            for x, s in zip(own, drawn, strict=True)
+        reads = [
+            [self._part(view, s, s.reads[k]) for s in drawn]
+            for k, view in enumerate(self.geometry.reads)
         ]
-        details = [
-            _Part.of(x.images[i], s.detail, rim)
-            for x, s, rim in zip(own, drawn, images, strict=True)
+        targets = [
+            [self._part(view, s, s.targets[k]) for s in drawn]
+            for k, view in enumerate(self.geometry.makes)
         ]
-        contexts = [
-            _Part.of(x.made[s.variant] if s.made else x.images[i - 1], s.context, rim)
-            for x, s, rim in zip(own, drawn, images, strict=True)
-            if s.context
-        ]
-        for part in (*sketches, *contexts, *details):
+        for part in chain.from_iterable((*reads, *targets)):
             announce(part.image, part.box)
-        batch = Batch(
-            self._cut(sketches, 0.0, drawn, directed=True),
-            self._cut(contexts, BACKGROUND, drawn) if contexts else None,
-            self._cut(details, BACKGROUND, drawn),
+        pairs = zip(reads, self.geometry.reads, strict=True)
+        seen = [self._cut(parts, view, drawn) for parts, view in pairs]
+        if self.degraded:
+            dice = [Dice.of(s.seed, self.device) for s in drawn]
+            for k, view in enumerate(self.geometry.reads):
+                sizes = [s.reads[k].size for s in drawn]
+                seen[k] = self._noisy(seen[k], view, drawn, dice, sizes)
+        pairs = zip(targets, self.geometry.makes, strict=True)
+        return Batch(
+            tuple(map(self._blinded, seen, self.geometry.reads)),
+            tuple(self._cut(parts, view, drawn) for parts, view in pairs),
         )
-        if not self.degraded:
-            return self._blinded(batch)
-        dice = [Dice.of(s.seed, self.device) for s in drawn]
-        how = self.config.degradation
-        noisy = degrade_sketch(batch.sketch, how, dice, [s.sketch.size for s in drawn])
-        if batch.context is None:
-            return Batch(noisy, None, batch.detail)
-        around = batch.context
-        if not all(one.made for one in drawn):
-            around = degrade_context(batch.context, how, dice)
-            for patch, raw, one in zip(around, batch.context, drawn, strict=True):
-                if one.made:  # it has the errors that the others are given
-                    patch.copy_(raw)
-        return self._blinded(Batch(noisy, around, batch.detail))
 
-    def _blinded(self, batch: Batch) -> Batch:
-        """The batch as the networks see it; also what is noise alone would tell them something."""
-        seen, around = batch.sketch, batch.context
-        if around is None:
-            return batch
-        if "sketch" in self.config.blind:
-            seen = torch.zeros_like(seen)
-        if "context" in self.config.blind:
-            around = torch.full_like(around, BACKGROUND)
-        return Batch(seen, around, batch.detail)
+    def _part(self, view: View, sample: Sample, box: Box) -> _Part:
+        """A box of the image that a view is of."""
+        subject, scale = self.subjects[sample.subject], self.scale + view.scale
+        rims = subject.rims
+        if view.image == "sketch":
+            return _Part.of(subject.sketches[scale][sample.variant], box, rims and rims[1])
+        image = subject.images[scale]
+        if view.image == "below" and sample.made:
+            image = subject.made[sample.variant]
+        return _Part.of(image, box, rims and rims[0])
+
+    def _noisy(
+        self,
+        seen: Tensor,
+        view: View,
+        drawn: Sequence[Sample],
+        dice: Sequence[Dice],
+        sizes: Sequence[Shape],
+    ) -> Tensor:
+        """What is read as a translation would find it."""
+        how = self.config.degradation
+        if view.image == "sketch":
+            return degrade_sketch(seen, how, dice, sizes)
+        if all(one.made for one in drawn):
+            return seen
+        around = degrade_context(seen, how, dice)
+        for patch, raw, one in zip(around, seen, drawn, strict=True):
+            if one.made:  # it has the errors that the others are given
+                patch.copy_(raw)
+        return around
+
+    def _blinded(self, seen: Tensor, view: View) -> Tensor:
+        """As the networks see it; also what is noise alone would tell them something."""
+        name = "context" if view.image == "below" else view.image
+        return (
+            torch.full_like(seen, view.empty) if self.scale and name in self.config.blind else seen
+        )
 
     def decide(self, purpose: str, step: int, index: int) -> Sample:
         """What one sample of the batch of one step is; nothing is cut yet."""
@@ -186,23 +204,22 @@ class Patches:
         variants = len(subject.sketches[max(self.scale, 1)])
         recoloured = variants > 1 and rng.random() < self.config.contrast.share
         variant = int(rng.integers(1, variants)) if recoloured else 0
-        if self.generator is None:
-            detail, context = self._crop(subject, rng), None
-            fine = detail.scaled(2)
+        if self.geometry.border is None:
+            detail = self._around(self._centre(subject, rng))
         else:
-            cut = self._around(self._centre(subject, rng))
-            fine, context, detail = cut.sketch, cut.context, cut.detail
+            detail = self._crop(subject, rng)
+        reads, targets = self.geometry.read_boxes(detail), self.geometry.make_boxes(detail)
         mirrored = tuple(a for a in self.config.training.mirror if rng.random() < 0.5)
         noise = seeds.derive(self.config.seed, *names, "noise")
         share = self.config.degradation.made_share
         made = bool(subject.made and share and rng.random() < share)
-        return Sample(chosen, variant, fine, context, detail, mirrored, noise, made)
+        return Sample(chosen, variant, reads, targets, mirrored, noise, made)
 
     def _crop(self, subject: CachedSubject, rng: np.random.Generator) -> Box:
-        """At s0: the whole image with its border, or a part of that of side ``low_patch``."""
-        shape = subject.shape(0)
-        full = Box.whole(shape).grown(self.config.network.low_border)
-        side = self.config.training.low_patch
+        """The whole image with its border, or a part of that of side ``low_patch``."""
+        shape = subject.shape(self.scale)
+        full = Box.whole(shape).grown(self.geometry.border or 0)
+        side = self.config.training.patch if self.scale else self.config.training.low_patch
         if side is None:
             return full
         size = tuple(min(side, n) for n in full.size)
@@ -212,7 +229,8 @@ class Patches:
             offset = [min(max(n, 0), k) for n, k in zip(wanted, spare, strict=True)]
         else:
             offset = [int(rng.integers(k + 1)) for k in spare]
-        return Box(full.start, size).shifted(offset)
+        step = self.geometry.step
+        return Box(full.start, size).shifted([n // step * step for n in offset])
 
     def _labelled(self, subject: CachedSubject, rng: np.random.Generator) -> Sequence[int]:
         """A labelled voxel in a share of the samples of a labelled image, else nothing."""
@@ -235,21 +253,19 @@ class Patches:
                 break
         return centre
 
-    def _around(self, centre: Sequence[int]) -> Cut:
-        """The patch about a voxel."""
-        assert self.generator is not None
-        side = self.generator.patch or self.config.training.patch
-        detail = Box(tuple((c - side // 2) // 2 * 2 for c in centre), (side,) * len(centre))
-        return Cut.of(self.generator, detail.grown(-self.generator.rim))
+    def _around(self, centre: Sequence[int]) -> Box:
+        """The patch about a voxel, where one may begin."""
+        side, step = self.geometry.patch or self.config.training.patch, self.geometry.align
+        return Box(tuple((c - side // 2) // step * step for c in centre), (side,) * len(centre))
 
     def _cut(
         self,
         parts: Sequence[_Part],
-        fill: float,
+        view: View,
         drawn: Sequence[Sample],
-        directed: bool = False,
     ) -> Tensor:
-        """Boxes of images (C, *shape) as one float batch, mirrored; ``fill`` lies outside."""
+        """Boxes of images (C, *shape) as one float batch, mirrored; nothing lies outside."""
+        fill = view.empty
         first = parts[0].image
         size = tuple(max(sides) for sides in zip(*(part.box.size for part in parts), strict=True))
         # Through page-locked memory a copy to a GPU returns at once. PyTorch keeps the memory for
@@ -277,7 +293,7 @@ class Patches:
         out = out.to(self.device, non_blocking=pinned)
         for target, sample, part in zip(out, drawn, parts, strict=True):
             patch = target[trailing(slice(n) for n in part.box.size)]
-            self._mirror(patch, sample.mirrored, directed)
+            self._mirror(patch, sample.mirrored, directed=view.image == "sketch")
         return out.float()
 
     def _mirror(self, patch: Tensor, axes: Sequence[int], directed: bool) -> None:

@@ -12,9 +12,8 @@ import torch
 
 from msgan import losses, seeds
 from msgan.config import CascadeConfig, TrainConfig
-from msgan.patches import HighGenerator
 from msgan.training import checkpoint
-from msgan.training.batches import Patches, Prefetch
+from msgan.training.batches import Batch, Patches, Prefetch
 from msgan.training.cache import CachedSubject
 from msgan.training.log import Log
 from msgan.training.step import Step
@@ -72,7 +71,7 @@ def train_scale(
 
     torch.manual_seed(seeds.derive(config.seed, "weights", scale))
     step = Step(config, scale, fabric)
-    geometry: HighGenerator | None = step.generator if scale else None  # type: ignore[assignment]
+    geometry = step.generator.geometry
     about: dict[str, Any] = {
         "step": 0,
         "best": math.inf,
@@ -145,13 +144,12 @@ def _mean(fabric: Fabric, value: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def _validate(
-    step: Step, judge: list[Any], about: dict[str, Any], folder: Path, fabric: Fabric
+    step: Step, judge: list[Batch], about: dict[str, Any], folder: Path, fabric: Fabric
 ) -> None:
     """L1 of the averaged generator on translated held-out images; keep it if it is the best."""
     total = 0.0
     for batch in judge:
-        inputs = (batch.sketch,) if batch.context is None else (batch.sketch, batch.context)
-        total += float(losses.l1(step.average(*inputs), batch.detail))
+        total += float(losses.l1(step.average(*batch.reads)[0], batch.targets[0]))
     # Of all processes the same: GPUs differ in the last bit, and all must stop at one step.
     mine = torch.tensor(total / len(judge), dtype=torch.float64, device=fabric.device)
     score = float(_mean(fabric, mine))

@@ -19,13 +19,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import nn
-
 import msgan
 from msgan.config import CascadeConfig
 from msgan.data.intensity import IntensityMap
 from msgan.documents import json_of, shown
 from msgan.lock import alone
+from msgan.networks.generator import Generator
 from msgan.paths import inside, write_text
 from msgan.training import checkpoint, seal
 from msgan.training.loop import CHECKPOINT, WEIGHTS
@@ -213,7 +212,7 @@ class Run:
             raise InputError(f"{self.folder}: scale {scale} of {self.scales} is not trained yet")
         return path
 
-    def generator(self, scale: int) -> nn.Module:
+    def generator(self, scale: int) -> Generator:
         """The generator of s_i, with the best averaged weights, ready to translate.
 
         Raises:

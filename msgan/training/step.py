@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 
 from msgan import losses, sketch
 from msgan.config import CascadeConfig
-from msgan.networks import high, layers, low
-from msgan.networks.discriminators import PatchDiscriminator
-from msgan.pyramid import halve, upsample
+from msgan.networks import discriminators, high, layers, low
+from msgan.networks.discriminators import Options, PatchDiscriminator
+from msgan.networks.generator import Generator, Geometry
 from msgan.training.batches import Batch
 
 if TYPE_CHECKING:
@@ -21,43 +22,38 @@ if TYPE_CHECKING:
     from lightning_fabric.plugins import Precision
 
 
-def build_generator(config: CascadeConfig, scale: int) -> nn.Module:
+def build_generator(config: CascadeConfig, scale: int) -> Generator:
     """The generator of s_i, with fresh weights from the global random state."""
     channels = sketch.channels(config.sketch, config.dims)
     net = config.network
     if scale == 0:
-        first: Any = low.FAMILIES[net.family]
         own = {"border": net.low_border} if net.low_border else {}
+        first = low.FAMILIES[net.family]
         return first(config.dims, channels, net.low_width, net.low_levels, net.dropout, **own)
     return high.FAMILIES[net.family](config.dims, channels, net.high_width, net.high_blocks)
 
 
+def geometry(config: CascadeConfig, scale: int) -> Geometry:
+    """What the generator of s_i reads and makes, without its weights."""
+    with torch.device("meta"):
+        return build_generator(config, scale).geometry
+
+
+def options(config: CascadeConfig, scale: int) -> Options:
+    """How the images of s_i are judged."""
+    return discriminators.FAMILIES[config.network.family] if scale else discriminators.FIRST
+
+
 def build_discriminator(config: CascadeConfig, scale: int) -> nn.Module:
-    """The discriminator of s_i; its condition is what :func:`condition` makes, or nothing."""
+    """The discriminator of s_i; its condition is all that the generator reads, or nothing."""
     inputs = 1
     if config.network.conditional:
-        inputs += sketch.channels(config.sketch, config.dims) + (scale > 0)
-    published = config.network.family == "paper" or scale == 0
+        count = sketch.channels(config.sketch, config.dims)
+        reads = geometry(config, scale).reads
+        inputs += sum(count if view.image == "sketch" else 1 for view in reads)
+    norm = options(config, scale).instance_norm
     width = config.network.discriminator_width
-    return PatchDiscriminator(config.dims, inputs, width, instance_norm=published)
-
-
-def condition(batch: Batch, family: str) -> Tensor:
-    """What D sees beside the image, on the image's grid.
-
-    The sketch at s0 is halved. At s_i the ``paper`` family's context is used as it comes, twice
-    as wide as the detail. Differs: for ``seamless`` sketch and context are cut to the detail,
-    the context upsampled, so that D compares what lies on each other.
-    """
-    dims = batch.detail.ndim - 2
-    if batch.context is None:
-        return halve(batch.sketch, dims)
-    if family == "paper":
-        return torch.cat((batch.sketch, batch.context), dim=1)
-    halo = (batch.sketch.shape[2] - batch.detail.shape[2]) // 2
-    near = layers.crop(batch.context, halo // 2 - 2)
-    seen = layers.crop(upsample(near, dims), 2)
-    return torch.cat((layers.crop(batch.sketch, halo), seen), dim=1)
+    return PatchDiscriminator(config.dims, inputs, width, instance_norm=norm)
 
 
 JUDGED = 32
@@ -75,9 +71,9 @@ class Step:
 
     def __init__(self, config: CascadeConfig, scale: int, fabric: Fabric) -> None:
         self.config = config.training
-        self.family = config.network.family
         self.conditional = config.network.conditional
-        self.scale = scale
+        self.adversarial = losses.ADVERSARIAL[self.config.gan]
+        self.aligned = options(config, scale).aligned
         self.judged = JUDGED if scale else sys.maxsize  # s0 is judged as a whole
         self.fabric = fabric
         self.generator = build_generator(config, scale)
@@ -97,7 +93,7 @@ class Step:
 
     def modules(self) -> dict[str, nn.Module]:
         """Everything with weights, by name."""
-        found = {"generator": self.generator, "average": self.average}
+        found: dict[str, nn.Module] = {"generator": self.generator, "average": self.average}
         if self.discriminator is not None:
             found["discriminator"] = self.discriminator
         return found
@@ -121,33 +117,34 @@ class Step:
         for optimiser in self.optimisers.values():
             for group in optimiser.param_groups:
                 group["lr"] = rate
-        inputs = (batch.sketch,) if batch.context is None else (batch.sketch, batch.context)
-        fake = self._g(*inputs)
+        fake = self._g(*batch.reads)
+        pairs = list(zip(fake, batch.targets, strict=True))
         logged: dict[str, Tensor] = {}
-        distance = losses.l1(fake, batch.detail)
+        distance = _mean([losses.l1(x, y) for x, y in pairs])
         loss = self.config.l1_weight * distance
         for name, weight, measure in (
             ("l2", self.config.l2_weight, losses.l2),
             ("gradient_difference", self.config.gradient_weight, losses.gradient_difference),
         ):
             if weight:
-                further = measure(fake, batch.detail)
+                further = _mean([measure(x, y) for x, y in pairs])
                 loss = loss + weight * further
                 logged[name] = further.detach()
         if self.discriminator is not None:
-            side = self.judged
-            shown = layers.middle(fake, side)
-            real = layers.middle(batch.detail, side)
-            seen = real[:, :0]
+            shown, real = self._middles(fake), self._middles(batch.targets)
+            seen = real[0][:, :0]
             if self.conditional:
-                seen = layers.middle(condition(batch, self.family), side)
-            logged |= self._update_discriminator(seen, real, shown.detach())
+                geometry = self.generator.geometry
+                every = discriminators.condition(batch.reads, geometry, self.aligned)
+                seen = layers.middle(every, self.judged)
+            logged |= self._update_discriminator(seen, real, tuple(x.detach() for x in shown))
             # The bare module: DDP would wait for gradients of D that nobody computes here.
             self.discriminator.requires_grad_(False)
             with self.fabric.autocast():
-                adversarial = losses.adversarial_loss(
-                    self.discriminator(seen, shown), self.config.gan
-                )
+                # The weights of D have moved, so what it said of real images is out of date.
+                true = self.discriminator(seen, real) if self.adversarial.relative else ()
+                false = self.discriminator(seen, shown)
+                adversarial = self.adversarial.generator(self._all(true), self._all(false))
             self.discriminator.requires_grad_(True)
             loss = loss + self.config.gan_weight * adversarial
             logged["adversarial"] = adversarial.detach()
@@ -157,19 +154,38 @@ class Step:
         self._follow(step)
         return {"l1": distance.detach(), "loss": loss.detach(), **logged}
 
-    def _update_discriminator(self, seen: Tensor, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    def _middles(self, images: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What D judges of images, finest first."""
+        views = self.generator.geometry.makes
+        return tuple(
+            layers.middle(x, self.judged >> -view.scale)
+            for x, view in zip(images, views, strict=True)
+        )
+
+    def _update_discriminator(
+        self, seen: Tensor, real: Sequence[Tensor], fake: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
         """One update of D, which rests while it is right too often."""
-        gan = self.config.gan
         # One call for real and fake: DDP allows a single forward pass before the backward pass.
-        both = self._d(torch.cat((seen, seen)), torch.cat((real, fake)))
-        true, false = both.chunk(2)
-        accuracy: Any = self.fabric.all_reduce(losses.accuracy(true, false, gan))
-        loss = losses.discriminator_loss(true, false, gan)
+        images = [torch.cat(pair) for pair in zip(real, fake, strict=True)]
+        both = self._d(torch.cat((seen, seen)), images)
+        halves = zip(*(logits.chunk(2) for logits in both), strict=True)
+        true, false = (self._all(half) for half in halves)
+        right = self.adversarial.accuracy(true, false)
+        accuracy: Any = self.fabric.all_reduce(right)
+        loss = self.adversarial.discriminator(true, false)
         self._optimise_d.zero_grad()
         self.fabric.backward(loss)
         if accuracy <= self.config.discriminator_accuracy:
             self._optimise_d.step()
         return {"discriminator": loss.detach(), "accuracy": accuracy}
+
+    def _all(self, logits: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Those of all processes where each is compared with all: their gradients come back."""
+        if not self.adversarial.relative or self.fabric.world_size == 1:
+            return logits
+        every: list[Any] = [self.fabric.all_gather(x, sync_grads=True) for x in logits]
+        return [x.flatten(0, 1) for x in every]
 
     @torch.no_grad()
     def _follow(self, step: int) -> None:
@@ -178,3 +194,8 @@ class Step:
         pairs = zip(self.average.parameters(), self.generator.parameters(), strict=True)
         for mean, value in pairs:
             mean.lerp_(value.detach(), 1 - decay)
+
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    """Over resolutions."""
+    return torch.stack(tuple(values)).mean() if len(values) > 1 else values[0]

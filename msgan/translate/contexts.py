@@ -7,17 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from msgan import maps
 from msgan.networks import inference
-from msgan.patches import core_side
+from msgan.networks.inference import Inference
 from msgan.paths import atomic, room
 from msgan.pyramid import extended, read_continued
 from msgan.sketch.reader import DrawnSketch
 from msgan.training.cache import CachedSubject, load
 from msgan.training.run import Run
-from msgan.translate.scale import HighScale, LowScale, constant, make
+from msgan.translate.scale import ImageSource, TiledScale, constant, make, sources
 from msgan.types import Array, Box, InputError, Reader, trailing
 
 FOLDER = "contexts"
@@ -86,30 +86,30 @@ def with_contexts(
 
 def _scale(
     run: Run,
-    generator: nn.Module,
+    generator: Inference,
     subject: CachedSubject,
     scale: int,
     sketch: Tensor,
     context: Tensor | None,
     device: torch.device,
-) -> LowScale | HighScale:
+) -> TiledScale:
     shape, dims = subject.shape(scale), run.config.dims
     fine, rims = subject.shape(max(scale, 1)), subject.rims
     blind = context is not None and "sketch" in run.config.blind
     read = constant(0.0, len(sketch)) if blind else _reader(sketch, fine)
     drawn = DrawnSketch(read, fine, device, rims[1] if rims and not blind else None)
-    side = TILE[dims]
-    if context is None:
-        tile = (side,) * dims if generator.tile_exact else shape
-        return LowScale(generator, drawn, shape, tile, device)
-    kept = core_side(generator)  # type: ignore[arg-type]
-    side = side if kept is None else max(1, side // kept) * kept
-    coarse = subject.shape(scale - 1)
-    around, source = _reader(context[0], coarse), _source(subject, scale - 1)
-    return HighScale(generator, drawn, around, shape, (side,) * dims, device, source=source)
+    geometry, around = generator.geometry, None
+    if context is not None:
+        coarse = subject.shape(scale - 1)
+        source = _source(subject, scale - 1)
+        around = ImageSource(_reader(context[0], coarse), coarse, device, source)
+    step = geometry.core_side or 1
+    tile = (max(1, TILE[dims] // step) * step,) * dims
+    reads = sources(geometry, drawn, around)
+    return TiledScale(generator, reads, shape, shape if geometry.whole else tile, device)
 
 
-def _write(path: Path, blocks: LowScale | HighScale, subject: CachedSubject, scale: int) -> None:
+def _write(path: Path, blocks: TiledScale, subject: CachedSubject, scale: int) -> None:
     """Write s_``scale``, and what lies beyond it as far as the subject's images hold that."""
     shape, source = blocks.shape, _source(subject, scale)
     whole = Box.whole(shape)

@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from msgan import pyramid
 from msgan.config import Preparation
 from msgan.data.intensity import IntensityMap
 from msgan.data.resample import Axis, resample
 from msgan.memory import process
-from msgan.networks import high, inference, low
-from msgan.patches import core_side
+from msgan.networks import inference
+from msgan.networks.generator import Geometry
+from msgan.networks.inference import Inference
 from msgan.paths import sha256
 from msgan.training.run import Run
-from msgan.training.step import build_generator
+from msgan.training.step import build_generator, geometry
 from msgan.translate import overlap
 from msgan.translate.engine import Here
 from msgan.translate.job import Job
@@ -53,7 +53,7 @@ class GeneratedScale:
     @classmethod
     def whole(cls, run: Run, name: str, after: str | None = None) -> GeneratedScale:
         """s_n of a run by itself: whole patches, averaged, of a family of fixed patch size."""
-        overlapping = high.FAMILIES[run.config.network.family].patch is not None
+        overlapping = geometry(run.config, run.scales).patch is not None
         return cls(run, run.scales, name, after, overlapping)
 
     @property
@@ -67,19 +67,11 @@ class GeneratedScale:
         return max(self.scale, 1)
 
     @property
-    def core(self) -> int | None:
-        """Side of what is kept of a patch of fixed size; None where it is free."""
-        if self.scale == 0:
-            return None
-        return core_side(high.FAMILIES[self.run.config.network.family])  # type: ignore[arg-type]
+    def geometry(self) -> Geometry:
+        """What its generator reads and makes."""
+        return geometry(self.run.config, self.scale)
 
-    @property
-    def exact(self) -> bool:
-        """Whether any tiling gives the result of the whole image."""
-        family = self.run.config.network.family
-        return (high.FAMILIES if self.scale else low.FAMILIES)[family].tile_exact
-
-    def shadow(self) -> nn.Module:
+    def shadow(self) -> Inference:
         """Its generator in the form that is used to translate, without weights, to be counted."""
         with torch.device("meta"):
             network = build_generator(self.run.config, self.scale)
@@ -196,9 +188,10 @@ class Generation:
 
 
 def _face(scale: GeneratedScale, tile: Shape) -> Shape:
-    if scale.core is None:
+    side = scale.geometry.core_side
+    if side is None:
         return tile
-    return (overlap.STRIDE if scale.overlapping else scale.core,) * len(tile)
+    return (overlap.STRIDE if scale.overlapping else side,) * len(tile)
 
 
 def _sources(generation: Generation, making: Making) -> None:

@@ -15,7 +15,7 @@ from msgan.networks import inference
 from msgan.pyramid import Store, read_continued
 from msgan.training.run import Run
 from msgan.translate.overlap import OverlapScale
-from msgan.translate.scale import HighScale, LowScale, Precision, blinded
+from msgan.translate.scale import ImageSource, Precision, Source, TiledScale, blinded, sources
 from msgan.translate.work import Stage, Work
 from msgan.types import InputError, Reader, Shape
 
@@ -84,7 +84,7 @@ class Job:
             scale.overlapping,
         )
 
-    def open(self) -> LowScale | HighScale | OverlapScale:
+    def open(self) -> TiledScale | OverlapScale:
         """Load the generator and find the stores."""
         run, work, device = Run.open(self.run), Work(self.work), torch.device(self.device)
         trained = run.generator(self.scale)
@@ -109,14 +109,17 @@ class Job:
         rest = self.shape, self.tile, device, self.precision
         if self.overlapping:
             return OverlapScale(generator, drawn, *rest)
-        if self.scale == 0:
-            return LowScale(generator, drawn, *rest)
-        below = work.finished(f"y{self.scale - 1}")
-        seen, context = blinded(self.blind, drawn, below.read if below else None)
-        # Beyond its faces a context goes on where the image does; a blank one is blank there too.
-        blank = "context" in self.blind
-        source = None if blank else pyramid.halved(image.read, len(image.shape))
-        return HighScale(generator, seen, context, *rest, source=source)
+        seen: Source = drawn
+        context: Source | None = None
+        if self.scale:
+            below = work.finished(f"y{self.scale - 1}")
+            seen, read = blinded(self.blind, drawn, below.read if below else None)
+            # Beyond its faces a context goes on where the image does; a blank one is blank there.
+            blank = "context" in self.blind
+            source = None if blank else pyramid.halved(image.read, len(image.shape))
+            coarse = tuple(n // 2 for n in self.shape)
+            context = ImageSource(read, coarse, device, source)
+        return TiledScale(generator, sources(generator.geometry, seen, context), *rest)
 
     def _stored(self, work: Work, name: str) -> Store:
         store = work.finished(name)
@@ -135,5 +138,5 @@ class Job:
 
 
 @lru_cache(maxsize=1)
-def _opened(job: Job) -> tuple[LowScale | HighScale | OverlapScale, Store]:
+def _opened(job: Job) -> tuple[TiledScale | OverlapScale, Store]:
     return job.open(), Store.open(job.out)

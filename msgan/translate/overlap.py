@@ -15,11 +15,11 @@ from math import prod
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from msgan.config import CascadeConfig
 from msgan.memory import tiles
-from msgan.networks.inference import TOGETHER
+from msgan.networks.inference import TOGETHER, Inference
 from msgan.patches import crop_padded
 from msgan.sketch import DrawnSketch, SketchReader
 from msgan.sketch.reader import Loaded
@@ -52,7 +52,7 @@ class OverlapScale:
         precision: Of the network.
     """
 
-    generator: nn.Module
+    generator: Inference
     sketch: SketchReader | DrawnSketch
     shape: Shape
     tile: Shape
@@ -108,7 +108,7 @@ class OverlapScale:
         """(B, C, 32, ..) -> (B, 32, ..); the context is background."""
         around = torch.full_like(sketch[:, :1], BACKGROUND)
         with autocast(self.device, self.precision):
-            made: Tensor = self.generator.core(sketch, around)  # type: ignore[operator]
+            made = self.generator.core(sketch, around)
         return made[:, 0].float()
 
     def _background(self, channels: int) -> Tensor:
@@ -190,11 +190,12 @@ def tiles_tried(dims: int, tile: int | None) -> list[Shape]:
     return [(STRIDE * k,) * dims for k in several]
 
 
-def need(generator: nn.Module, config: CascadeConfig, tile: Shape) -> tiles.Need:
+def need(generator: Inference, config: CascadeConfig, tile: Shape) -> tiles.Need:
     """What a block takes: the patches computed at once, its region's sketch and its sums."""
     count = prod(n // STRIDE for n in tile)
     few = min(count, TOGETHER)
-    batch = tiles.high_need(generator, config, (PATCH * few, *(PATCH,) * (len(tile) - 1)))
+    sides = (PATCH * few, *(PATCH,) * (len(tile) - 1))
+    batch = tiles.need(generator, config, sides, sides)
     region = Box.whole([n + OVERLAP for n in tile])
     # The sums on the device, and in host memory.
     rest = tiles.read_bytes(config, region) + 2 * 4 * region.voxels

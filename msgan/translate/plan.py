@@ -18,7 +18,7 @@ from msgan.networks import inference
 from msgan.paths import size
 from msgan.pyramid import RIM, chunk_of
 from msgan.translate import overlap
-from msgan.translate.scale import HighScale, Precision, blinded
+from msgan.translate.scale import ImageSource, Precision, TiledScale, blinded, sources
 from msgan.translate.work import chunk
 from msgan.types import InputError, Shape
 
@@ -289,9 +289,7 @@ def scale_plan(
     def need(tile: Shape) -> tiles.Need:
         if scale.overlapping:
             return overlap.need(shadow, config, tile)
-        if scale.scale:
-            return tiles.high_need(shadow, config, tile)
-        return tiles.low_need(shadow, config, shape, tile)
+        return tiles.need(shadow, config, shape, tile)
 
     tried = _tiles(scale, generation, shape, limits, device.type)
     found = largest(scale.label, shape, tried, need, limits, device)
@@ -339,16 +337,15 @@ def _tiles(
     Raises:
         InputError: The tile that the user asks for does not suit.
     """
-    tile, core = limits.tile, scale.core
+    tile, geometry = limits.tile, scale.geometry
+    core = geometry.core_side
     if scale.overlapping:
         return overlap.tiles_tried(len(shape), tile)
     if tile is not None and (tile < 2 or tile % 2):
         raise InputError(f"tile {tile}: expected an even number of voxels, at least 2")
-    if scale.scale == 0 and (tile is None or scale is not generation.scales[-1]):
-        return list(tiles.candidates(shape, device)) if scale.exact else [shape]
-    if scale.scale == 0:
-        return [tuple(min(tile or n, n) for n in shape) if scale.exact else shape]
-    if tile is None:
+    if geometry.whole:
+        return [shape]
+    if tile is None or (scale.scale == 0 and scale is not generation.scales[-1]):
         return list(tiles.candidates(shape, device, core))
     if core is not None and tile % core:
         raise InputError(f"tile {tile}: expected a multiple of the kept side {core}")
@@ -406,14 +403,11 @@ def _seconds(
         subject.read, last.shape, run.config.sketch, device=device, rim=pyramid.RIM
     )
     below = pyramid.halved(subject.read, len(last.shape))
-    blocks = HighScale(
-        inference.prepare(run.generator(scale.scale), device),
-        *blinded(run.config.blind, drawn, below),
-        last.shape,
-        last.tile,
-        device,
-        planned.precision,
-    )
+    generator = inference.prepare(run.generator(scale.scale), device)
+    seen, context = blinded(run.config.blind, drawn, below)
+    around = ImageSource(context, tuple(n // 2 for n in last.shape), device)
+    reads = sources(generator.geometry, seen, around)
+    blocks = TiledScale(generator, reads, last.shape, last.tile, device, planned.precision)
     middle = 0
     for count in blocks.tiling.counts:
         middle = middle * count + count // 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from msgan.networks.low import LowGenerator, low_cut
-from msgan.patches import Block, Cut, HighGenerator, Tiling, core_side, crop_padded
+from msgan.networks.generator import Cut, Geometry
+from msgan.networks.inference import Inference
+from msgan.patches import Block, Tiling, crop_padded
 from msgan.pyramid import read_continued
 from msgan.sketch import DrawnSketch, SketchReader, channels
-from msgan.sketch.reader import Loaded
-from msgan.types import Array, Box, Reader, Shape
+from msgan.types import Array, Box, InputError, Reader, Shape
 
 BACKGROUND = -1.0
 
@@ -35,79 +35,71 @@ Precision = Literal["float32", "bfloat16", "float16"]
 """Of the networks' arithmetic; images and sketches stay float32."""
 
 
+class Source(Protocol):
+    """An image that a generator reads, in two steps: in host memory, then where it is computed."""
+
+    def load(self, box: Box) -> Any:
+        """Read what is needed of a box that may lie anywhere."""
+        ...
+
+    def draw(self, loaded: Any) -> Tensor:
+        """(1, C, *box) on the device."""
+        ...
+
+
 @dataclass(frozen=True)
-class LowScale:
-    """s0: the image from the sketch of s1, whole or in tiles that join exactly.
+class ImageSource:
+    """An image in [-1, 1], as a generator reads it.
 
     Attributes:
-        generator: Of s0, on ``device``.
-        sketch: Of s1.
-        shape: Of s0.
-        tile: Sides of a tile on s0; the whole image where the generator is not ``tile_exact``.
-        device: Where it computes.
-        precision: Of the network.
+        read: The image, a box inside ``shape``.
+        shape: Of the image.
+        device: Where it is wanted.
+        source: The image on the same grid that it was made from, any box: where that goes on beyond
+            its faces, so does this one. None: it ends in background.
     """
 
-    generator: nn.Module
-    sketch: SketchReader | DrawnSketch
+    read: Reader
     shape: Shape
-    tile: Shape
     device: torch.device
-    precision: Precision = "float32"
+    source: Reader | None = None
 
-    @cached_property
-    def _boxes(self) -> list[Box]:
-        return list(Box.whole(self.shape).tiles(self.tile))
+    def load(self, box: Box) -> Array:
+        """See :class:`Source`."""
+        return read_continued(self.read, self.source, self.shape, box)
 
-    def __len__(self) -> int:
-        return len(self._boxes)
-
-    def load(self, number: int) -> tuple[Box, Box, Loaded]:
-        """What tile ``number`` needs, in host memory."""
-        geometry: LowGenerator = self.generator  # type: ignore[assignment]
-        made, core = low_cut(geometry, self._boxes[number], self.shape)
-        return made, core, self.sketch.load(made.scaled(2))
-
-    @torch.inference_mode()
-    def compute(self, loaded: tuple[Box, Box, Loaded]) -> tuple[Box, Array]:
-        """The tile's box and its values in [-1, 1]."""
-        made, core, seen = loaded
-        with autocast(self.device, self.precision):
-            image = self.generator(self.sketch.draw(seen))
-        return core, _array(image[0, 0])[core.inside(made).slices]
+    def draw(self, loaded: Array) -> Tensor:
+        """See :class:`Source`."""
+        image = torch.from_numpy(np.ascontiguousarray(loaded, dtype=np.float32))
+        return image[None, None].to(self.device)
 
 
 @dataclass(frozen=True)
-class HighScale:
-    """s_i from the sketch of s_i and the image at s_(i-1), tile by tile (section 2.2).
+class TiledScale:
+    """One scale, block by block (section 2.2).
 
     Attributes:
-        generator: Of s_i, a :class:`msgan.patches.HighGenerator`, on ``device``.
-        sketch: Of s_i.
-        context: The image at s_(i-1), in [-1, 1].
-        shape: Of s_i, even sides.
-        tile: Sides of a block.
+        generator: Its inference form, on ``device``; its geometry decides what a block reads.
+        reads: Where each of the images is read from, in the order of the geometry.
+        shape: Of the scale.
+        tile: Sides of a block; see :class:`msgan.patches.Tiling`.
         device: Where it computes.
         precision: Of the network.
         shift: The first block begins this many voxels before the image, even.
-        source: The image at s_(i-1) that the context was made from, any box: where it goes on
-            beyond its faces, so does the context. None: contexts end in background.
     """
 
-    generator: nn.Module
-    sketch: SketchReader | DrawnSketch
-    context: Reader
+    generator: Inference
+    reads: tuple[Source, ...]
     shape: Shape
     tile: Shape
     device: torch.device
     precision: Precision = "float32"
     shift: int = 0
-    source: Reader | None = None
-    _empty: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    _empty: list[Tensor] = field(default_factory=list, repr=False, compare=False)
 
     @property
-    def _geometry(self) -> HighGenerator:
-        return self.generator  # type: ignore[return-value]
+    def _geometry(self) -> Geometry:
+        return self.generator.geometry
 
     @cached_property
     def tiling(self) -> Tiling:
@@ -117,81 +109,103 @@ class HighScale:
     def __len__(self) -> int:
         return len(self.tiling)
 
-    def load(self, number: int) -> tuple[Block, Loaded, Array]:
+    def load(self, number: int) -> tuple[Block, tuple[Any, ...]]:
         """What block ``number`` needs, in host memory."""
         block = self.tiling[number]
-        coarse = tuple(n // 2 for n in self.shape)
-        around = read_continued(self.context, self.source, coarse, block.context)
-        return block, self.sketch.load(block.sketch), around
+        pairs = zip(self.reads, block.reads, strict=True)
+        return block, tuple(source.load(box) for source, box in pairs)
 
     @torch.inference_mode()
-    def compute(self, loaded: tuple[Block, Loaded, Array]) -> tuple[Box, Array]:
+    def compute(self, loaded: tuple[Block, tuple[Any, ...]]) -> tuple[Box, Array]:
         """The block's box inside the image and its values in [-1, 1]."""
-        block, seen, around = loaded
-        context = torch.from_numpy(np.ascontiguousarray(around, dtype=np.float32))
-        context = context[None, None].to(self.device)
-        sketch = self.sketch.draw(seen)
+        block, parts = loaded
+        seen = [source.draw(part) for source, part in zip(self.reads, parts, strict=True)]
         make = self._free if self._geometry.patch is None else self._patches
-        return block.core, _array(make(block, sketch, context))
+        return block.core, _array(make(block, seen))
 
-    def _free(self, block: Block, sketch: Tensor, context: Tensor) -> Tensor:
-        """A block of a family of free size, computed only where something is.
+    def _free(self, block: Block, seen: Sequence[Tensor]) -> Tensor:
+        """A block of a generator of free size, computed only where something is.
 
-        Where sketch and context are background as far as the generator sees, the result is what
-        it makes of background, which repeats from one voxel of the context to the next.
+        Where everything is background as far as the generator sees, the result is what it makes of
+        background, which repeats from one aligned voxel to the next; but not where it sees a
+        border of the image, or is not exact.
         """
         (whole,) = block.cuts
-        box = _active(self._geometry, whole, sketch, context)
+        geometry = self._geometry
+        if geometry.border is not None or geometry.whole:
+            made = self._call(seen)[0, 0]
+            return made[whole.core.inside(_given(geometry, whole)).slices]
+        box = _active(geometry, whole, seen)
         if box == whole.core:
-            return self._call(sketch, context)[0, 0]
-        out = self._background(whole.core, sketch.shape[1])
+            return self._call(seen)[0, 0]
+        out = self._background(whole.core, seen)
         if box.voxels:
-            cut = Cut.of(self._geometry, box)
-            made = self._call(
-                crop_padded(sketch, cut.sketch.inside(whole.sketch), 0.0),
-                crop_padded(context, cut.context.inside(whole.context), BACKGROUND),
-            )
+            cut = geometry.cut(box, self.shape)
+            made = self._call(self._parts(seen, cut, whole.reads))
             out[box.inside(whole.core).slices] = made[0, 0]
         return out
 
-    def _patches(self, block: Block, sketch: Tensor, context: Tensor) -> Tensor:
-        """A block of a family of fixed patch size: its patches as one batch."""
-        sketches, contexts = [], []
-        for cut in block.cuts:
-            sketches.append(crop_padded(sketch, cut.sketch.inside(block.sketch), 0.0))
-            contexts.append(crop_padded(context, cut.context.inside(block.context), BACKGROUND))
-        filled = [
-            k
-            for k, pair in enumerate(zip(sketches, contexts, strict=True))
-            if bool(pair[0].any()) or bool((pair[1] != BACKGROUND).any())
-        ]
+    def _patches(self, block: Block, seen: Sequence[Tensor]) -> Tensor:
+        """A block of a generator of fixed patch size: its patches as one batch."""
+        parts = [self._parts(seen, cut, block.reads) for cut in block.cuts]
+        filled = [k for k, patch in enumerate(parts) if self._filled(patch)]
         made: dict[int, Tensor] = {}
         if filled:
-            drawn = torch.cat([sketches[k] for k in filled])
-            below = torch.cat([contexts[k] for k in filled])
-            made = dict(zip(filled, self._call(drawn, below)[:, 0], strict=True))
-        out = sketch.new_empty(block.core.size)
+            reads = [torch.cat(same) for same in zip(*(parts[k] for k in filled), strict=True)]
+            made = dict(zip(filled, self._call(reads)[:, 0], strict=True))
+        out = seen[0].new_empty(block.core.size)
         for k, cut in enumerate(block.cuts):
-            core = made[k] if k in made else self._background(cut.core, sketch.shape[1])
+            core = made[k] if k in made else self._background(cut.core, seen)
             inside = cut.core.clipped(self.shape)
             out[inside.inside(block.core).slices] = core[inside.inside(cut.core).slices]
         return out
 
-    def _call(self, sketch: Tensor, context: Tensor) -> Tensor:
+    def _parts(self, seen: Sequence[Tensor], cut: Cut, boxes: Sequence[Box]) -> list[Tensor]:
+        """What a cut reads, from tensors that lie at ``boxes``."""
+        return [
+            crop_padded(x, own.inside(box), view.empty)
+            for x, own, box, view in zip(seen, cut.reads, boxes, self._geometry.reads, strict=True)
+        ]
+
+    def _filled(self, reads: Sequence[Tensor]) -> bool:
+        """Whether anything is there but background."""
+        pairs = zip(reads, self._geometry.reads, strict=True)
+        return any(bool((x != view.empty).any()) for x, view in pairs)
+
+    def _call(self, reads: Sequence[Tensor]) -> Tensor:
         """The cores of a batch."""
         with autocast(self.device, self.precision):
-            made: Tensor = self.generator.core(sketch, context)  # type: ignore[operator]
+            made = self.generator.core(*reads)
         return made.float()
 
-    def _background(self, core: Box, channels: int) -> Tensor:
+    def _background(self, core: Box, seen: Sequence[Tensor]) -> Tensor:
         """What the generator makes of background; computed once."""
-        side = core_side(self._geometry) or 2
-        if channels not in self._empty:
-            cut = Cut.of(self._geometry, Box((0,) * core.dims, (side,) * core.dims))
-            sketch = torch.zeros((1, channels, *cut.sketch.size), device=self.device)
-            context = torch.full((1, 1, *cut.context.size), BACKGROUND, device=self.device)
-            self._empty[channels] = self._call(sketch, context)[0, 0]
-        return self._empty[channels].repeat([n // side for n in core.size])
+        geometry = self._geometry
+        side = geometry.core_side or geometry.align
+        if not self._empty:
+            cut = geometry.cut(Box((0,) * core.dims, (side,) * core.dims), self.shape)
+            nothing = [
+                torch.full((1, x.shape[1], *box.size), view.empty, device=self.device)
+                for x, box, view in zip(seen, cut.reads, geometry.reads, strict=True)
+            ]
+            self._empty.append(self._call(nothing)[0, 0])
+        return self._empty[0].repeat([n // side for n in core.size])
+
+
+def sources(
+    geometry: Geometry, sketch: Source, context: Source | None = None
+) -> tuple[Source, ...]:
+    """Where a generator reads its sketch and context from, in its order.
+
+    Raises:
+        InputError: It reads another image, or a context where there is none.
+    """
+    known = {"sketch": sketch, "below": context}
+    found = [known.get(view.image) for view in geometry.reads]
+    for view, source in zip(geometry.reads, found, strict=True):
+        if source is None:
+            raise InputError(f"the generator reads {view.image}, which is not there")
+    return tuple(source for source in found if source is not None)
 
 
 def blinded(
@@ -240,26 +254,33 @@ def make(scale: Blocks, numbers: Iterable[int]) -> Iterator[tuple[int, Box, Arra
             yield ahead[0], *scale.compute(ahead[1].result())
 
 
-def _active(generator: HighGenerator, cut: Cut, sketch: Tensor, context: Tensor) -> Box:
+def _given(geometry: Geometry, cut: Cut) -> Box:
+    """What an inference form gives of a call."""
+    return cut.detail if geometry.border is not None else cut.detail.grown(-geometry.rim)
+
+
+def _active(geometry: Geometry, cut: Cut, seen: Sequence[Tensor]) -> Box:
     """The part of the core that sees anything but background; all of it where little is spared."""
-    coarse = cut.core.coarse(2)
-    seen = [
-        _hull_of(sketch[0].any(dim=0), cut.sketch, 2, generator.halo // 2),
-        _hull_of(context[0, 0] != BACKGROUND, cut.context, 1, generator.context_halo),
-    ]
-    found = [box for box in seen if box is not None]
+    step = geometry.align
+    coarse = cut.core.coarse(step)
+    found: list[Box] = []
+    for x, box, view in zip(seen, cut.reads, geometry.reads, strict=True):
+        factor = step << view.scale if view.scale > 0 else step >> -view.scale
+        reach = -(-view.halo // factor) - (-geometry.rim // step)
+        hull = _hull_of((x[0] != view.empty).any(dim=0), box, factor, reach)
+        found += [hull] if hull is not None else []
     if not found:
         return Box(cut.core.start, (0,) * cut.core.dims)
     start = tuple(max(min(b.start[a] for b in found), coarse.start[a]) for a in range(coarse.dims))
     stop = tuple(min(max(b.stop[a] for b in found), coarse.stop[a]) for a in range(coarse.dims))
     if any(a >= b for a, b in zip(start, stop, strict=True)):
         return Box(cut.core.start, (0,) * cut.core.dims)
-    box = Box(start, tuple(b - a for a, b in zip(start, stop, strict=True))).scaled(2)
+    box = Box(start, tuple(b - a for a, b in zip(start, stop, strict=True))).scaled(step)
     return box if box.voxels < SPARED * cut.core.voxels else cut.core
 
 
 def _hull_of(mask: Tensor, box: Box, factor: int, reach: int) -> Box | None:
-    """Voxels of s_(i-1) that see a voxel of ``mask``, which lies at ``box``; None: none do."""
+    """Aligned voxels that see a voxel of ``mask``, which lies at ``box``; None: none do."""
     start, stop = [], []
     for axis in range(box.dims):
         others = [a for a in range(box.dims) if a != axis]
