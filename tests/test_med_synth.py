@@ -82,10 +82,11 @@ def test_the_discriminator_sees_the_image_alone(dims):
     config = MedSynth.configured(tiny(dims), "t1")
     judge = build_discriminator(config, 2)
     image = torch.rand(1, 1, *[32] * dims)
-    assert judge(image[:, :0], image).shape[:2] == (1, 1)
+    (logits,) = judge(image[:, :0], (image,))
+    assert logits.shape[:2] == (1, 1)
     conditional = build_discriminator(changed(config, network={"conditional": True}), 2)
     with pytest.raises(RuntimeError):
-        conditional(image[:, :0], image)
+        conditional(image[:, :0], (image,))
 
 
 # --- what the second model sees --------------------------------------------------------------

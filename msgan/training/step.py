@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -181,11 +181,21 @@ class Step:
         return {"discriminator": loss.detach(), "accuracy": accuracy}
 
     def _all(self, logits: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Those of all processes where each is compared with all: their gradients come back."""
+        """Those of all processes where each is compared with the mean of all."""
         if not self.adversarial.relative or self.fabric.world_size == 1:
             return logits
-        every: list[Any] = [self.fabric.all_gather(x, sync_grads=True) for x in logits]
-        return [x.flatten(0, 1) for x in every]
+        return [self._gathered(x) for x in logits]
+
+    def _gathered(self, x: Tensor) -> Tensor:
+        """(B, ...) of all processes, one after the other; gradients reach this one's."""
+        count, rank = self.fabric.world_size, self.fabric.global_rank
+        own = x.detach()
+        every = own.new_zeros(count, *own.shape)
+        every[rank] = own
+        every = cast(Tensor, self.fabric.all_reduce(every, reduce_op="sum"))
+        # The loss is the same everywhere; DDP takes the mean of gradients where the sum is due.
+        own = own + count * (x - own)
+        return torch.cat((every[:rank].flatten(0, 1), own, every[rank + 1 :].flatten(0, 1)))
 
     @torch.no_grad()
     def _follow(self, step: int) -> None:
