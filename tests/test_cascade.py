@@ -239,7 +239,7 @@ def test_labels_belong_to_the_data_of_a_run_that_uses_them(tmp_path):
 def test_the_published_family_trains(tmp_path):
     config = tiny(network={"family": "paper"}, patch=32, steps=2, low_steps=2)
     run = fit(cohort_in(tmp_path), "t2", config, tmp_path / "run", device="cpu")
-    assert run.generator(1).patch == 32
+    assert run.generator(1).geometry.patch == 32
     assert all(run.finished(i) for i in range(3))
 
 
