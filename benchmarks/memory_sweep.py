@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from msgan.config import CascadeConfig, NetworkConfig, Preparation, SketchConfig, TrainConfig
+from msgan.config import CascadeConfig, Preparation, SketchConfig, TrainConfig, network_of
 from msgan.memory.translation import measured_translation, original_bytes, untrained_run
 from msgan.paths import write_text
 from msgan.training.run import git_commit, versions
@@ -34,7 +34,7 @@ def config(side: int) -> CascadeConfig:
     return CascadeConfig(
         preparation=Preparation(scales=max(1, round(log2(side / 64))), margin=0),
         sketch=SketchConfig(),
-        network=NetworkConfig(low_width=8, low_levels=3, high_width=16, high_blocks=2),
+        network=network_of(low_width=8, low_levels=3, high_width=16, high_blocks=2),
         training=TrainConfig(steps=1, low_steps=1),
     )
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from math import isinf, isnan
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import (
@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from msgan.documents import rule, yaml_of
+from msgan.documents import repr_of, rule, shown, yaml_of
 from msgan.paths import write_text
 from msgan.types import InputError
 
@@ -49,22 +49,34 @@ class Model(BaseModel):
                 raise ValueError(f"{name} is {word} (or yes, no, on, off): expected another value")
         return given
 
-    def updated(self, **changes: Any) -> Self:
+    def updated(self, every: Mapping[str, Any] | None = None, /, **changes: Any) -> Self:
         """The same with other values, validated as a whole.
 
         ``config.updated(training={"steps": 100}, labels=(1,))`` changes one field of the part
-        ``training`` and the field ``labels``.
+        ``training`` and the field ``labels``; ``config.updated(network={"family": "paper"})``
+        keeps the sizes that both families have.
 
         Args:
+            every: As ``changes``, in one mapping.
             changes: By field; a mapping changes those fields of a part that it names.
 
         Raises:
             InputError: There is no such field, or the values do not fit together.
         """
         try:
-            return type(self).model_validate(_merged(self.model_dump(), changes))
+            return type(self).model_validate(self._merged({**(every or {}), **changes}))
         except ValidationError as error:
-            raise InputError(rule(error)) from None
+            raise InputError(rule(error, FAMILIES)) from None
+
+    def _merged(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """All values with ``changes``, part by part."""
+        merged = self.model_dump()
+        for name, value in changes.items():
+            part = getattr(self, str(name), None)
+            if isinstance(value, Mapping) and isinstance(part, Model):
+                value = part._merged(value)
+            merged[name] = value.model_dump() if isinstance(value, BaseModel) else value
+        return merged
 
 
 def _padding(value: Any) -> Any:
@@ -169,17 +181,13 @@ class ContrastAugmentation(Model):
     noise: float = Field(0.02, ge=0, description="largest standard deviation added after")
 
 
-class NetworkConfig(Model):
-    """Sizes of the networks of a cascade."""
+class _Network(Model):
+    """What the networks of every family have."""
 
-    family: Literal["paper", "seamless"] = "seamless"
     low_width: int = Field(
         64, ge=1, le=WIDEST, description="features of the LR U-Net's first level"
     )
     low_levels: int = Field(4, ge=1, le=12)
-    low_border: int = Field(
-        0, ge=0, le=LARGEST, description="what s0 sees around an image, voxels of s0"
-    )
     dropout: float = Field(0.2, ge=0, lt=1)
     high_width: int = Field(64, ge=1, le=WIDEST, description="features of the HR generators")
     high_blocks: int = Field(6, ge=1, le=200)
@@ -187,24 +195,93 @@ class NetworkConfig(Model):
     conditional: bool = Field(True, description="whether D sees sketch and context too")
 
     @model_validator(mode="after")
-    def _aligned(self) -> Self:
+    def _widest(self) -> Self:
         if self.low_width << (self.low_levels - 1) > LARGEST:
             raise ValueError(
                 f"low_width {self.low_width} doubles in each of low_levels {self.low_levels} but "
                 f"the first: expected at most {LARGEST} features in the last"
             )
+        return self
+
+    def _merged(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Of another family: what it shares with this one."""
+        fields = FAMILIES.get(str(changes.get("family")), type(self)).model_fields
+        merged = super()._merged(changes)
+        return {name: merged[name] for name in merged if name in fields or name in changes}
+
+
+class PaperNetwork(_Network):
+    """Sizes of the published networks.
+
+    Attributes:
+        patch: Side of the only patches that the generators of s1..sn run at, voxels.
+        low_border: s0 sees the image to its border and nothing around it.
+    """
+
+    patch: ClassVar = 32
+    low_border: ClassVar = 0
+    family: Literal["paper"] = "paper"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _borderless(cls, given: Any) -> Any:
+        """Accept the border of 0 that files of older runs state."""
+        if not isinstance(given, Mapping):
+            return given
+        if border := given.get("low_border"):
+            raise ValueError(
+                f"low_border {shown(border)}: the published network (family paper) sees the image "
+                "to its border: expected 0"
+            )
+        return {name: value for name, value in given.items() if name != "low_border"}
+
+
+class SeamlessNetwork(_Network):
+    """Sizes of the networks whose tiles join exactly; patches of any side."""
+
+    patch: ClassVar = None
+    family: Literal["seamless"] = "seamless"
+    low_border: int = Field(
+        0, ge=0, le=LARGEST, description="what s0 sees around an image, voxels of s0"
+    )
+
+    @model_validator(mode="after")
+    def _aligned(self) -> Self:
         step = 2 ** (self.low_levels - 1)  # so that strides fall where they fall without a border
         if self.low_border % step:
             raise ValueError(
                 f"low_border {self.low_border} is not a multiple of {step}, which is "
                 f"2^(low_levels - 1) for low_levels {self.low_levels}"
             )
-        if self.low_border and self.family == "paper":
-            raise ValueError(
-                f"low_border {self.low_border}: the published network (family paper) sees the "
-                "image to its border: expected 0"
-            )
         return self
+
+
+FAMILIES: dict[str, type[PaperNetwork] | type[SeamlessNetwork]] = {
+    "paper": PaperNetwork,
+    "seamless": SeamlessNetwork,
+}
+
+
+def _of_a_family(given: Any) -> Any:
+    """The family ``seamless`` where none is stated, as in files of YAML."""
+    if not isinstance(given, Mapping):
+        return given
+    family = given.get("family", "seamless")
+    if family not in tuple(FAMILIES):
+        expected = " or ".join(map(repr, FAMILIES))
+        raise ValueError(f"family {shown(repr_of(family))}: expected {expected}")
+    return {"family": family, **given}
+
+
+NetworkConfig = Annotated[
+    PaperNetwork | SeamlessNetwork, Field(discriminator="family"), BeforeValidator(_of_a_family)
+]
+"""Sizes of the networks of a cascade, of one family."""
+
+
+def network_of(family: str = "seamless", **sizes: Any) -> PaperNetwork | SeamlessNetwork:
+    """The sizes of a family's networks."""
+    return FAMILIES[family](**sizes)
 
 
 class TrainConfig(Model):
@@ -271,13 +348,16 @@ class CascadeConfig(Model):
     previous: str | None = Field(
         None, min_length=1, description="hash of the weights that made the channel previous"
     )
-    network: NetworkConfig = NetworkConfig()
+    network: NetworkConfig = SeamlessNetwork()
     training: TrainConfig
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.network.family == "paper" and self.training.patch % 4:
-            raise ValueError(f"patch size {self.training.patch} is not a multiple of the stride 4")
+        patch, family = self.training.patch, self.network.family
+        if self.network.patch not in (None, patch):
+            raise ValueError(
+                f"patch size {patch}: the {family} family runs at {self.network.patch} only"
+            )
         spacing = self.preparation.spacing_mm
         if spacing is not None and len(spacing) != self.dims:
             raise ValueError(f"spacing {spacing} has {len(spacing)} axes, dims is {self.dims}")
@@ -315,16 +395,4 @@ class CascadeConfig(Model):
         except FileNotFoundError:
             raise InputError(f"{path}: no such configuration") from None
         except ValidationError as error:
-            raise InputError(f"{path}: {rule(error)}") from None
-
-
-def _merged(data: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``data`` with ``changes``, part by part."""
-    merged = dict(data)
-    for name, value in changes.items():
-        if isinstance(value, BaseModel):
-            value = value.model_dump()
-        elif isinstance(value, Mapping) and isinstance(data.get(name), dict):
-            value = _merged(data[name], value)
-        merged[name] = value
-    return merged
+            raise InputError(f"{path}: {rule(error, FAMILIES)}") from None

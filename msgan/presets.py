@@ -13,10 +13,10 @@ from msgan.config import (
     CascadeConfig,
     ContrastAugmentation,
     Degradation,
-    NetworkConfig,
     Preparation,
     SketchConfig,
     TrainConfig,
+    network_of,
 )
 from msgan.types import InputError
 
@@ -140,7 +140,7 @@ def smoke(dims: int = 3, seed: int = 0) -> CascadeConfig:
         sketch=CONTRAST_FREE,
         degradation=Degradation(made_share=1.0),
         contrast=ContrastAugmentation(share=0.5, variants=2),
-        network=NetworkConfig(
+        network=network_of(
             low_width=8, low_levels=3, high_width=16, high_blocks=2, discriminator_width=8
         ),
         training=TrainConfig(
@@ -173,7 +173,7 @@ def small(dims: int = 3, seed: int = 0) -> CascadeConfig:
         sketch=CONTRAST_FREE,
         degradation=Degradation(made_share=1.0),
         contrast=ContrastAugmentation(share=0.5, variants=6),
-        network=NetworkConfig(
+        network=network_of(
             low_width=16,
             low_levels=3,
             low_border=4,
@@ -208,7 +208,7 @@ def paper(dims: int = 3, seed: int = 0) -> CascadeConfig:
         seed=seed,
         preparation=BRAIN_PREPARATION,
         sketch=SketchConfig(),
-        network=NetworkConfig(family="paper"),
+        network=network_of(family="paper"),
         training=TrainConfig(
             steps=100_000, low_steps=20_000, batch=20, patch=32, mirror=(), precision="32-true"
         ),
@@ -229,7 +229,7 @@ def thorax(name: str, dims: int = 3, seed: int = 0) -> CascadeConfig:
         preparation=Preparation(**{**CT_PREPARATION.model_dump(), **own["preparation"]}),
         sketch=SketchConfig(channels=("edges",)) if name == "paper" else KERNEL_SKETCH,
         contrast=ContrastAugmentation(share=0.0),
-        network=NetworkConfig(**{**base.network.model_dump(), **own["network"]}),
+        network=network_of(**{**base.network.model_dump(), **own["network"]}),
         training=TrainConfig(**{**base.training.model_dump(), **own["training"]}),
     )
 
@@ -265,7 +265,7 @@ def xray(name: str, seed: int = 0) -> CascadeConfig:
         sketch=XRAY_SKETCH,
         degradation=Degradation(sketch_noise=0.003),
         contrast=ContrastAugmentation(share=0.0),
-        network=NetworkConfig(**{**base.network.model_dump(), **own["network"]}),
+        network=network_of(**{**base.network.model_dump(), **own["network"]}),
         training=TrainConfig(**{**base.training.model_dump(), **own["training"]}),
     )
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from scipy.ndimage import gaussian_filter
 
-from msgan.config import CascadeConfig, NetworkConfig, Preparation, SketchConfig, TrainConfig
+from msgan.config import CascadeConfig, Preparation, SketchConfig, TrainConfig, network_of
 from msgan.data.cohort import Cohort, Subject, prepare
 from msgan.data.grid import Grid
 from msgan.data.volume import open_volume, write_volume
@@ -49,7 +49,7 @@ def tiny(dims=2, network=None, preparation=None, **training) -> CascadeConfig:
         dims=dims,
         preparation=Preparation(**{"scales": 2, "margin": 0} | (preparation or {})),
         sketch=SketchConfig(low=0.05, high=0.1, sigma=0.8, steps=2),
-        network=NetworkConfig(**sizes | {"discriminator_width": 2} | (network or {})),
+        network=network_of(**sizes | {"discriminator_width": 2} | (network or {})),
         training=TrainConfig(**options | training),
     )
 
@@ -197,16 +197,9 @@ def test_a_cohort_shares_spacing_and_scales(tmp_path):
     assert Run.open(run.folder).config == run.config
 
 
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        (tiny(3), r"0\.nii: image of 2 axes, the configuration has dims 3"),
-        (tiny(network={"family": "paper"}, patch=16), "patch size 16: the paper family runs at 32"),
-    ],
-)
-def test_what_does_not_fit_is_refused(tmp_path, config, message):
-    with pytest.raises(InputError, match=message):
-        fit(cohort_in(tmp_path), "t2", config, tmp_path / "run", device="cpu")
+def test_what_does_not_fit_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"0\.nii: image of 2 axes, the configuration has dims 3"):
+        fit(cohort_in(tmp_path), "t2", tiny(3), tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
 
 

@@ -1,7 +1,15 @@
 import pytest
 import yaml
 
-from msgan.config import CascadeConfig, NetworkConfig, Preparation, SketchConfig, TrainConfig
+from msgan.config import (
+    CascadeConfig,
+    PaperNetwork,
+    Preparation,
+    SeamlessNetwork,
+    SketchConfig,
+    TrainConfig,
+    network_of,
+)
 from msgan.types import InputError
 
 TRAINING = TrainConfig(steps=3, low_steps=2)
@@ -14,7 +22,7 @@ def test_a_stored_configuration_is_read_back(tmp_path, dims):
         preparation=Preparation(spacing_mm=(0.1,) * dims, scales=3, low=None),
         sketch=SketchConfig(channels=("edges", "ridges"), weight="local"),
         labels=(1, 2, 4),
-        network=NetworkConfig(family="paper", dropout=0.0),
+        network=network_of(family="paper", dropout=0.0),
         training=TRAINING.model_copy(update={"mirror": (0, 1), "low_patch": 32}),
     )
     path = tmp_path / "new" / "config.yaml"
@@ -50,13 +58,21 @@ def test_a_configuration_does_not_change():
                 "network": {"family": "paper"},
                 "training": {"steps": 1, "low_steps": 1, "patch": 30},
             },
-            "patch size 30 is not a multiple of the stride 4",
+            "patch size 30: the paper family runs at 32 only",
         ),
         (
             {"network": {"low_levels": 3, "low_border": 6}},
             r"low_border 6 is not a multiple of 4, which is 2\^\(low_levels - 1\)",
         ),
         ({"network": {"family": "paper", "low_border": 8}}, "low_border 8.*expected 0"),
+        (
+            {"network": {"family": "other"}},
+            "network: family 'other': expected 'paper' or 'seamless'",
+        ),
+        ({"network": {"family": [1]}}, "network: family .*expected 'paper' or 'seamless'"),
+        ({"network": None}, "network: expected keys and values, not nothing"),
+        ({"network": {"width": 3}}, "network.width: no such setting"),
+        ({"network": {"low_width": 1024}}, "network: low_width 1024 doubles"),
         ({"dims": 2, "preparation": {"spacing_mm": [1, 1, 1]}}, "3 axes, dims is 2"),
         (
             {"dims": 2, "training": {"steps": 1, "low_steps": 1, "mirror": [2]}},
@@ -101,6 +117,7 @@ def test_updated_changes_what_it_names_and_validates_the_whole():
     for changes, message in (
         ({"training": {"stepz": 7}}, "training.stepz: no such setting"),
         ({"network": {"family": "paper", "low_border": 8}}, "the published network"),
+        ({"network": {"family": "paper"}, "training": {"patch": 16}}, "16: .* runs at 32 only"),
         ({"seed": "many"}, "seed: "),
         ({"training": {"mirror": (5,)}}, r"mirror axes \(5,\) do not fit"),
     ):
@@ -116,3 +133,30 @@ def test_channels_are_those_that_can_be_drawn():
     for channels, message in (((), "expected at least one"), (("edgez",), "'edgez' is none of")):
         with pytest.raises(InputError, match=message):
             CascadeConfig(training=TRAINING).updated(sketch={"channels": channels})
+
+
+def test_a_family_is_seamless_where_none_is_stated(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("network: {low_border: 8}\ntraining: {steps: 1, low_steps: 1}\n")
+    assert CascadeConfig.load(path).network == SeamlessNetwork(low_border=8)
+
+
+def test_another_family_keeps_what_both_have():
+    config = CascadeConfig(network=network_of(low_border=8, high_width=7), training=TRAINING)
+    paper = config.updated(network={"family": "paper", "dropout": 0.0})
+    assert paper.network == PaperNetwork(high_width=7, dropout=0.0)
+    assert paper.network.low_border == 0
+    assert paper.updated(network={"family": "seamless"}).network == network_of(
+        high_width=7, dropout=0.0
+    )
+    # Of one family nothing is lost, and what only the other has is no setting.
+    assert config.updated(network={"family": "seamless"}) == config
+    with pytest.raises(InputError, match=r"network\.rim: no such setting"):
+        config.updated(network={"family": "paper", "rim": 6})
+
+
+def test_what_only_one_family_has_is_stored_for_it_alone():
+    """Files of older runs state a border of 0 for the published networks."""
+    assert "low_border" not in PaperNetwork().model_dump()
+    assert PaperNetwork(low_border=0) == PaperNetwork()
+    assert set(SeamlessNetwork().model_dump()) - set(PaperNetwork().model_dump()) == {"low_border"}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from msgan.config import CascadeConfig, NetworkConfig, Preparation, SketchConfig, TrainConfig
+from msgan.config import CascadeConfig, Preparation, SketchConfig, TrainConfig, network_of
 from msgan.data.cohort import Subject, prepare
 from msgan.data.grid import Grid
 from msgan.data.intensity import IntensityMap
@@ -220,7 +220,7 @@ def config_of(dims: int) -> CascadeConfig:
         labels=(1, 2, 4),
         preparation=Preparation(scales=1, margin=1, intensity="window", low=0.0, high=100.0),
         sketch=SketchConfig(channels=("edges", "self_similarity"), weight="local"),
-        network=NetworkConfig(low_width=2, low_levels=2, high_width=4, high_blocks=1),
+        network=network_of(low_width=2, low_levels=2, high_width=4, high_blocks=1),
         training=TrainConfig(steps=1, low_steps=1, patch=8, low_patch=8),
     )
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from msgan import pyramid
-from msgan.config import CascadeConfig, NetworkConfig, SketchConfig, TrainConfig
+from msgan.config import CascadeConfig, SketchConfig, TrainConfig, network_of
 from msgan.memory import tiles
 from msgan.memory.count import counted, peak_bytes
 from msgan.networks import inference, layers
@@ -18,7 +18,7 @@ def config(dims: int, family: str = "seamless") -> CascadeConfig:
     return CascadeConfig(
         dims=dims,
         sketch=SketchConfig(channels=("edges", "ridges")),
-        network=NetworkConfig(family=family),
+        network=network_of(family=family),
         training=TrainConfig(steps=1, low_steps=1),
     )
 

@@ -8,7 +8,7 @@ from test_plots import assert_nothing_is_cut, said
 from torch import nn
 
 from msgan import plots
-from msgan.config import CascadeConfig, NetworkConfig, Preparation, SketchConfig, TrainConfig
+from msgan.config import CascadeConfig, Preparation, SketchConfig, TrainConfig, network_of
 from msgan.data.volume import open_volume
 from msgan.memory import players, process, study, translation
 from msgan.memory.players import NETWORKS, Players
@@ -234,7 +234,7 @@ def config(**changes) -> CascadeConfig:
     return CascadeConfig(
         preparation=Preparation(scales=1) if "preparation" not in changes else Preparation(),
         sketch=SketchConfig(steps=2),
-        network=NetworkConfig(low_width=2, low_levels=2, high_width=4, high_blocks=1),
+        network=network_of(low_width=2, low_levels=2, high_width=4, high_blocks=1),
         training=TrainConfig(steps=1, low_steps=1),
     )
 

@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from typer.testing import CliRunner
 
 from msgan.cli import app
-from msgan.config import CascadeConfig, NetworkConfig, Preparation, SketchConfig, TrainConfig
+from msgan.config import CascadeConfig, Preparation, SketchConfig, TrainConfig, network_of
 from msgan.data.geometry import WorkingGrid
 from msgan.data.intensity import IntensityMap
 from msgan.data.manifest import check_manifest
@@ -256,7 +256,7 @@ def trained(folder: Path) -> Path:
         dims=3,
         preparation=Preparation(scales=1, margin=2),
         sketch=SketchConfig(low=0.05, high=0.1, sigma=0.8, steps=2),
-        network=NetworkConfig(low_width=2, low_levels=2, high_width=4, high_blocks=1),
+        network=network_of(low_width=2, low_levels=2, high_width=4, high_blocks=1),
         training=TrainConfig(steps=1, low_steps=1),
     )
     run = Run(folder, config, "t2", IntensityMap(0.0, 80.0, "a.u."), {"a": "00"})

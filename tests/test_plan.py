@@ -10,7 +10,7 @@ import torch
 from test_translate import config_of, head, run_of, stored
 
 from msgan import translate
-from msgan.config import CascadeConfig, NetworkConfig, Preparation, TrainConfig
+from msgan.config import CascadeConfig, Preparation, TrainConfig, network_of
 from msgan.data.cohort import prepare
 from msgan.memory import process
 from msgan.memory.translation import untrained_run, write_ball
@@ -122,7 +122,7 @@ def test_the_measured_peak_is_what_was_said(tmp_path):
     """In a process of its own, within a fifth, for a tile of the whole image and for small ones."""
     config = CascadeConfig(
         preparation=Preparation(scales=1),
-        network=NetworkConfig(low_width=8, low_levels=2, high_width=16, high_blocks=2),
+        network=network_of(low_width=8, low_levels=2, high_width=16, high_blocks=2),
         training=TrainConfig(steps=1, low_steps=1),
     )
     run = untrained_run(tmp_path / "run", config)

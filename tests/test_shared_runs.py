@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import msgan
-from msgan.config import CascadeConfig, NetworkConfig, Preparation, TrainConfig
+from msgan.config import CascadeConfig, Preparation, TrainConfig, network_of
 from msgan.data.cohort import Cohort, Subject
 from msgan.data.grid import Grid
 from msgan.data.volume import write_volume
@@ -25,7 +25,7 @@ def config(**training) -> CascadeConfig:
     return CascadeConfig(
         dims=2,
         preparation=Preparation(scales=1, margin=1),
-        network=NetworkConfig(**sizes, discriminator_width=4),
+        network=network_of(**sizes, discriminator_width=4),
         training=TrainConfig(steps=2, low_steps=2, patch=8, gan_weight=0.0, **training),
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msgan.config import CascadeConfig, NetworkConfig, Preparation, TrainConfig
+from msgan.config import CascadeConfig, Preparation, TrainConfig, network_of
 from msgan.data.cohort import Cohort, Subject
 from msgan.data.grid import Grid
 from msgan.data.intensity import IntensityMap
@@ -46,7 +46,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cohort, Run]:
     cohort = Cohort(tuple(people))
     config = CascadeConfig(
         dims=2,
-        network=NetworkConfig(low_width=4, high_width=4, high_blocks=1, low_levels=2),
+        network=network_of(low_width=4, high_width=4, high_blocks=1, low_levels=2),
         preparation=Preparation(scales=1, margin=0),
         training=TrainConfig(steps=1, low_steps=1, patch=8, batch=1, low_batch=1),
     )

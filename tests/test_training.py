@@ -21,10 +21,10 @@ from msgan.config import (
     CascadeConfig,
     ContrastAugmentation,
     Degradation,
-    NetworkConfig,
     Preparation,
     SketchConfig,
     TrainConfig,
+    network_of,
 )
 from msgan.data.cohort import prepare
 from msgan.data.grid import Grid
@@ -56,7 +56,7 @@ def tiny(dims: int, **training) -> CascadeConfig:
         dims=dims,
         preparation=Preparation(scales=2, margin=0),
         sketch=SketchConfig(low=0.05, high=0.1, sigma=0.8, steps=2),
-        network=NetworkConfig(
+        network=network_of(
             low_width=2, low_levels=2, high_width=4, high_blocks=1, discriminator_width=2
         ),
         training=TrainConfig(**options | training),

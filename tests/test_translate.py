@@ -18,7 +18,7 @@ from filelock import FileLock
 from scipy.ndimage import gaussian_filter
 
 from msgan import pyramid, sketch, translate
-from msgan.config import CascadeConfig, NetworkConfig, Preparation, SketchConfig, TrainConfig
+from msgan.config import CascadeConfig, Preparation, SketchConfig, TrainConfig, network_of
 from msgan.data.cohort import Subject
 from msgan.data.grid import Grid
 from msgan.data.intensity import IntensityMap
@@ -44,9 +44,7 @@ def config_of(dims: int, family="seamless", scales=2, **changes) -> CascadeConfi
         dims=dims,
         preparation=Preparation(**{"scales": scales, "margin": 2} | changes.pop("preparation", {})),
         sketch=SketchConfig(low=0.05, high=0.1, sigma=0.8, steps=2),
-        network=NetworkConfig(
-            family=family, low_width=2, low_levels=2, high_width=4, high_blocks=1
-        ),
+        network=network_of(family=family, low_width=2, low_levels=2, high_width=4, high_blocks=1),
         training=TrainConfig(steps=1, low_steps=1),
         **changes,
     )

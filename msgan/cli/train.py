@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -211,10 +211,7 @@ def configuration(preset: str, file: Path | None, dims: Any) -> CascadeConfig:
     Raises:
         InputError: No such preset or file, or the file is at fault.
     """
-    from pydantic import ValidationError
-
-    from msgan.config import CascadeConfig
-    from msgan.documents import rule, shown, yaml_of
+    from msgan.documents import shown, yaml_of
     from msgan.presets import PRESETS
     from msgan.presets import preset as named
 
@@ -228,20 +225,10 @@ def configuration(preset: str, file: Path | None, dims: Any) -> CascadeConfig:
     axes = own.get("dims") or dims()
     if axes not in (2, 3):
         raise InputError(f"{file}: dims {shown(axes)}: expected 2 or 3")
-    base = named(preset, axes).model_dump(mode="json")
     try:
-        return CascadeConfig.model_validate(_merged(base, own))
-    except ValidationError as error:
-        raise InputError(f"{file}: {rule(error)}") from None
-
-
-def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with the values of ``own``, level by level."""
-    out = dict(base)
-    for key, value in own.items():
-        deeper = isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
-        out[key] = _merged(base[key], value) if deeper else value
-    return out
+        return named(preset, axes).updated(own)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
 
 
 def _scales(text: str) -> list[int] | None:

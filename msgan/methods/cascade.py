@@ -73,8 +73,6 @@ def fit(
             ``config.previous`` is stated and not made, ``out`` holds another run, another process
             is training one of the scales there, or the disk is full.
     """
-    if config.network.family == "paper" and config.training.patch != 32:
-        raise InputError(f"patch size {config.training.patch}: the paper family runs at 32 only")
     if config.paired == target:
         raise InputError(f"paired {config.paired}: is the target itself")
     if (config.previous is None) != (previous is None):
