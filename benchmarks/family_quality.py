@@ -27,7 +27,7 @@ from msgan.methods.cascade import fit
 from msgan.methods.refine import refine
 from msgan.paths import write_text
 from msgan.phantoms.brain import write_cohort
-from msgan.presets import small
+from msgan.presets import preset
 from msgan.training.run import Run, git_commit, versions
 from msgan.types import Box
 
@@ -39,7 +39,7 @@ def configs(steps: dict[str, int]) -> dict[str, CascadeConfig]:
 
     At the learning rate of the preset the published network saturates at background.
     """
-    base = small(seed=SEED)
+    base = preset("small", seed=SEED)
     sizes = {
         "paper": (
             {"family": "paper", "high_width": 64, "high_blocks": 6, "low_border": 0},

@@ -43,7 +43,7 @@ from msgan.networks.inference import prepare
 from msgan.patches import Tiling
 from msgan.paths import write_text
 from msgan.phantoms.brain import brain
-from msgan.presets import paper, small
+from msgan.presets import preset
 from msgan.pyramid import Store
 from msgan.sketch import DrawnSketch
 from msgan.training.run import git_commit, versions
@@ -62,7 +62,7 @@ in other rounds, a stated number of patches."""
 def network(name: str) -> nn.Module:
     """The contestant's generator with random weights, also in its last layer."""
     torch.manual_seed(0)
-    config = small() if name == "seamless" else paper()
+    config = preset("small" if name == "seamless" else "paper")
     family = SeamlessGenerator if name == "seamless" else PaperGenerator
     channels = sketch.channels(config.sketch, 3)
     size = config.network
@@ -80,7 +80,7 @@ def write_scene(folder: Path, size: int) -> None:
     image = np.pad(image, [(0, max(0, size - n)) for n in image.shape], mode="symmetric")
     image = image[:size, :size, :size]
     arrays = {"context": pyramid.halve(image, 3)}
-    for name, config in (("paper", paper()), ("seamless", small())):
+    for name, config in (("paper", preset("paper")), ("seamless", preset("small"))):
         read = sketch.sketch_reader(lambda box: image[box.slices], image.shape, config.sketch)
         arrays[name] = read(Box.whole(image.shape))
     for name, values in arrays.items():
@@ -285,7 +285,7 @@ def counted(call: Callable[..., Any], channels: int, drawn: Shape, below: Shape)
 
 def sketch_channels(name: str) -> int:
     """Channels of the contestant's sketch."""
-    return sketch.channels((small() if name == "seamless" else paper()).sketch, 3)
+    return sketch.channels(preset("small" if name == "seamless" else "paper").sketch, 3)
 
 
 def run(name: str, folder: Path, limit: int | None, threads: int) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from msgan.methods.shared import fit_shared, lend
 from msgan.methods.trained import Cascade
 from msgan.methods.workers import side_by_side
 from msgan.paths import write_text
-from msgan.phantoms.cohorts import BRAIN_FOLDS, brain_cohort
+from msgan.phantoms.cohorts import brain_cohort
 from msgan.training.run import git_commit, versions
 
 SHARES = {"real contexts": 0.0, "made contexts": 1.0}
@@ -41,8 +41,8 @@ def main() -> None:
     options = parser.parse_args()
 
     cohort = brain_cohort("small", options.shared, data_root=None, seed=0)
-    fold = folds_of(cohort, BRAIN_FOLDS["small"], (0,))[0]
-    base = presets.brain("small", seed=0)
+    fold = folds_of(cohort, presets.sizes("small", "brain").folds, (0,))[0]
+    base = presets.preset("small", "brain")
     jobs = {}
     for name, share in SHARES.items():
         config = base.updated(degradation={"made_share": share})

@@ -92,7 +92,7 @@ def config(steps: int | None = None) -> CascadeConfig:
 
     The preset ``small`` for the thorax, with the steps that fit the time.
     """
-    chosen = presets.thorax("small", seed=0)
+    chosen = presets.preset("small", "thorax")
     numbers: dict[str, Any] = dict(STEPS)
     if steps is not None:
         numbers |= {"low_steps": steps, "steps": steps, "validate_every": steps}

@@ -33,7 +33,7 @@ from msgan.methods.table import score_table
 from msgan.methods.trained import Cascade
 from msgan.paths import write_text
 from msgan.phantoms.brain import CITATION, LICENCE, SOURCE_URL, write_cohort
-from msgan.presets import brain
+from msgan.presets import preset
 from msgan.training.model import About, export
 from msgan.training.run import Run, git_commit, versions
 
@@ -67,7 +67,7 @@ EVALUATION = (
 
 def config(steps: int, low_steps: int) -> CascadeConfig:
     """The preset ``small`` of brains, here at 3 and 1.5 mm, with more steps: there is time."""
-    chosen = brain("small", seed=SEED)
+    chosen = preset("small", "brain", seed=SEED)
     every = max(1, min(250, steps // 4, low_steps // 4))
     training = {
         "steps": steps,

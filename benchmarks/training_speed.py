@@ -35,7 +35,7 @@ from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort, prepare
 from msgan.paths import write_text
 from msgan.phantoms.brain import write_cohort
-from msgan.presets import small
+from msgan.presets import preset
 from msgan.training.batches import Batch, Patches, Prefetch
 from msgan.training.cache import CachedSubject, cached
 from msgan.training.run import git_commit, versions
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, default=8)
     parser.add_argument("--json", type=Path, default=Path("benchmarks/training_speed.json"))
     options = parser.parse_args()
-    config = small()
+    config = preset("small")
     fabric = Fabric(accelerator="auto", devices=1)
     fabric.launch()
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,4 +1,4 @@
-"""Named sizes of an experiment: a preset is a function that returns a configuration.
+"""Named sizes of an experiment: configurations, phantoms and folds, in one table.
 
 ``smoke`` shows in minutes on two CPU cores that everything runs and makes no claim; ``small``
 is for a workstation overnight, or minutes on one GPU; ``paper`` is what was published.
@@ -6,19 +6,27 @@ is for a workstation overnight, or minutes on one GPU; ``paper`` is what was pub
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from msgan.config import (
+    FAMILIES,
     CascadeConfig,
     ContrastAugmentation,
     Degradation,
+    Model,
     Preparation,
     SketchConfig,
     TrainConfig,
-    network_of,
 )
 from msgan.types import InputError
+
+PRESETS = ("smoke", "small", "paper")
+
+ANATOMIES = ("any", "brain", "thorax", "xray")
+"""What a preset is for: ``any`` image; MR of ``brain`` with tumours (2020, 3.2.2); CT kernels of
+the ``thorax`` (2020, 3.2.1); ``xray`` of the chest, 2D (2019, section 3.2, experiment 3)."""
 
 BRAIN_PREPARATION = Preparation(longest=64, intensity="percentile", low=0.0, high=99.5)
 """Skull-stripped MR: background is 0, the brightest half per cent is cut off."""
@@ -44,49 +52,12 @@ which the published 0.1 and 0.2 pass over. In the phantom's lungs at 128 voxels,
 and b20f correlate by .94 with either, and with 0.03 and 0.06 there are twice as many edges.
 """
 
-THORAX: dict[str, dict[str, dict[str, Any]]] = {
-    "smoke": {
-        "preparation": {"scales": 1},
-        "network": {"high_blocks": 1},
-        "training": {"steps": 60, "low_steps": 150},
-    },
-    "small": {
-        "preparation": {"scales": 2},
-        "network": {"low_border": 0},
-        "training": {
-            "steps": 200,
-            "low_steps": 500,
-            "patch": 48,
-            "ema": 0.99,
-            "validate_every": 50,
-        },
-    },
-    "paper": {"preparation": {"scales": 3}, "network": {}, "training": {}},
-}
-"""What the thorax changes of a preset: the published n of 3 makes s0 of 512 voxels 64.
-
-``small`` trains six networks in each of two folds: its steps are what fits into 25 minutes.
-"""
-
 XRAY_PREPARATION = Preparation(longest=64, intensity="percentile", low=0.0, high=99.5)
 """Radiographs have no unit; 0 is black. n follows from the size: 5 for 2048 pixels (2019, 3.1)."""
 
 XRAY_SKETCH = SketchConfig(channels=("edges",), low=0.015, high=0.03, steps=16)
 """Edges in the overlay of a whole chest are faint: at 0.1 and 0.2 of a full step (the public code:
 of the image's steepest) ribs and vessels have none."""
-
-XRAY: dict[str, dict[str, dict[str, Any]]] = {
-    "smoke": {
-        "network": {"low_levels": 4},
-        "training": {"steps": 80, "low_steps": 400, "mirror": (1,)},
-    },
-    "small": {
-        "network": {"low_levels": 5, "low_border": 0},
-        "training": {"low_steps": 3000, "batch": 2, "low_patch": None, "mirror": (1,)},
-    },
-    "paper": {"network": {}, "training": {}},
-}
-"""What X-rays change of a preset: left and right may be exchanged, head and feet may not."""
 
 TUMOUR_LABELS = (1, 2, 3, 4)
 """Labels of BraTS that are drawn over sketches: necrosis, oedema, non-enhancing (2015 only) and
@@ -95,194 +66,169 @@ enhancing tumour."""
 LABEL_SHARE = 1 / 3
 """Of patches about a voxel of a tumour, as nnU-Net has it: there are few such voxels."""
 
-BRAIN: dict[str, dict[str, dict[str, Any]]] = {
-    "smoke": {
-        "preparation": {"scales": 1},
-        "network": {},
-        "training": {"steps": 30, "low_steps": 60, "label_share": LABEL_SHARE},
-    },
-    "small": {
-        "preparation": {"scales": 1},
-        "network": {"high_width": 16, "high_blocks": 2, "dropout": 0.0},
-        "training": {
-            "steps": 1500,
-            "low_steps": 4000,
-            "patch": 16,
-            "batch": 2,
-            "low_patch": 16,
-            "label_share": LABEL_SHARE,
-            "ema": 0.99,
-            "validate_every": 250,
-        },
-    },
-    "paper": {"preparation": {"scales": 2}, "network": {}, "training": {}},
-}
-"""What brains with tumours change of a preset; the published n is 2 (2020, section 2.2).
-
-``small`` trains nine networks in each of two folds: its steps are what fits into 25 minutes. In
-that time many steps on small patches, at s0 on crops, learn more than fewer on larger ones;
-nothing is dropped. One doubling instead of two: s0 sees further than the generators above it, is
-tiled as exactly, and draws 4 mm better than they do from 8 mm. A batch of 2 is no slower than
-one of 1, which PyTorch gives to its slow convolution where networks are this narrow.
-"""
-
 CONTRAST_FREE = SketchConfig(channels=("edges", "self_similarity"), weight="local")
 """Edges whose weight does not depend on the modality, and how each voxel differs from its own
 neighbours: what is left of T1 is close to what is left of T2."""
 
+# fmt: off
+OURS = dict(
+    sketch=CONTRAST_FREE, made_share=1.0, low_levels=3, discriminator_width=8, low_batch=2,
+    decay="cosine", beta1=0.9, gan_weight=0.05, mirror=(0,),
+)
+SMOKE = OURS | dict(
+    contrast=ContrastAugmentation(share=0.5, variants=2),
+    scales=2, low_width=8, high_width=16, high_blocks=2, steps=120, low_steps=600, batch=2,
+    patch=16, learning_rate=2e-3, ema=0.98, validate_every=50, checkpoint_every=50,
+)
+SMALL = OURS | dict(
+    contrast=ContrastAugmentation(share=0.5, variants=6),
+    scales=2, low_width=16, high_width=32, high_blocks=3, dropout=0.1, steps=1500, low_steps=1500,
+    batch=1, patch=64, learning_rate=1e-3, ema=0.998, validate_every=100, checkpoint_every=100,
+    # s0 is trained on crops and sees background around an image, as MR without the skull has it.
+    low_patch=28, low_border=4,
+)
+PAPER = dict(family="paper", steps=100_000, low_steps=20_000, batch=20, patch=32)  # 2020, 2.2
 
-def smoke(dims: int = 3, seed: int = 0) -> CascadeConfig:
-    """Minutes on two cores; shows that everything runs."""
-    return CascadeConfig(
-        dims=dims,
-        seed=seed,
-        preparation=BRAIN_PREPARATION.updated(scales=2),
-        sketch=CONTRAST_FREE,
-        degradation=Degradation(made_share=1.0),
-        contrast=ContrastAugmentation(share=0.5, variants=2),
-        network=network_of(
-            low_width=8, low_levels=3, high_width=16, high_blocks=2, discriminator_width=8
-        ),
-        training=TrainConfig(
-            steps=120,
-            low_steps=600,
-            batch=2,
-            low_batch=2,
-            patch=16,
-            learning_rate=2e-3,
-            decay="cosine",
-            beta1=0.9,
-            gan_weight=0.05,
-            ema=0.98,
-            mirror=(0,),
-            validate_every=50,
-            checkpoint_every=50,
-        ),
-    )
+TUMOURS = dict(labels=TUMOUR_LABELS, label_share=LABEL_SHARE)
+# Source and target are drawn from sketches of one modality: none is recoloured.
+KERNELS = dict(sketch=KERNEL_SKETCH, contrast=ContrastAugmentation(), made_share=0.0)
+# Noise on sketches is less than elsewhere, because the edges are fainter. Left and right may be
+# exchanged, head and feet may not.
+XRAYS = dict(sketch=XRAY_SKETCH, contrast=ContrastAugmentation(), made_share=0.0,
+             sketch_noise=0.003, scales=None)
 
-
-def small(dims: int = 3, seed: int = 0) -> CascadeConfig:
-    """A workstation overnight or one GPU in minutes; the tables of record on phantoms.
-
-    s0 is trained on crops and sees background around an image, as MR without the skull has it.
-    """
-    return CascadeConfig(
-        dims=dims,
-        seed=seed,
-        preparation=BRAIN_PREPARATION.updated(scales=2),
-        sketch=CONTRAST_FREE,
-        degradation=Degradation(made_share=1.0),
-        contrast=ContrastAugmentation(share=0.5, variants=6),
-        network=network_of(
-            low_width=16,
-            low_levels=3,
-            low_border=4,
-            dropout=0.1,
-            high_width=32,
-            high_blocks=3,
-            discriminator_width=8,
-        ),
-        training=TrainConfig(
-            steps=1500,
-            low_steps=1500,
-            batch=1,
-            low_batch=2,
-            patch=64,
-            low_patch=28,
-            learning_rate=1e-3,
-            decay="cosine",
-            beta1=0.9,
-            gan_weight=0.05,
-            ema=0.998,
-            mirror=(0,),
-            validate_every=100,
-            checkpoint_every=100,
-        ),
-    )
-
-
-def paper(dims: int = 3, seed: int = 0) -> CascadeConfig:
-    """The published networks and settings (extended paper, section 2.2; first author's code)."""
-    return CascadeConfig(
-        dims=dims,
-        seed=seed,
-        preparation=BRAIN_PREPARATION,
-        sketch=SketchConfig(),
-        network=network_of(family="paper"),
-        training=TrainConfig(
-            steps=100_000, low_steps=20_000, batch=20, patch=32, mirror=(), precision="32-true"
-        ),
-    )
-
-
-def thorax(name: str, dims: int = 3, seed: int = 0) -> CascadeConfig:
-    """The preset of that name for CT kernels (extended paper, section 3.2.1).
-
-    Raises:
-        InputError: There is no such preset.
-    """
-    base = preset(name, dims, seed)
-    own = THORAX[name]
-    return CascadeConfig(
-        dims=base.dims,
-        seed=seed,
-        preparation=Preparation(**{**CT_PREPARATION.model_dump(), **own["preparation"]}),
-        sketch=SketchConfig(channels=("edges",)) if name == "paper" else KERNEL_SKETCH,
-        contrast=ContrastAugmentation(share=0.0),
-        network=network_of(**{**base.network.model_dump(), **own["network"]}),
-        training=TrainConfig(**{**base.training.model_dump(), **own["training"]}),
-    )
-
-
-def brain(name: str, seed: int = 0) -> CascadeConfig:
-    """The preset of that name for MR of brains with tumours (extended paper, section 3.2.2).
-
-    Tumour labels are drawn over the sketches, in training and in translation.
-
-    Raises:
-        InputError: There is no such preset.
-    """
-    base = preset(name, 3, seed)
-    own = BRAIN[name]
-    return base.updated(labels=TUMOUR_LABELS, **own)
-
-
-def xray(name: str, seed: int = 0) -> CascadeConfig:
-    """The preset of that name for chest X-rays, which are 2D (2019, section 3.2, experiment 3).
-
-    Source and target are one modality, so no sketch is recoloured. Noise on sketches is less than
-    elsewhere, because the edges are fainter.
-
-    Raises:
-        InputError: There is no such preset.
-    """
-    base = preset(name, 2, seed)
-    own = XRAY[name]
-    return CascadeConfig(
-        dims=2,
-        seed=seed,
-        preparation=XRAY_PREPARATION,
-        sketch=XRAY_SKETCH,
-        degradation=Degradation(sketch_noise=0.003),
-        contrast=ContrastAugmentation(share=0.0),
-        network=network_of(**{**base.network.model_dump(), **own["network"]}),
-        training=TrainConfig(**{**base.training.model_dump(), **own["training"]}),
-    )
-
-
-PRESETS: dict[str, Callable[[int, int], CascadeConfig]] = {
-    "smoke": smoke,
-    "small": small,
-    "paper": paper,
+TABLE: dict[tuple[str, str], dict[str, Any]] = {
+    ("smoke", "any"): SMOKE,
+    ("small", "any"): SMALL,
+    ("paper", "any"): PAPER,
+    ("smoke", "brain"): SMOKE | TUMOURS | dict(
+        scales=1, steps=30, low_steps=60,
+        subjects=5, size=48, folds=2, measured=(0,), tile=16, samples=1_000,
+    ),
+    # Nine networks are trained in each of two folds: the steps are what fits into 25 minutes. In
+    # that time many steps on small patches, at s0 on crops, learn more than fewer on larger ones;
+    # nothing is dropped. One doubling instead of two: s0 sees further than the generators above
+    # it, is tiled as exactly, and draws 4 mm better than they do from 8 mm. A batch of 2 is no
+    # slower than one of 1, which PyTorch gives to its slow convolution where networks are narrow.
+    ("small", "brain"): SMALL | TUMOURS | dict(
+        scales=1, high_width=16, high_blocks=2, dropout=0.0, low_steps=4000, batch=2, patch=16,
+        low_patch=16, ema=0.99, validate_every=250,
+        subjects=12, size=96, folds=2, tile=32, samples=10_000,
+    ),
+    ("paper", "brain"): PAPER | dict(
+        labels=TUMOUR_LABELS, scales=2,  # 2020, 2.2
+        subjects=40, size=192, folds=4,  # 2020, 3.2.2: four folds
+        tile=20, samples=100_000,  # the public code of Jog et al. 2017
+    ),
+    ("smoke", "thorax"): SMOKE | KERNELS | dict(
+        scales=1, high_blocks=1, steps=60, low_steps=150,
+        subjects=5, size=48, folds=2, measured=(0,), tile=16,
+    ),
+    # Six networks are trained in each of two folds: the steps are what fits into 25 minutes.
+    ("small", "thorax"): SMALL | KERNELS | dict(
+        low_border=0, steps=200, low_steps=500, patch=48, ema=0.99, validate_every=50,
+        subjects=12, size=128, folds=2, tile=64,
+    ),
+    ("paper", "thorax"): PAPER | dict(
+        scales=3,  # 2020, 3.2.1: makes s0 of 512 voxels 64
+        subjects=56, size=512, folds=5, tile=20,  # 2020, 3.2.1: of about 512^3
+    ),
+    ("smoke", "xray"): SMOKE | XRAYS | dict(
+        low_levels=4, steps=80, low_steps=400, mirror=(1,),
+        subjects=10, size=128, test_share=0.4, tile=64,
+    ),
+    ("small", "xray"): SMALL | XRAYS | dict(
+        low_levels=5, low_border=0, low_patch=None, low_steps=3000, batch=2, mirror=(1,),
+        subjects=32, size=512, test_share=0.25, tile=64,
+    ),
+    ("paper", "xray"): PAPER | XRAYS | dict(
+        subjects=100, size=2048, tile=20,  # 2019, 3.1: about 1500 of 2048^2
+        test_share=0.1,  # 2019, 3.2
+    ),
 }
+# fmt: on
+"""A row a preset and anatomy. Columns are fields of a configuration's parts, and of :class:`Sizes`.
+What a row leaves out is as in :mod:`msgan.config`."""
 
 
-def preset(name: str, dims: int = 3, seed: int = 0) -> CascadeConfig:
+@dataclass(frozen=True)
+class Sizes:
+    """How much of a phantom cohort there is, and how much of it is measured how.
+
+    Attributes:
+        subjects: Of the cohort.
+        size: Voxels along the longest axis.
+        folds: Of the cross-validation; 0: a part is held out instead.
+        test_share: Share of the subjects that is held out; more where a tenth is too few.
+        measured: The folds that are measured; None: all.
+        tile: Side of a tile, voxels; smaller than the image, so that seams could show. Of the
+            published family the part of a patch that is kept.
+        samples: Voxels a random forest is trained on; in ``small`` less than a minute on a core.
+    """
+
+    subjects: int
+    size: int
+    folds: int = 0
+    test_share: float = 0.0
+    measured: tuple[int, ...] | None = None
+    tile: int = 0
+    samples: int = 0
+
+
+def preset(
+    name: str, anatomy: str = "any", *, dims: int | None = None, seed: int = 0
+) -> CascadeConfig:
     """The configuration of that name.
+
+    Args:
+        name: One of :data:`PRESETS`.
+        anatomy: One of :data:`ANATOMIES`.
+        dims: Number of axes; None: 2 for X-rays, else 3.
+        seed: Of the training.
 
     Raises:
         InputError: There is none.
     """
-    if name not in PRESETS:
-        raise InputError(f"preset {name!r} is none of {', '.join(PRESETS)}")
-    return PRESETS[name](dims, seed)
+    row = _row(name, anatomy)
+    if anatomy == "xray" and dims == 3:
+        raise InputError(f"dims {dims}: X-rays have 2")
+
+    def own(part: type[Model]) -> dict[str, Any]:
+        return {column: value for column, value in row.items() if column in part.model_fields}
+
+    family = FAMILIES[row.get("family", "seamless")]
+    config = {
+        "dims": dims or (2 if anatomy == "xray" else 3),
+        "seed": seed,
+        "preparation": _preparation(anatomy).updated(own(Preparation)),
+        "sketch": row.get("sketch", SketchConfig()),
+        "degradation": own(Degradation),
+        "contrast": row.get("contrast", ContrastAugmentation()),
+        "labels": row.get("labels", ()),
+        "network": family(**own(family)),
+        "training": own(TrainConfig),
+    }
+    return CascadeConfig.model_validate(config)
+
+
+def sizes(name: str, anatomy: str) -> Sizes:
+    """How large a study of that preset is.
+
+    Raises:
+        InputError: There is no such preset, or no phantom of such an anatomy.
+    """
+    row = _row(name, anatomy)
+    if "subjects" not in row:
+        raise InputError(f"anatomy {anatomy!r} has no phantoms: {', '.join(ANATOMIES[1:])} have")
+    return Sizes(**{c: value for c, value in row.items() if c in Sizes.__dataclass_fields__})
+
+
+def _preparation(anatomy: str) -> Preparation:
+    return {"thorax": CT_PREPARATION, "xray": XRAY_PREPARATION}.get(anatomy, BRAIN_PREPARATION)
+
+
+def _row(name: str, anatomy: str) -> Mapping[str, Any]:
+    for what, value, known in (("preset", name, PRESETS), ("anatomy", anatomy, ANATOMIES)):
+        if value not in known:
+            raise InputError(f"{what} {value!r} is none of {', '.join(known)}")
+    return TABLE[name, anatomy]

@@ -140,7 +140,7 @@ def test_commands_are_listed_in_the_order_they_are_used():
 def test_examples_of_the_help_run_in_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny = CascadeConfig.model_validate(TINY)
-    monkeypatch.setitem(presets.PRESETS, "smoke", lambda dims, seed: tiny)
+    monkeypatch.setattr(presets, "preset", lambda name, **_: tiny)
     slice_of_ct = get_testdata_file("CT_small.dcm", download=False)
     (tmp_path / "download").mkdir()
     shutil.copy(str(slice_of_ct), tmp_path / "download")
@@ -704,7 +704,7 @@ def test_sizes_that_are_none(text):
 def test_a_file_states_only_what_differs_from_the_preset(tmp_path):
     file = tmp_path / "a.yaml"
     file.write_text("sketch: {sigma: 2.0}\ntraining: {steps: 7}\nlabels: [4]")
-    base = presets.small(3)
+    base = presets.preset("small")
     made = configuration("small", file, lambda: 3)
     assert made == base.model_copy(
         update={
@@ -715,8 +715,8 @@ def test_a_file_states_only_what_differs_from_the_preset(tmp_path):
     )
     file.write_text("dims: 2")
     assert configuration("paper", file, lambda: 3).dims == 2
-    presets.paper(2).save(file)
-    assert configuration("smoke", file, lambda: 3) == presets.paper(2)
+    presets.preset("paper", dims=2).save(file)
+    assert configuration("smoke", file, lambda: 3) == presets.preset("paper", dims=2)
 
 
 class Terminal(StringIO):

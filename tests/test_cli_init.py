@@ -27,10 +27,10 @@ def commands(output: str) -> list[list[str]]:
 
 @pytest.fixture
 def tiny(monkeypatch) -> None:
-    monkeypatch.setitem(
-        presets.PRESETS,
-        "smoke",
-        lambda dims, seed: CascadeConfig.model_validate({**TINY, "dims": dims}),
+    monkeypatch.setattr(
+        presets,
+        "preset",
+        lambda name, dims: CascadeConfig.model_validate({**TINY, "dims": dims}),
     )
 
 

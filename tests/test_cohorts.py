@@ -9,7 +9,7 @@ from msgan import presets
 from msgan.data.cohort import prepare
 from msgan.data.volume import open_volume
 from msgan.phantoms import cohorts, xray
-from msgan.phantoms.cohorts import Extent, brain_cohort, thorax_cohort, thorax_manifest, xray_cohort
+from msgan.phantoms.cohorts import brain_cohort, thorax_cohort, thorax_manifest, xray_cohort
 from msgan.types import Box, InputError
 
 
@@ -18,10 +18,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cohorts")
 
 
+def resize(monkeypatch: pytest.MonkeyPatch, anatomy: str, **sizes: int) -> None:
+    row = presets.TABLE["smoke", anatomy] | sizes
+    monkeypatch.setitem(presets.TABLE, ("smoke", anatomy), row)
+
+
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(cohorts.THORAX, "smoke", Extent(2, 24))
-    monkeypatch.setitem(cohorts.BRAIN, "smoke", Extent(1, 24))
+    resize(monkeypatch, "thorax", subjects=2, size=24)
+    resize(monkeypatch, "brain", subjects=1, size=24)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -58,7 +63,7 @@ def test_the_whole_body_is_translated_in_hu(folder: Path) -> None:
     assert subject.mask is None
     assert subject.labels is None
     assert set(subject.regions) == {"lung", "emphysema"}
-    preparation = presets.thorax("smoke").preparation
+    preparation = presets.preset("smoke", "thorax").preparation
     with (
         open_volume(subject.images["b20f"]) as image,
         prepare(subject, "b20f", preparation) as ready,
@@ -85,15 +90,15 @@ def test_the_readers_data_come_first(tmp_path: Path) -> None:
 
 
 def test_xrays_have_enough_to_test_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for preset, extent in cohorts.XRAYS.items():
-        assert round(extent.subjects * cohorts.XRAY_TEST_SHARE[preset]) >= 4
-    assert {k: e.size for k, e in cohorts.XRAYS.items()} == {
+    found = {preset: presets.sizes(preset, "xray") for preset in presets.PRESETS}
+    assert all(round(sizes.subjects * sizes.test_share) >= 4 for sizes in found.values())
+    assert {k: sizes.size for k, sizes in found.items()} == {
         "smoke": 128,
         "small": 512,
         "paper": 2048,
     }
-    assert cohorts.XRAY_TEST_SHARE["paper"] == 0.1  # 2019, section 3.2
-    monkeypatch.setitem(cohorts.XRAYS, "smoke", Extent(3, 16))
+    assert found["paper"].test_share == 0.1  # 2019, section 3.2
+    resize(monkeypatch, "xray", subjects=3, size=16)
     monkeypatch.setattr(xray, "FINEST", 16)
     cohort = xray_cohort("smoke", tmp_path)
     assert (len(cohort.split("train")), len(cohort.split("test"))) == (2, 1)

@@ -297,12 +297,8 @@ def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch, capsys) -> 
     from msgan import presets
     from msgan.phantoms import brain
 
-    def tiny(dims: int = 3, seed: int = 0):
-        config = presets.smoke(dims, seed)
-        training = config.training.model_copy(update={"steps": 2, "low_steps": 2})
-        return config.model_copy(update={"training": training})
-
-    monkeypatch.setitem(presets.PRESETS, "smoke", tiny)
+    few = {"steps": 2, "low_steps": 2}
+    monkeypatch.setitem(presets.TABLE, ("smoke", "any"), presets.SMOKE | few)
     monkeypatch.setattr(brain, "WORKING", 16)
     monkeypatch.chdir(tmp_path)
     (example,) = blocks(read("README.md"), "python")

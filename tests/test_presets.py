@@ -2,7 +2,7 @@ import pytest
 
 from msgan import sketch
 from msgan.config import CascadeConfig
-from msgan.presets import PRESETS, brain, preset, thorax, xray
+from msgan.presets import ANATOMIES, PRESETS, TABLE, Sizes, preset, sizes
 from msgan.training.step import build_discriminator, build_generator
 from msgan.types import InputError
 
@@ -26,7 +26,7 @@ def test_every_preset_can_be_built_stored_and_read(tmp_path, dims, name):
 
 def test_the_published_preset_is_what_was_published(dims):
     """Facts of the papers and of the first author's code only."""
-    config = preset("paper", dims)
+    config = preset("paper", dims=dims)
     net, training, degradation = config.network, config.training, config.degradation
     assert net.family == "paper"
     assert {net.low_width, net.high_width, net.discriminator_width} == {64}
@@ -42,7 +42,7 @@ def test_the_published_preset_is_what_was_published(dims):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_thorax_presets_are_in_hu_and_change_nothing_else(name, dims):
-    config, base = thorax(name, dims, seed=5), preset(name, dims, seed=5)
+    config, base = (preset(name, a, dims=dims, seed=5) for a in ("thorax", "any"))
     assert CascadeConfig.model_validate(config.model_dump()) == config
     assert (config.dims, config.seed, config.network.family) == (dims, 5, base.network.family)
     ct = config.preparation
@@ -58,7 +58,7 @@ def test_thorax_presets_are_in_hu_and_change_nothing_else(name, dims):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_xray_presets_are_2d_and_draw_one_modality(name):
-    config, base = xray(name, seed=5), preset(name, 2, seed=5)
+    config, base = (preset(name, a, dims=2, seed=5) for a in ("xray", "any"))
     assert CascadeConfig.model_validate(config.model_dump()) == config
     assert (config.dims, config.seed, config.network.family) == (2, 5, base.network.family)
     assert config.sketch.channels == ("edges",)
@@ -70,15 +70,38 @@ def test_an_unknown_preset_is_refused():
     with pytest.raises(InputError, match=r"preset 'huge' is none of .*smoke.*paper"):
         preset("huge")
     with pytest.raises(InputError, match=r"preset 'huge' is none of .*smoke.*paper"):
-        thorax("huge")
+        preset("huge", "thorax")
     with pytest.raises(InputError, match=r"preset 'huge' is none of .*smoke.*paper"):
-        xray("huge")
+        sizes("huge", "xray")
+    with pytest.raises(InputError, match=r"anatomy 'knee' is none of any, brain, thorax, xray"):
+        preset("smoke", "knee")
+    with pytest.raises(InputError, match="dims 3: X-rays have 2"):
+        preset("smoke", "xray", dims=3)
+    with pytest.raises(InputError, match="anatomy 'any' has no phantoms: brain, thorax, xray have"):
+        sizes("smoke", "any")
+
+
+def test_the_table_has_a_row_for_each_and_no_column_that_counts_for_nothing():
+    assert set(TABLE) == {(name, anatomy) for name in PRESETS for anatomy in ANATOMIES}
+    for (name, anatomy), row in TABLE.items():
+        config = preset(name, anatomy)
+        parts = (config, config.preparation, config.degradation, config.network, config.training)
+        known = {field for part in parts for field in type(part).model_fields}
+        assert set(row) <= known | set(Sizes.__dataclass_fields__)
+
+
+def test_a_study_is_as_large_as_published():
+    assert [sizes("paper", a).size for a in ANATOMIES[1:]] == [192, 512, 2048]
+    assert (sizes("paper", "thorax").subjects, sizes("paper", "thorax").folds) == (56, 5)
+    assert (sizes("paper", "brain").folds, sizes("paper", "xray").folds) == (4, 0)
+    assert sizes("smoke", "brain").measured == (0,)
+    assert sizes("small", "brain").measured is None
 
 
 def test_background_lies_around_brains_alone():
     """A radiograph shows body to its edge, a CT's box ends at the skin."""
-    for config in (preset("small"), preset("small", 2), brain("small")):
+    for config in (preset("small"), preset("small", dims=2), preset("small", "brain")):
         assert config.training.low_patch
         assert config.network.low_border
-    for config in (thorax("small"), xray("small")):
+    for config in (preset("small", "thorax"), preset("small", "xray")):
         assert not config.network.low_border

@@ -94,7 +94,7 @@ def study(runs: Path, stem: str = "06_made_up", title: str = EVIL) -> Path:
 
 def trained(folder: Path, dims: int = 2) -> Path:
     """A cascade of which s0 has been trained, and s1 has begun."""
-    base = presets.smoke(dims, seed=3)
+    base = presets.preset("smoke", dims=dims, seed=3)
     preparation = base.preparation.model_copy(
         update={"scales": 1, "spacing_mm": (1.0,) * dims, "high": 98.0}
     )
@@ -325,7 +325,7 @@ def test_the_hash_of_the_data_is_of_all_of_it(tmp_path):
 
 
 def test_a_configuration_is_compared_with_the_nearest_preset(dims):
-    config = presets.small(dims, seed=5)
+    config = presets.preset("small", dims=dims, seed=5)
     assert nearest_preset(config) == ("small", ())
     training = config.training.model_copy(update={"steps": 7})
     name, changed = nearest_preset(config.model_copy(update={"training": training}))

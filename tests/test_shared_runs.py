@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import msgan
+from msgan import presets
 from msgan.config import CascadeConfig, Preparation, TrainConfig, network_of
 from msgan.data.cohort import Cohort, Subject
 from msgan.data.grid import Grid
@@ -189,7 +190,7 @@ def test_what_training_imports_decides_the_weights() -> None:
 
 
 def test_phantoms_are_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(cohorts.BRAIN, "smoke", cohorts.Extent(2, 16))
+    monkeypatch.setitem(presets.TABLE, ("smoke", "brain"), {"subjects": 2, "size": 16, "folds": 2})
     cohort = cohorts.brain_cohort("smoke", tmp_path, seed=3)
     assert len(cohort) == 2
     path = cohort.subjects[0].images["t2"]

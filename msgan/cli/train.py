@@ -218,7 +218,7 @@ def configuration(preset: str, file: Path | None, dims: Any) -> CascadeConfig:
     if preset not in PRESETS:
         raise InputError(f"preset {preset!r} is none of {', '.join(PRESETS)}")
     if file is None:
-        return named(preset, dims())
+        return named(preset, dims=dims())
     own = yaml_of(file)
     if not isinstance(own, dict):
         raise InputError(f"{file}: expected keys and values, as 'training: {{steps: 100}}'")
@@ -226,7 +226,7 @@ def configuration(preset: str, file: Path | None, dims: Any) -> CascadeConfig:
     if axes not in (2, 3):
         raise InputError(f"{file}: dims {shown(axes)}: expected 2 or 3")
     try:
-        return named(preset, axes).updated(own)
+        return named(preset, dims=axes).updated(own)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
 

@@ -62,7 +62,7 @@ def _pggan(dims: int, side: int) -> Players:
 
 def _cascade(dims: int, scale: int, batch: Batch) -> Players:
     """The published networks of a scale, as :mod:`msgan.training.step` builds them."""
-    config = presets.paper(dims)
+    config = presets.preset("paper", dims=dims)
     generator, discriminator = build_generator(config, scale), build_discriminator(config, scale)
     seen = condition(batch.reads, generator.geometry, options(config, scale).aligned)
     players = _OfOne(generator), _JudgeOfOne(discriminator)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from msgan.data.cohort import Cohort
@@ -14,36 +13,10 @@ from msgan.phantoms.brain import write_cohort
 from msgan.phantoms.thorax import write_thorax_cohort
 from msgan.phantoms.xray import MODALITY as XRAY
 from msgan.phantoms.xray import write_xray_cohort
+from msgan.presets import Sizes, sizes
 from msgan.types import InputError
 
 MANIFEST = "manifest.csv"
-
-
-@dataclass(frozen=True)
-class Extent:
-    """How much of a phantom cohort there is: subjects, and voxels along the longest axis."""
-
-    subjects: int
-    size: int
-
-
-BRAIN = {"smoke": Extent(5, 48), "small": Extent(12, 96), "paper": Extent(40, 192)}
-"""Brain phantoms by preset."""
-
-BRAIN_FOLDS = {"smoke": 2, "small": 2, "paper": 4}
-"""Folds of the cross-validation by preset (2020, 3.2.2: four)."""
-
-THORAX = {"smoke": Extent(5, 48), "small": Extent(12, 128), "paper": Extent(56, 512)}
-"""Thorax phantoms by preset; the published cohort has 56 subjects of about 512^3 (2020, 3.2.1)."""
-
-XRAYS = {"smoke": Extent(10, 128), "small": Extent(32, 512), "paper": Extent(100, 2048)}
-"""X-ray phantoms by preset; the published cohort has about 1500 of 2048^2 (2019, 3.1)."""
-
-XRAY_TEST_SHARE = {"smoke": 0.4, "small": 0.25, "paper": 0.1}
-"""Share of the X-rays that is tested: a tenth as published, more where a tenth is too few."""
-
-THORAX_FOLDS = {"smoke": 2, "small": 2, "paper": 5}
-"""Folds of the cross-validation by preset (2020, 3.2.1: five)."""
 
 
 def brain_manifest(
@@ -67,18 +40,18 @@ def brain_manifest(
         InputError: The preset is unknown, or ``data_root`` holds no manifest.
     """
 
-    def write(out: Path, extent: Extent) -> Path:
+    def write(out: Path, extent: Sizes) -> Path:
         return write_cohort(
             out,
             subjects=extent.subjects,
             size=extent.size,
             seed=seed,
             healthy=healthy,
-            folds=BRAIN_FOLDS[preset],
+            folds=extent.folds,
         )
 
     kind = "volunteers" if healthy else "patients"
-    return _manifest(f"brain-{kind}", BRAIN, preset, folder, data_root, seed, write)
+    return _manifest(f"brain-{kind}", "brain", preset, folder, data_root, seed, write)
 
 
 def brain_cohort(
@@ -103,16 +76,15 @@ def thorax_manifest(
 ) -> Path:
     """As :func:`brain_manifest`: thorax CT with kernels b20f, b50f, b80f and at low dose.
 
-    Phantoms state their folds (:data:`THORAX_FOLDS`) and no test split: each is tested once.
+    Phantoms state their folds (:func:`msgan.presets.sizes`) and no test split: each is tested once.
     """
 
-    def write(out: Path, extent: Extent) -> Path:
-        folds = THORAX_FOLDS[preset]
+    def write(out: Path, extent: Sizes) -> Path:
         return write_thorax_cohort(
-            out, subjects=extent.subjects, size=extent.size, seed=seed, folds=folds
+            out, subjects=extent.subjects, size=extent.size, seed=seed, folds=extent.folds
         )
 
-    return _manifest("thorax", THORAX, preset, folder, data_root, seed, write)
+    return _manifest("thorax", "thorax", preset, folder, data_root, seed, write)
 
 
 def thorax_cohort(
@@ -136,13 +108,16 @@ def xray_manifest(
 ) -> Path:
     """As :func:`brain_manifest`: chest X-rays of modality ``xray``."""
 
-    def write(out: Path, extent: Extent) -> Path:
-        share = XRAY_TEST_SHARE[preset]
+    def write(out: Path, extent: Sizes) -> Path:
         return write_xray_cohort(
-            out, subjects=extent.subjects, size=extent.size, seed=seed, test_share=share
+            out,
+            subjects=extent.subjects,
+            size=extent.size,
+            seed=seed,
+            test_share=extent.test_share,
         )
 
-    return _manifest("xray", XRAYS, preset, folder, data_root, seed, write)
+    return _manifest("xray", "xray", preset, folder, data_root, seed, write)
 
 
 def xray_cohort(
@@ -166,12 +141,12 @@ def xray_cohort(
 
 def _manifest(
     kind: str,
-    extents: dict[str, Extent],
+    anatomy: str,
     preset: str,
     folder: str | os.PathLike[str],
     data_root: str | os.PathLike[str] | None,
     seed: int,
-    write: Callable[[Path, Extent], Path],
+    write: Callable[[Path, Sizes], Path],
 ) -> Path:
     """The reader's manifest, or that of phantoms, which are written where they are not yet."""
     if data_root is not None:
@@ -179,9 +154,7 @@ def _manifest(
         if not manifest.is_file():
             raise InputError(f"{manifest}: no such file; a data root names its files in one")
         return manifest
-    if preset not in extents:
-        raise InputError(f"preset {preset!r} is none of {', '.join(extents)}")
-    extent = extents[preset]
+    extent = sizes(preset, anatomy)
     name = f"{kind}-{extent.subjects}x{extent.size}-seed{seed}-{_code(Path(__file__).parent)}"
     manifest = Path(folder) / name / MANIFEST  # written last: where it is, the cohort is complete
     if not manifest.is_file():

@@ -8,11 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgan.presets import PRESETS
 from msgan.report.record import record
 from msgan.report.runner import run_notebooks
 from msgan.types import InputError
-
-PRESETS = ("smoke", "small", "paper")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

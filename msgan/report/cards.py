@@ -160,10 +160,8 @@ def nearest_preset(config: CascadeConfig) -> tuple[str, tuple[tuple[str, str, st
 
 
 def _presets(config: CascadeConfig) -> Iterator[tuple[str, CascadeConfig]]:
+    usual = {"brain": "brains", "thorax": "the thorax"} if config.dims == 3 else {"xray": "X-rays"}
     for name in presets.PRESETS:
-        yield name, presets.preset(name, config.dims, config.seed)
-        if config.dims == 3:
-            yield f"{name} for brains", presets.brain(name, config.seed)
-            yield f"{name} for the thorax", presets.thorax(name, 3, config.seed)
-        else:
-            yield f"{name} for X-rays", presets.xray(name, config.seed)
+        for anatomy, what in {"any": "", **usual}.items():
+            other = presets.preset(name, anatomy, dims=config.dims, seed=config.seed)
+            yield f"{name} for {what}" if what else name, other

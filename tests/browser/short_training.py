@@ -7,18 +7,10 @@ train in full is seen by `./run_all.sh smoke`. With two subjects there is one to
 
 def _shorten() -> None:
     from msgan import presets
-    from msgan.phantoms import cohorts
 
-    smoke = presets.PRESETS["smoke"]
     few = {"steps": 6, "low_steps": 12, "validate_every": 6, "checkpoint_every": 6}
-
-    def short(dims: int = 3, seed: int = 0) -> presets.CascadeConfig:
-        config = smoke(dims, seed)
-        training = config.training.model_copy(update=few)
-        return config.model_copy(update={"training": training})
-
-    presets.PRESETS["smoke"] = short
-    cohorts.BRAIN["smoke"] = cohorts.Extent(6, 48)
+    presets.TABLE["smoke", "any"] |= few
+    presets.TABLE["smoke", "brain"] |= few | {"subjects": 6, "size": 48}
 
 
 _shorten()
