@@ -247,14 +247,15 @@ def test_pictures_of_the_documents_can_be_seen() -> None:
 def test_cards_say_what_their_tables_say() -> None:
     """From a subject's scores to the card, and from there (above) to the document."""
     from msgan.report import record
+    from msgan.report.csv_tables import SCORES, TESTS, read_scores, read_tests
 
     cards = sorted((ROOT / "reports").glob("small/*/card.json"))
     assert len(cards) >= 4
     for path in cards:
         card = json.loads(path.read_text(encoding="utf-8"))
-        made = record.means_of(path.parent / record.SCORES)
-        if (path.parent / record.TESTS).is_file():
-            made |= record.tests_of(path.parent / record.TESTS)
+        made = record.means_of(read_scores(path.parent / SCORES))
+        if (path.parent / TESTS).is_file():
+            made |= record.tests_of(read_tests(path.parent / TESTS))
         assert {key: card[key] for key in made} == made
         assert [k for k in card if "→" in k] == list(made)
 

@@ -65,27 +65,28 @@ def table(
         bold: For each cell whether it is set in bold.
         words: Leading columns of words, set to the left; the others are centred.
     """
+    import pandas as pd
+
     key = "".join(c if c.isascii() and c.isalnum() else "-" for c in label)
-    lines = [" & ".join(escape(name) for name in header)]
-    for cells, marks in zip(rows, bold, strict=True):
-        texts = [
-            rf"\textbf{{{escape(c)}}}" if b else escape(c)
-            for c, b in zip(cells, marks, strict=True)
-        ]
-        lines.append(" & ".join(texts))
-    body = "".join(f"{line} \\\\\n" for line in lines[1:])
-    named = f"\\caption{{{escape(caption)}}}\\label{{tab:{key}}}"
-    columns = f"{{{'l' * words}{'c' * (len(header) - words)}}}"
-    top = f"\\toprule\n{lines[0]} \\\\\n\\midrule\n"
-    if len(rows) > PAGE:
-        return (
-            "% needs \\usepackage{booktabs,longtable}\n"
-            f"\\begin{{longtable}}{columns}\n{named} \\\\\n{top}\\endhead\n"
-            f"{body}\\bottomrule\n\\end{{longtable}}\n"
+    cells = [
+        [rf"\textbf{{{escape(c)}}}" if b else escape(c) for c, b in zip(line, marks, strict=True)]
+        for line, marks in zip(rows, bold, strict=True)
+    ]
+    long = len(rows) > PAGE
+    text = (
+        pd.DataFrame(cells, columns=[escape(name) for name in header])
+        .style.hide(axis="index")
+        .to_latex(
+            hrules=True,
+            column_format="l" * words + "c" * (len(header) - words),
+            caption=escape(caption),
+            label=f"tab:{key}",
+            environment="longtable" if long else "table",
+            position=None if long else "htbp",
+            position_float=None if long else "centering",
         )
-    return (
-        "% needs \\usepackage{booktabs}\n"
-        f"\\begin{{table}}[htbp]\n\\centering\n\\small\n{named}\n"
-        f"\\begin{{tabular}}{columns}\n{top}{body}\\bottomrule\n"
-        "\\end{tabular}\n\\end{table}\n"
+    )
+    packages = "booktabs,longtable" if long else "booktabs"
+    return f"% needs \\usepackage{{{packages}}}\n" + text.replace(
+        "\\centering\n", "\\centering\n\\small\n", 1
     )

@@ -7,19 +7,20 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgan.methods.table import CONVENTION
 from msgan.paths import copy, write_text
+from msgan.report.csv_tables import SCORES, TESTS, read_scores, read_tests
 from msgan.report.page import load_notebook, title_of
 from msgan.report.results import read_results
 from msgan.report.stamp import last
 from msgan.types import InputError
 
-CARD = "card.json"
+if TYPE_CHECKING:
+    import pandas as pd
 
-SCORES = "scores.csv"
-TESTS = "tests.csv"
+CARD = "card.json"
 
 
 def record(out: Path, reports: Path, preset: str, stems: Sequence[str]) -> list[Path]:
@@ -68,9 +69,10 @@ def record(out: Path, reports: Path, preset: str, stems: Sequence[str]) -> list[
         for table in sorted((out / stem).glob("*.csv")):
             copy(table, folder / table.name)
         if (out / stem / SCORES).is_file():
-            card |= _convention(out / stem / SCORES) | means_of(out / stem / SCORES)
+            scores = read_scores(out / stem / SCORES)
+            card |= _convention(scores) | means_of(scores)
         if (out / stem / TESTS).is_file():
-            card |= tests_of(out / stem / TESTS)
+            card |= tests_of(read_tests(out / stem / TESTS))
         write_text(folder / CARD, json.dumps(card, indent=1, ensure_ascii=False) + "\n")
         cards.append(folder / CARD)
     return cards
@@ -84,11 +86,8 @@ def data_of(notebook: Mapping[str, Any]) -> dict[str, str]:
     return about | ({"preset": str(given["preset"])} if "preset" in given else {})
 
 
-def _convention(path: Path) -> dict[str, Any]:
+def _convention(table: pd.DataFrame) -> dict[str, Any]:
     """How the scores were measured, where their table says it."""
-    import pandas as pd
-
-    table = pd.read_csv(path)
     stated = {
         name: "; ".join(dict.fromkeys(table[name].dropna().astype(str)))
         for name in CONVENTION
@@ -97,11 +96,8 @@ def _convention(path: Path) -> dict[str, Any]:
     return {"convention": stated} if stated else {}
 
 
-def means_of(path: Path) -> dict[str, Any]:
+def means_of(table: pd.DataFrame) -> dict[str, Any]:
     """Means and standard deviations over subjects: task to row to column."""
-    import pandas as pd
-
-    table = pd.read_csv(path)
     made: dict[str, Any] = {}
     for task, part in table.groupby("task", sort=False):
         rows = part.drop(columns=["fold"], errors="ignore").groupby("method", sort=False)
@@ -111,11 +107,8 @@ def means_of(path: Path) -> dict[str, Any]:
     return made
 
 
-def tests_of(path: Path) -> dict[str, Any]:
+def tests_of(table: pd.DataFrame) -> dict[str, Any]:
     """Every row against the reference: task and metric to row to column."""
-    import pandas as pd
-
-    table = pd.read_csv(path)
     columns = ["n", "difference", "low", "high", "t_p_holm", "wilcoxon_p_holm"]
     made: dict[str, Any] = {}
     for (task, metric, other), part in table.groupby(["task", "metric", "reference"], sort=False):
@@ -123,7 +116,7 @@ def tests_of(path: Path) -> dict[str, Any]:
     return made
 
 
-def _plain(table: Any) -> dict[str, dict[str, float]]:
+def _plain(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Rows of a table as JSON can hold them: what is not a number is left out."""
     return {
         str(row): {str(k): float(f"{v:.6g}") for k, v in cells.dropna().items()}

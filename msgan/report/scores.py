@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgan.data.volume import open_volume
 from msgan.metrics import CATALOGUE, SIMILARITY
 from msgan.report.catalog import Catalog, Translated
-from msgan.report.experiment import read_scores
+from msgan.report.csv_tables import read_scores
 from msgan.types import InputError
 
 if TYPE_CHECKING:
