@@ -127,7 +127,7 @@ def run_key(cohort: Cohort, target: str, config: CascadeConfig) -> str:
 def code_hash() -> str:
     """Hash of the statements that decide the weights; comments, docstrings and layout do not."""
     root = Path(msgan.__file__).parent
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(msgan.__version__.encode())
     for file, tree in sorted(_imported(root.parent, DECIDING).items()):
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
@@ -143,7 +143,8 @@ def _imported(root: Path, module: str) -> dict[Path, ast.Module]:
     names = [module]
     while names:
         parts = names.pop().split(".")
-        for k in range(1, len(parts) + 1):  # a package is executed before its modules
+        # A package is executed before its modules; msgan itself only names what it offers.
+        for k in range(2, len(parts) + 1):
             path = root.joinpath(*parts[:k])
             file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
             if file in trees or not file.is_file():  # the last part may be a name in a module
