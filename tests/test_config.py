@@ -2,6 +2,7 @@ import pytest
 import yaml
 
 from msgan.config import (
+    FAMILIES,
     CascadeConfig,
     PaperNetwork,
     Preparation,
@@ -153,6 +154,12 @@ def test_another_family_keeps_what_both_have():
     assert config.updated(network={"family": "seamless"}) == config
     with pytest.raises(InputError, match=r"network\.rim: no such setting"):
         config.updated(network={"family": "paper", "rim": 6})
+
+
+def test_families_are_those_that_can_be_built():
+    from msgan.networks import high, low
+
+    assert set(FAMILIES) == set(high.FAMILIES) == set(low.FAMILIES)
 
 
 def test_what_only_one_family_has_is_stored_for_it_alone():
