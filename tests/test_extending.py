@@ -1,0 +1,28 @@
+"""The examples of docs/extending.md run, in order, in an empty folder."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import msgan as ms
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "extending.md"
+
+
+def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MSGAN_SCRATCH", str(tmp_path / "scratch"))
+    names: dict = {"__name__": "example"}
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    assert len(blocks) == 4
+    for k, block in enumerate(blocks):
+        exec(compile(block, f"{PAGE.name}, example {k}", "exec"), names)
+    made, real, source = (
+        ms.open_volume(tmp_path / name).whole()
+        for name in ("bob_as_t2.nii.gz", "bob_t2.nii.gz", "bob_t1.nii.gz")
+    )
+    assert abs(made - real).mean() < abs(source - real).mean() / 2
+    (line,) = names["table"].to_dict("records")
+    assert (line["method"], line["subject"]) == ("inverted", "bob")
+    assert line["worst"] == pytest.approx(abs(made - real).max())
