@@ -140,7 +140,7 @@ def test_commands_are_listed_in_the_order_they_are_used():
 def test_examples_of_the_help_run_in_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny = CascadeConfig.model_validate(TINY)
-    monkeypatch.setattr(presets, "preset", lambda name, **_: tiny)
+    monkeypatch.setattr(presets, "preset", lambda *_, **__: tiny)
     slice_of_ct = get_testdata_file("CT_small.dcm", download=False)
     (tmp_path / "download").mkdir()
     shutil.copy(str(slice_of_ct), tmp_path / "download")

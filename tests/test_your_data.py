@@ -20,7 +20,7 @@ GUIDE = "docs/your_data.md"
 @pytest.mark.slow
 def test_the_commands_of_the_guide_run(tmp_path: Path, monkeypatch) -> None:
     tiny = CascadeConfig.model_validate(TINY)
-    monkeypatch.setattr(presets, "preset", lambda name, **_: tiny)
+    monkeypatch.setattr(presets, "preset", lambda *_, **__: tiny)
     monkeypatch.chdir(tmp_path)
     lines = blocks(read(GUIDE))[0].splitlines()
     assert [line.split()[1] for line in lines] == [
