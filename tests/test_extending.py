@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import msgan as ms
+from msgan.networks import high
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "extending.md"
 
@@ -15,7 +16,8 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("MSGAN_SCRATCH", str(tmp_path / "scratch"))
     names: dict = {"__name__": "example"}
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
+    monkeypatch.setitem(high.FAMILIES, "seamless", high.FAMILIES["seamless"])
     for k, block in enumerate(blocks):
         exec(compile(block, f"{PAGE.name}, example {k}", "exec"), names)
     made, real, source = (
@@ -26,3 +28,6 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (line,) = names["table"].to_dict("records")
     assert (line["method"], line["subject"]) == ("inverted", "bob")
     assert line["worst"] == pytest.approx(abs(made - real).max())
+    drawn = ms.open_volume(tmp_path / "bob_plain.nii.gz").whole()
+    assert drawn.shape == real.shape
+    assert drawn.std() > 0
