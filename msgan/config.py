@@ -62,6 +62,14 @@ class Model(BaseModel):
 
         Raises:
             InputError: There is no such field, or the values do not fit together.
+
+        Example:
+            >>> config = TrainConfig(steps=100, low_steps=50).updated(steps=200)
+            >>> config.steps, config.low_steps
+            (200, 50)
+            >>> config.updated(steps=0)
+            Traceback (most recent call last):
+            msgan.types.InputError: steps: expected at least 1, not 0
         """
         try:
             return type(self).model_validate(self._merged({**(every or {}), **changes}))

@@ -188,6 +188,11 @@ def preset(
 
     Raises:
         InputError: There is none.
+
+    Example:
+        >>> config = preset("smoke", dims=2)
+        >>> config.dims, config.training.patch % 2
+        (2, 0)
     """
     row = _row(name, anatomy)
     if anatomy == "xray" and dims == 3:

@@ -12,6 +12,12 @@ def derive(seed: int, *names: object) -> int:
 
     ``derive(0, "subject", 3)`` and ``derive(0, "subject", 4)`` are independent, so that
     generating subject 4 alone gives the same bytes as generating a whole cohort.
+
+    Example:
+        >>> derive(0, "subject", 3) == derive(0, "subject", 3)
+        True
+        >>> derive(0, "subject", 3) == derive(0, "subject", 4)
+        False
     """
     text = repr((int(seed), *map(str, names))).encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") >> 1

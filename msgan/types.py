@@ -22,7 +22,19 @@ class InputError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A box of voxels: ``start`` (may be negative) and ``size`` along each spatial axis."""
+    """A box of voxels: ``start`` (may be negative) and ``size`` along each spatial axis.
+
+    Example:
+        >>> box = Box((4, 0), (8, 6))
+        >>> box.grown(2)
+        Box(start=(2, -2), size=(12, 10))
+        >>> box.grown(2).clipped((16, 6))
+        Box(start=(2, 0), size=(12, 6))
+        >>> box.scaled(2).coarse(2) == box
+        True
+        >>> [tile.size for tile in box.tiles((5, 6))]
+        [(5, 6), (3, 6)]
+    """
 
     start: tuple[int, ...]
     size: tuple[int, ...]

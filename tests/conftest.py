@@ -51,6 +51,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A scratch folder of its own, which is not there yet."""
+    monkeypatch.setenv("MSGAN_SCRATCH", str(tmp_path / "scratch"))
+    return tmp_path / "scratch"
+
+
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Any]:
     """Runs of two scales with random weights, by number of axes.
@@ -58,7 +65,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Any]:
     With ``(dims, "labelled")`` one that draws the labels 1, 2 and 4, with ``(dims, "spaced")``
     one that works at 1.5 mm.
     """
-    from test_translate import config_of, run_of
+    from helpers import config_of, run_of
 
     folder, found = tmp_path_factory.mktemp("runs"), {}
     for dims in (2, 3):

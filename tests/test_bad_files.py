@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from test_cli import msgan_cli
+from program import msgan_cli
 from test_repository import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_cascade import cohort_in, tiny
-from test_patch_gan import blind, source_in, untrained, whole
+from helpers import blind, cohort_in, source_in, tiny, untrained, whole
 
 from msgan.data.cohort import prepare
 from msgan.methods.cascade import fit

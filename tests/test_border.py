@@ -1,22 +1,17 @@
 """What lies beyond an image is unknown, not background, unless the image ends in background."""
 
-from pathlib import Path
-
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from test_cascade import tiny
-from test_patch_gan import untrained
-from test_translate import head as ball
-from test_translate import randomised, stored
+from helpers import head as ball
+from helpers import randomised, reader, stored, tiny, untrained, whole
 
 from msgan import pyramid, sketch, translate
 from msgan.config import SketchConfig
 from msgan.data.cohort import prepare
 from msgan.data.geometry import WorkingGrid
 from msgan.data.grid import Grid
-from msgan.data.volume import open_volume
 from msgan.networks import inference
 from msgan.networks.high import PaperGenerator, SeamlessGenerator
 from msgan.networks.low import LocalLowGenerator
@@ -28,7 +23,7 @@ from msgan.training.cache import cached
 from msgan.training.run import Run
 from msgan.training.step import build_generator
 from msgan.translate.scale import ImageSource, TiledScale, make
-from msgan.types import Array, Box, Reader
+from msgan.types import Array, Box
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -41,18 +36,9 @@ def texture(shape, seed: int = 0) -> Array:
     return np.random.default_rng(seed).uniform(-0.5, 1, shape).astype(np.float32)
 
 
-def reader(image: Array) -> Reader:
-    return lambda box: image[box.slices]
-
-
 def along(shape, seed: int = 0) -> Array:
     """A texture that is the same all along the first axis."""
     return np.broadcast_to(texture(shape[1:], seed), shape).copy()
-
-
-def whole(path: Path) -> Array:
-    with open_volume(path) as volume:
-        return volume.whole()
 
 
 # --- the image -----------------------------------------------------------------------------------
@@ -234,6 +220,7 @@ def test_one_slice_of_a_volume_can_be_translated(tmp_path):
         assert whole(tmp_path / "y.nii").shape == image.shape
 
 
+@pytest.mark.slow
 def test_slabs_are_about_as_bright_as_within_the_whole(tmp_path):
     """A trained model: three quarters or more of the brightness, also of a single slice."""
     phantom, run = brain(0, 0, size=32), Run.open("brain-phantom-t2")

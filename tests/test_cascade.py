@@ -11,13 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from scipy.ndimage import gaussian_filter
+from helpers import cohort_in, equal, head, stored, tiny, weights
 
-from msgan.config import CascadeConfig, Preparation, SketchConfig, TrainConfig, network_of
+from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort, Subject, prepare
-from msgan.data.grid import Grid
-from msgan.data.volume import open_volume, write_volume
+from msgan.data.volume import open_volume
 from msgan.methods import cascade
 from msgan.methods.cascade import fit
 from msgan.methods.trained import Cascade
@@ -31,62 +29,6 @@ CLOCKS = ("seconds", "waited")
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def tiny(dims=2, network=None, preparation=None, **training) -> CascadeConfig:
-    sizes = {"low_width": 2, "low_levels": 2, "high_width": 4, "high_blocks": 1}
-    options = {
-        "steps": 4,
-        "low_steps": 4,
-        "batch": 2,
-        "low_batch": 2,
-        "patch": 8,
-        "learning_rate": 2e-3,
-        "validate_every": 10,
-        "checkpoint_every": 15,
-    }
-    return CascadeConfig(
-        dims=dims,
-        preparation=Preparation(**{"scales": 2, "margin": 0} | (preparation or {})),
-        sketch=SketchConfig(low=0.05, high=0.1, sigma=0.8, steps=2),
-        network=network_of(**sizes | {"discriminator_width": 2} | (network or {})),
-        training=TrainConfig(**options | training),
-    )
-
-
-def head(shape, seed=0) -> np.ndarray:
-    axes = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
-    inside = sum(a**2 for a in axes) < 0.8
-    noise = gaussian_filter(np.random.default_rng(seed).normal(size=shape), 1.5)
-    texture = (noise - noise.min()) / np.ptp(noise)
-    return np.where(inside, 5 + 95 * texture, 0).astype(np.float32)
-
-
-def stored(path: Path, image: np.ndarray, spacing=1.0) -> Path:
-    grid = Grid.from_spacing(image.shape, (spacing,) * image.ndim)
-    write_volume(path, grid, lambda box: image[box.slices])
-    return path
-
-
-def cohort_in(folder: Path, dims=2, splits=("train", "train", "val")) -> Cohort:
-    """Heads of one shape; written if they are not there yet."""
-    shape = (48, 40) if dims == 2 else (24, 16, 20)
-    subjects = []
-    for k, split in enumerate(splits):
-        path = folder / f"{k}.nii"
-        if not path.exists():
-            stored(path, (1 + k) * head(shape, k))
-        subjects.append(Subject(f"s{k}", {"t2": path}, split=split))
-    return Cohort(tuple(subjects))
-
-
-def weights(folder: Path, scale: int) -> dict[str, torch.Tensor]:
-    return dict(sorted(load_file(folder / f"s{scale}" / WEIGHTS).items()))
-
-
-def equal(one: Path, other: Path, scale: int) -> bool:
-    a, b = weights(one, scale), weights(other, scale)
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 def rows(folder: Path, scale: int) -> list[dict]:
@@ -185,7 +127,9 @@ def test_a_cohort_shares_spacing_and_scales(tmp_path):
     sizes = {"a": (40, 48), "b": (80, 40), "c": (44, 44)}
     subjects = [
         Subject(
-            n, {"t2": stored(tmp_path / f"{n}.nii", head(s), 0.5 if n == "b" else 1.0)}, split=""
+            n,
+            {"t2": stored(tmp_path / f"{n}.nii", head(s), spacing=0.5 if n == "b" else 1.0)},
+            split="",
         )
         for n, s in sizes.items()
     ]
@@ -439,6 +383,7 @@ def build(config: CascadeConfig, scale: int) -> dict[str, torch.Tensor]:
     return dict(sorted(build_generator(config, scale).state_dict().items()))
 
 
+@pytest.mark.slow
 def test_a_copied_run_translates(tmp_path):
     cohort = cohort_in(tmp_path)
     fit(cohort, "t2", tiny(), tmp_path / "run", device="cpu")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_cli import TINY, fails, msgan_cli
-from test_real_layouts import ct, write_series
-from test_scan import ixi, radiographs, volume
+from dicoms import ct, write_series
+from layouts import ixi, radiographs, volume
+from program import TINY, fails, msgan_cli
 
 from msgan import presets
 from msgan.config import CascadeConfig

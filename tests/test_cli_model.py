@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from typer.testing import CliRunner
+from program import fails, msgan_cli
 
-from msgan.cli import app
 from msgan.training import shipped
 
 TINY = {
@@ -24,21 +23,6 @@ TINY = {
 }
 
 STATED = ("--data", "two phantoms", "--data-licence", "Apache-2.0", "--licence", "CC-BY-4.0")
-
-
-def msgan_cli(*words: object, status: int = 0):
-    """Run the program in this process."""
-    result = CliRunner().invoke(app, [str(word) for word in words], prog_name="msgan")
-    assert result.exit_code == status, (result.exit_code, result.output, result.exception)
-    return result
-
-
-def fails(*words: object) -> str:
-    """The one line a command with bad input leaves on stderr."""
-    result = msgan_cli(*words, status=2)
-    assert result.stdout == ""
-    assert result.stderr.count("\n") == 1
-    return result.stderr.removeprefix("error: ").rstrip()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from test_translate import config_of, head, run_of, stored
+from helpers import config_of, head, run_of, stored
 
 from msgan import translate
 from msgan.types import InputError
@@ -40,12 +40,6 @@ def workers():
 
 def processes(cluster) -> list[int]:
     return [worker.process.pid for worker in cluster.workers.values()]
-
-
-@pytest.fixture
-def scratch(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("MSGAN_SCRATCH", str(tmp_path / "scratch"))
-    return tmp_path / "scratch"
 
 
 @pytest.fixture

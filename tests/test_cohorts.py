@@ -29,6 +29,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     resize(monkeypatch, "brain", subjects=1, size=24)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_phantoms_are_written_once_and_found_again(folder: Path) -> None:
     first = thorax_manifest("smoke", folder, seed=3)
@@ -42,6 +43,7 @@ def test_phantoms_are_written_once_and_found_again(folder: Path) -> None:
     assert len(brain_cohort("smoke", folder)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_other_code_draws_another_cohort(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_cascade import cohort_in, equal, tiny
+from helpers import cohort_in, equal, tiny
 
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort, prepare

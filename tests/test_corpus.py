@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 INPUTS = 360
 
 
+@pytest.mark.slow
 def test_damaged_images_of_every_format(tmp_path: Path) -> None:
     """In processes of their own, which are watched: a crash ends no test run."""
     command = [sys.executable, str(ROOT / "benchmarks" / "fuzz_readers.py")]

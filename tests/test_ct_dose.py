@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import reader
 
 from msgan.data.volume import Grid, open_volume, write_volume
 from msgan.phantoms.ct_dose import low_dose, noise_level, write_low_dose
@@ -11,10 +12,6 @@ from msgan.types import Array, Box, InputError, Reader
 
 SPACING = (0.7, 0.7, 2.0)
 NAMES = ("b20f", "b50f", "b80f")
-
-
-def reader(image: Array) -> Reader:
-    return lambda box: image[box.slices]
 
 
 def whole(read: Reader, shape: tuple[int, ...]) -> Array:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from helpers import reader
 
 from msgan.phantoms.ct_kernels import KERNELS, Kernel, as_kernel, blur, noise, noise_gain
 from msgan.types import Array, Box, InputError, Reader
@@ -10,10 +11,6 @@ ORDER = ("b20f", "b50f", "b80f")  # softest first
 
 def shape_of(dims: int) -> tuple[int, ...]:
     return (40, 36, 5)[:dims]
-
-
-def reader(image: Array) -> Reader:
-    return lambda box: image[box.slices]
 
 
 def whole(read: Reader, shape: tuple[int, ...]) -> Array:

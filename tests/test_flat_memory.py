@@ -67,6 +67,7 @@ def peak(source, target):
     return min(peaks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suffix", "target", "limit"),
     [(".nii", ".nii", 8), (".zarr", ".zarr", 18), (".mha", ".nrrd", 8), (".nii.gz", ".mha", 16)],

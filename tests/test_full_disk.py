@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import cohort_in, equal, tiny
 from safetensors.torch import load_file
-from test_cascade import cohort_in, equal, tiny
 from typer.testing import CliRunner
 
 from msgan import maps, paths
@@ -219,7 +219,7 @@ sys.path.insert(0, sys.argv[1])
 from msgan.cli.program import explanation
 from msgan.methods import cascade
 from msgan.training import cache
-from test_cascade import cohort_in, tiny
+from helpers import cohort_in, tiny
 write = cache._write
 def fills(path, *rest):
     if path.name == "image_s2.npy":
@@ -234,6 +234,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.slow
 def test_a_training_on_a_disk_that_others_fill_is_one_line_and_no_signal(disk, tmp_path):
     """Room that was free in the beginning is gone when a memory map is written."""
     cohort_in(tmp_path / "data", 3)

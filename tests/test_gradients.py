@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import reader
 from scipy import ndimage
 from test_crossval import CT, RANGE, save, study
-from test_metrics import SIDE, pair, reader
+from test_metrics import SIDE, pair
 
 from msgan import metrics
 from msgan.data.volume import open_volume

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import msgan_cli
-from test_translate import config_of, head, run_of, stored
+from helpers import config_of, head, run_of, stored
+from program import msgan_cli
 
 from msgan.config import Preparation
 from msgan.data.cohort import Cohort, Subject

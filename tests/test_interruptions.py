@@ -14,10 +14,10 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
+from helpers import cohort_in, tiny
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
-from test_cascade import cohort_in, tiny
-from test_training import a_run
+from training import a_run
 
 from msgan.data.series import sort_series
 from msgan.leftovers import PARTIAL, owned
@@ -59,7 +59,7 @@ CACHING = """
 from pathlib import Path
 from msgan.methods.cascade import fit
 from msgan.training import cache
-from test_cascade import cohort_in, tiny
+from helpers import cohort_in, tiny
 write = cache._write
 def kills(path, *rest):
     write(path, *rest)
@@ -70,6 +70,7 @@ fit(cohort_in(Path(sys.argv[1])), "t2", tiny(), sys.argv[2], device="cpu")
 """
 
 
+@pytest.mark.slow
 def test_a_killed_cache_is_removed_by_the_next_training(tmp_path):
     cohort, run = cohort_in(tmp_path / "data"), tmp_path / "run"
     killed(CACHING, tmp_path / "data", run, "sketch_s2_0.npy")
@@ -138,7 +139,7 @@ TRAINING = """
 import time
 from pathlib import Path
 from msgan.methods.cascade import fit
-from test_cascade import cohort_in, tiny
+from helpers import cohort_in, tiny
 def waits(row):
     Path(sys.argv[2], "ready").touch()
     time.sleep(60)
@@ -146,6 +147,7 @@ fit(cohort_in(Path(sys.argv[1])), "t2", tiny(), sys.argv[2], device="cpu", scale
 """
 
 
+@pytest.mark.slow
 def test_a_scale_is_trained_by_one_process_at_a_time(tmp_path):
     cohort, out = cohort_in(tmp_path / "data"), tmp_path / "run"
     start = f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"

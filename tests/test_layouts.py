@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from test_real_layouts import ct, write_series
-from test_scan import covered, every, reasons, rows, volume
+from dicoms import ct, write_series
+from layouts import covered, every, reasons, rows, volume
 
 from msgan.data.manifest import check_manifest
 from msgan.data.scan import Proposal, propose

@@ -4,6 +4,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from helpers import reader
 from scipy import ndimage
 
 from msgan.config import Preparation
@@ -19,10 +20,6 @@ from msgan.phantoms.thorax import ThoraxPhantom, thorax
 from msgan.types import Array, Box, InputError, Reader
 
 LUNGS = Preparation(intensity="window", low=-1350, high=150, scales=1, crop="lungs", margin=2)
-
-
-def reader(image: Array) -> Reader:
-    return lambda box: image[box.slices]
 
 
 def whole(read: Reader, phantom: ThoraxPhantom) -> Array:

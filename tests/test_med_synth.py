@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_cascade import equal, head, stored, tiny
-from test_paired import changed, pairs, whole
+from helpers import changed, equal, head, pairs, stored, tiny, whole
 from torch.testing import assert_close
 
 from msgan import losses
@@ -159,6 +158,7 @@ def test_another_result_of_the_first_changes_that_of_the_second(dims, tmp_path):
 # --- the row of a table ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_and_asked_again_it_is_the_same(tmp_path):
     """Whole runs are found again, a broken one ends bit-identical, in folders of one name."""
     cohort = pairs(tmp_path, 2)
@@ -196,6 +196,7 @@ def test_killed_and_asked_again_it_is_the_same(tmp_path):
     assert run_key(cohort, "t2", other) not in {r.folder.name[-16:] for r in unbroken.runs}
 
 
+@pytest.mark.slow
 def test_grid_unit_and_tiles(dims, tmp_path):
     cohort, refinements = pairs(tmp_path, dims), 4 - dims  # three models in 2D, two in 3D
     config = tiny(dims, learning_rate=5e-2, ema=0.5, steps=12 * (1 + refinements))

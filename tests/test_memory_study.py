@@ -143,6 +143,7 @@ def test_an_unknown_network_or_side_is_named(call):
 # --- measured ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @linux
 @pytest.mark.parametrize(("name", "side", "axes"), [("Pix2Pix", 256, 2), ("HR 32", 32, 3)])
 def test_a_real_step_takes_what_is_counted_and_little_more(name, side, axes):
@@ -268,6 +269,7 @@ def test_the_ball_touches_all_faces_and_is_no_constant(tmp_path):
     assert np.array_equal(volume.read(part), image[part.slices])
 
 
+@pytest.mark.slow
 def test_a_translation_is_measured_in_a_process_of_its_own(tmp_path, monkeypatch):
     run = translation.untrained_run(tmp_path / "run", config())
     row = translation.measured_translation(run, 32, tmp_path, 1 << 30)

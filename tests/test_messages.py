@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import TINY, fails, msgan_cli
+from helpers import head, stored
+from program import TINY, fails, msgan_cli
 from test_outputs import SHAPE, image
-from test_translate import head, stored
 
 from msgan import paths, translate
 from msgan.cli.faults import explanation

@@ -6,6 +6,7 @@ from math import inf, log10
 
 import numpy as np
 import pytest
+from helpers import reader
 from numpy.testing import assert_allclose
 from scipy.ndimage import gaussian_filter
 
@@ -21,10 +22,6 @@ def pair(dims, seed=0, noise=0.1):
     real = (real - real.min()) / np.ptp(real)
     fake = np.clip(real + noise * rng.standard_normal(real.shape), 0, 1)
     return fake.astype(np.float32), real.astype(np.float32)
-
-
-def reader(array):
-    return lambda box: array[box.slices]
 
 
 def test_ssim_agrees_with_scikit_image(dims):

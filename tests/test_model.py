@@ -457,6 +457,7 @@ def test_what_is_shipped_is_small_complete_and_unchanged(model):
     assert shipped.summary(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", SHIPPED, ids=lambda f: f.name)
 def test_what_is_shipped_translates_a_small_phantom_at_once(model, tmp_path):
     phantom = brain(7, 0, size=32)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers import whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tree import untrained
@@ -41,11 +42,6 @@ def save(path, image, affine=None):
     grid = Grid(image.shape, np.diag([2.0] * image.ndim + [1.0]) if affine is None else affine)
     write_volume(path, grid, lambda box: image[box.slices].astype(np.float32))
     return path
-
-
-def whole(path):
-    with open_volume(path) as volume:
-        return volume.whole()
 
 
 def tiled(method, image, sides, sigma):

@@ -3,8 +3,8 @@
 from collections import Counter
 from pathlib import Path
 
-from test_cli import msgan_cli
-from test_translate import head, stored
+from helpers import head, stored
+from program import msgan_cli
 
 from msgan import paths
 from msgan.training import checkpoint

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import fails, msgan_cli
-from test_translate import head, stored
+from helpers import head, stored
+from program import fails, msgan_cli
 
 from msgan import translate
 from msgan.cli import outputs
@@ -400,7 +400,7 @@ def test_a_report_replaces_reports_only(here, runs):
 
 
 def test_a_training_begins_in_no_folder_of_something_else(here):
-    from test_cli import TINY
+    from program import TINY
 
     (here / "ph").mkdir()
     image(here / "ph" / "a.zarr")

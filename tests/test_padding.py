@@ -6,9 +6,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import yaml
+from helpers import config_of, run_of, stored
 from numpy.testing import assert_array_equal
-from test_cli import msgan_cli
-from test_translate import config_of, run_of, stored
+from program import msgan_cli
 
 from msgan import translate
 from msgan.config import CascadeConfig, Preparation

@@ -1,16 +1,14 @@
 """Cascades whose sketch is that of another modality's image, and paired regression."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from test_cascade import equal, head, stored, tiny
+from helpers import changed, equal, head, pairs, stored, tiny, whole
 
-from msgan.config import CascadeConfig, SketchConfig
+from msgan.config import SketchConfig
 from msgan.data.cohort import Cohort, Subject, prepare
-from msgan.data.volume import open_volume
 from msgan.methods.cascade import fit
 from msgan.methods.paired import PairedRegression
 from msgan.methods.patch_gan import PatchGan
@@ -22,30 +20,6 @@ from msgan.training.run import Run
 from msgan.types import Box, InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def changed(config: CascadeConfig, **values) -> CascadeConfig:
-    return CascadeConfig.model_validate(config.model_dump() | values)
-
-
-def pairs(folder: Path, dims: int, splits=("train", "train", "val", "test")) -> Cohort:
-    """T2 is dark where T1 is bright; all grey values are as frequent."""
-    shape = (48, 40) if dims == 2 else (24, 20, 20)
-    subjects = []
-    for k, split in enumerate(splits):
-        texture = head(shape, k)
-        inside = texture > 0
-        t1 = np.zeros(shape, np.float32)
-        t1[inside] = 20 + 80 * np.argsort(np.argsort(texture[inside])) / inside.sum()
-        t2 = np.where(inside, 120 - t1, 0).astype(np.float32)
-        images = {m: stored(folder / f"{k}_{m}.nii", i) for m, i in (("t1", t1), ("t2", t2))}
-        subjects.append(Subject(f"s{k}", images, split=split))
-    return Cohort(tuple(subjects))
-
-
-def whole(path) -> np.ndarray:
-    with open_volume(path) as volume:
-        return volume.whole()
 
 
 # --- the image as a sketch -------------------------------------------------------------------
@@ -114,6 +88,7 @@ def test_sketches_are_those_of_the_source_on_the_target_s_grid(dims, tmp_path):
     assert all(name.endswith(".npy") for name in kept)
 
 
+@pytest.mark.slow
 def test_whatever_decides_the_weights_is_in_the_keys(tmp_path):
     cohort, plain = pairs(tmp_path, 2), tiny()
     paired, other = changed(plain, paired="t1"), changed(plain, paired="flair")
@@ -160,6 +135,7 @@ def test_a_cascade_can_be_trained_on_the_source_s_edges(tmp_path):
 # --- the row of a table ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_pairs_are_learnt_from(dims, tmp_path):
     """What T2 is of T1 shows in pairs; a network that has seen T2 alone keeps T1's contrast."""
     cohort, seen = pairs(tmp_path, dims), {}

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_cascade import cohort_in, head, stored, tiny
-from test_translate import randomised
+from helpers import blind, cohort_in, head, randomised, source_in, stored, tiny, untrained, whole
 
 from msgan import pyramid, translate
 from msgan.config import CascadeConfig
@@ -21,10 +20,8 @@ from msgan.networks import inference
 from msgan.networks.high import PaperGenerator
 from msgan.patches import crop_padded
 from msgan.sketch import DrawnSketch, sketch_reader
-from msgan.training import checkpoint
 from msgan.training.batches import BACKGROUND, Patches
 from msgan.training.cache import CachedSubject
-from msgan.training.loop import WEIGHTS
 from msgan.training.run import Run
 from msgan.training.step import build_generator
 from msgan.translate import overlap
@@ -37,36 +34,6 @@ CPU = torch.device("cpu")
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture
-def scratch(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("MSGAN_SCRATCH", str(tmp_path / "scratch"))
-    return tmp_path / "scratch"
-
-
-def blind(config: CascadeConfig, *what: str) -> CascadeConfig:
-    return CascadeConfig.model_validate(config.model_dump() | {"blind": what})
-
-
-def untrained(folder: Path, config: CascadeConfig, scales=None) -> Run:
-    """A run with random weights of some of its scales."""
-    run = Run(folder, config, "t2", IntensityMap(0.0, 80.0, "a.u."), {"a": "00"})
-    run.create()
-    for i in run.used if scales is None else scales:
-        torch.manual_seed(i)
-        network = randomised(build_generator(config, i), i)
-        checkpoint.save_weights(network, run.folder_of(i) / WEIGHTS, {"step": 1})
-    return run
-
-
-def whole(path) -> np.ndarray:
-    with open_volume(path) as volume:
-        return volume.whole()
-
-
-def source_in(folder: Path, dims: int, shape=None) -> Path:
-    return stored(folder / "source.nii", head(shape or ((70, 52) if dims == 2 else (30, 26, 24))))
 
 
 # --- blind to something ----------------------------------------------------------------------
@@ -318,12 +285,13 @@ def test_patches_cover_an_image_of_any_size():
         np.testing.assert_array_equal(overlap._counts(0, n, n), covered)
 
 
+@pytest.mark.slow
 def test_the_published_family_translates(dims, tmp_path, scratch):
     """Labels, a grid of its own, and tiles of two sizes."""
     config = paper(dims).model_copy(update={"labels": (1,)})
     run = untrained(tmp_path / "run", config)
     image = head((90, 70) if dims == 2 else (50, 44, 36))
-    source = stored(tmp_path / "x.nii", image, 1.5)
+    source = stored(tmp_path / "x.nii", image, spacing=1.5)
     results = []
     for tile in (27, 54, None):
         PatchGan(run, "cpu").translate(source, tmp_path / "o.nii", tile=tile)
@@ -351,7 +319,7 @@ def test_the_published_family_translates(dims, tmp_path, scratch):
     cohort = Cohort((replace(cohort_in(tmp_path, dims)["s0"], images={"t1": source}),))
     marks = np.zeros(image.shape, np.float32)
     marks[tuple(slice(n // 2, n // 2 + 6) for n in image.shape)] = 1
-    subject = replace(cohort["s0"], labels=stored(tmp_path / "seg.nii", marks, 1.5))
+    subject = replace(cohort["s0"], labels=stored(tmp_path / "seg.nii", marks, spacing=1.5))
     PatchGan(run, "cpu").translate(subject, tmp_path / "l.nii", modality="t1")
     assert np.abs(whole(tmp_path / "l.nii") - results[0]).max() > 1
 

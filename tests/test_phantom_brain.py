@@ -56,6 +56,7 @@ def test_same_seed_same_bytes(patient: BrainPhantom) -> None:
     assert same(patient, brain(0, 1, size=64))
 
 
+@pytest.mark.slow
 def test_seed_subject_and_population_make_other_people(patient: BrainPhantom) -> None:
     people = [brain(1, 1), brain(0, 2), brain(0, 1, protocol=VOLUNTEERS)]
     for other in people:
@@ -250,6 +251,7 @@ def test_signal_equations() -> None:
         PulseSequence("ir", tr_ms=2000, te_ms=10, ti_ms=3000)
 
 
+@pytest.mark.slow
 def test_cohort(tmp_path) -> None:
     manifest = write_cohort(tmp_path / "a", subjects=4, size=16, seed=5, folds=2)
     with manifest.open(newline="") as stream:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_translate import config_of, head, run_of, stored
+from helpers import config_of, head, run_of, stored
 
 from msgan import translate
 from msgan.config import CascadeConfig, Preparation, TrainConfig, network_of

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tree import untrained
@@ -32,11 +33,6 @@ def save(path: Path, image: np.ndarray, spacing: float = 2.0) -> Path:
     grid = Grid(image.shape, np.diag([spacing] * image.ndim + [1.0]))
     write_volume(path, grid, lambda box: image[box.slices].astype(np.float32))
     return path
-
-
-def whole(path) -> np.ndarray:
-    with open_volume(path) as volume:
-        return volume.whole()
 
 
 def smooth(shape, seed: int) -> np.ndarray:

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-from test_cli import fails, msgan_cli
-from test_real_layouts import ct, write_series
+from dicoms import ct, write_series
+from program import fails, msgan_cli
 
 from msgan.data.series import sort_series
 from msgan.types import InputError

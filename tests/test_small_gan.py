@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_cascade import cohort_in, head, stored, tiny
+from helpers import cohort_in, head, stored, tiny, whole
 
 from msgan import pyramid
 from msgan.data.cohort import Cohort, prepare
@@ -26,11 +26,6 @@ from msgan.translate.work import Work
 from msgan.types import Box, InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def whole(path):
-    with open_volume(path) as volume:
-        return volume.whole()
 
 
 def test_it_is_the_cascade_s_own_s0_enlarged(dims, tmp_path):

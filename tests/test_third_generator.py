@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from test_cascade import cohort_in, rows, tiny
+from helpers import cohort_in, tiny
+from test_cascade import rows
 from torch.testing import assert_close
 
 from msgan.data.volume import open_volume

@@ -15,14 +15,12 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from scipy.ndimage import gaussian_filter
+from helpers import config_of, head, networks, run_of, stored
 
 from msgan import pyramid, sketch, translate
-from msgan.config import CascadeConfig, Preparation, SketchConfig, TrainConfig, network_of
 from msgan.data.cohort import Subject
-from msgan.data.grid import Grid
 from msgan.data.intensity import IntensityMap
-from msgan.data.volume import open_volume, write_volume
+from msgan.data.volume import open_volume
 from msgan.networks import inference
 from msgan.patches import crop_padded
 from msgan.sketch import DrawnSketch
@@ -37,58 +35,6 @@ from msgan.translate.work import Work
 from msgan.types import Box, InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def config_of(dims: int, family="seamless", scales=2, **changes) -> CascadeConfig:
-    return CascadeConfig(
-        dims=dims,
-        preparation=Preparation(**{"scales": scales, "margin": 2} | changes.pop("preparation", {})),
-        sketch=SketchConfig(low=0.05, high=0.1, sigma=0.8, steps=2),
-        network=network_of(family=family, low_width=2, low_levels=2, high_width=4, high_blocks=1),
-        training=TrainConfig(steps=1, low_steps=1),
-        **changes,
-    )
-
-
-def randomised(network: torch.nn.Module, seed: int) -> torch.nn.Module:
-    """Weights with which every layer counts (the last one starts at zero)."""
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in network.parameters():
-        noise = torch.randn(parameter.shape, generator=generator)
-        if parameter.ndim > 1:
-            parameter.data = 1.2 * noise / parameter[0].numel() ** 0.5
-        else:
-            parameter.data += 0.1 * noise
-    return network.eval().requires_grad_(False)
-
-
-def networks(config: CascadeConfig) -> list[torch.nn.Module]:
-    count = config.preparation.scales + 1
-    return [randomised(build_generator(config, i), i) for i in range(count)]
-
-
-def run_of(folder: Path, config: CascadeConfig, intensity=None, trained: int | None = None) -> Run:
-    """A run with random weights, as if it were trained."""
-    intensity = intensity or IntensityMap(0.0, 80.0, "a.u.")
-    run = Run(folder, config, "t2", intensity, {"a": "00"})
-    run.create()
-    for i, network in enumerate(networks(config)[:trained]):
-        checkpoint.save_weights(network, run.folder_of(i) / WEIGHTS, {"step": 1})
-    return Run.open(folder)
-
-
-def head(shape, seed=0, low=5.0, high=100.0) -> np.ndarray:
-    axes = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
-    inside = sum(a**2 for a in axes) < 0.8
-    noise = gaussian_filter(np.random.default_rng(seed).normal(size=shape), 1.5)
-    texture = (noise - noise.min()) / np.ptp(noise)
-    return np.where(inside, low + (high - low) * texture, 0).astype(np.float32)
-
-
-def stored(path: Path, image: np.ndarray, affine=None, dtype=np.float32, unit="a.u.") -> Path:
-    grid = Grid(image.shape, np.eye(image.ndim + 1) if affine is None else affine)
-    write_volume(path, grid, lambda box: image[box.slices], dtype=dtype, unit=unit)
-    return path
 
 
 SHAPE = {2: (101, 77), 3: (35, 27, 41)}
@@ -373,13 +319,6 @@ def test_only_weights_are_needed(tmp_path, volume, volume_run):
     assert (tmp_path / "o.nii").exists()
 
 
-@pytest.fixture
-def scratch(tmp_path, monkeypatch):
-    folder = tmp_path / "scratch"
-    monkeypatch.setenv("MSGAN_SCRATCH", str(folder))
-    return folder
-
-
 class Stop(Exception):
     """Stands for a kill: nothing may be done on the way out but what is on disk already."""
 
@@ -623,6 +562,7 @@ def recorded(dims: int, scales: int, folder: Path, tile: int) -> tuple[list[Box]
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_image(tmp_path, dims, monkeypatch):
     """Twice the side at the same s0: only more tiles of the same size."""
     monkeypatch.setitem(pyramid.CHUNK, dims, 16)

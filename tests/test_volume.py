@@ -11,6 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from helpers import reader
 from numpy.testing import assert_allclose, assert_array_equal
 
 from msgan import paths
@@ -31,10 +32,6 @@ ORIENTATIONS = [
 def noise(shape, dtype=np.float32, seed=0):
     values = np.random.default_rng(seed).uniform(0, 250, shape)
     return values.astype(dtype)
-
-
-def reader(array):
-    return lambda box: array[box.slices]
 
 
 def rotation(x, y, z):

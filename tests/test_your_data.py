@@ -5,7 +5,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-from test_cli import TINY, leaves, msgan_cli
+from program import TINY, msgan_cli
+from test_cli import leaves
 from test_docs import blocks, read
 
 from msgan import presets

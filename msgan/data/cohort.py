@@ -28,7 +28,19 @@ def fold_of(name: str, folds: int) -> int:
 
 @dataclass(frozen=True)
 class Cohort:
-    """The subjects of a study, each once."""
+    """The subjects of a study, each once.
+
+    Example:
+        >>> from pathlib import Path
+        >>> people = [Subject(f"p{k}", {"t2": Path(f"p{k}.nii")}) for k in range(3)]
+        >>> cohort = Cohort(tuple(people)).held_out(1)
+        >>> len(cohort.split("train")), len(cohort.split("test"))
+        (2, 1)
+        >>> cohort["p1"].image("t2")
+        ('t2', PosixPath('p1.nii'))
+        >>> len(cohort.with_modality("t1", "t2"))
+        0
+    """
 
     subjects: tuple[Subject, ...]
 

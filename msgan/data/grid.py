@@ -88,7 +88,13 @@ class Grid:
     def from_spacing(
         cls, shape: Sequence[int], spacing: Sequence[float], origin: Sequence[float] | None = None
     ) -> Grid:
-        """The grid with axes along the mm axes, ``spacing`` in mm and voxel 0 at ``origin``."""
+        """The grid with axes along the mm axes, ``spacing`` in mm and voxel 0 at ``origin``.
+
+        Example:
+            >>> grid = Grid.from_spacing((4, 4, 2), (1, 1, 2.5))
+            >>> grid.spacing, grid.orientation
+            ((1.0, 1.0, 2.5), ('R', 'A', 'S'))
+        """
         affine = np.diag([*spacing, 1.0])
         if origin is not None:
             affine[:-1, -1] = origin

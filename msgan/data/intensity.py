@@ -25,6 +25,13 @@ class IntensityMap:
 
     Raises:
         InputError: A value is not finite, or ``low`` is not below ``high``.
+
+    Example:
+        >>> window = IntensityMap(-1000.0, 1000.0, "HU")
+        >>> window.to_unit(np.array([-1000.0, 0.0, 3000.0])).tolist()
+        [-1.0, 0.0, 1.0]
+        >>> window.from_unit(np.array([0.5])).tolist()
+        [500.0]
     """
 
     low: float

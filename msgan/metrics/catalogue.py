@@ -73,7 +73,12 @@ def metric_of(column: str) -> Metric | None:
 
 
 def header_of(column: str) -> str:
-    """How a column is headed: ``lung PSNR (dB)`` of ``lung_psnr``, others by their own name."""
+    """How a column is headed: ``lung PSNR (dB)`` of ``lung_psnr``, others by their own name.
+
+    Example:
+        >>> header_of("lung_psnr"), header_of("subject")
+        ('lung PSNR (dB)', 'subject')
+    """
     metric = metric_of(column)
     if metric is None:
         return column

@@ -27,7 +27,13 @@ def psnr_from_mse(mse: float, data_range: float = 1.0) -> float:
 
 
 def mae(fake: Array, real: Array, *, mask: Array | None = None) -> float:
-    """Mean absolute error over the mask (or all voxels), in the unit of the images."""
+    """Mean absolute error over the mask (or all voxels), in the unit of the images.
+
+    Example:
+        >>> fake, real = np.array([[0.0, 1.0]]), np.array([[0.0, 3.0]])
+        >>> mae(fake, real), mae(fake, real, mask=real > 0)
+        (1.0, 2.0)
+    """
     error = _difference(fake, real, mask)
     return float(np.abs(error).mean())
 
@@ -38,7 +44,13 @@ def mse(fake: Array, real: Array, *, mask: Array | None = None) -> float:
 
 
 def psnr(fake: Array, real: Array, *, data_range: float, mask: Array | None = None) -> float:
-    """Peak signal-to-noise ratio in dB; ``inf`` for identical images."""
+    """Peak signal-to-noise ratio in dB; ``inf`` for identical images.
+
+    Example:
+        >>> real = np.zeros((4, 4))
+        >>> round(psnr(real + 0.1, real, data_range=1.0), 6)
+        20.0
+    """
     return psnr_from_mse(mse(fake, real, mask=mask), data_range)
 
 

@@ -63,7 +63,16 @@ def ssim(
     window: int = 11,
     sigma: float = 1.5,
 ) -> float:
-    """Mean structural similarity of two images of shape (i, j) or (i, j, k)."""
+    """Mean structural similarity of two images of shape (i, j) or (i, j, k).
+
+    Example:
+        >>> import numpy as np
+        >>> real = np.random.default_rng(0).random((16, 16))
+        >>> ssim(real, real, data_range=1.0)
+        1.0
+        >>> ssim(1 - real, real, data_range=1.0) < 0
+        True
+    """
     kwargs = {"data_range": data_range, "black": black, "window": window, "sigma": sigma}
     return scores(fake, real, mask=mask, **kwargs).ssim  # type: ignore[arg-type]
 

@@ -60,7 +60,12 @@ class BrainPhantom:
 
 
 def shape(size: int) -> Shape:
-    """Voxels along each axis when the longest has ``size``; the box is 156 x 192 x 168 mm."""
+    """Voxels along each axis when the longest has ``size``; the box is 156 x 192 x 168 mm.
+
+    Example:
+        >>> shape(64)
+        (52, 64, 56)
+    """
     if not 16 <= size <= LARGEST:
         raise InputError(f"brain phantom size {size}: expected 16 to {LARGEST}")
     return tuple(round(e * size / max(EXTENT_MM)) for e in EXTENT_MM)
