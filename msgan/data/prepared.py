@@ -77,6 +77,10 @@ class Prepared:
             out[inside.inside(box).slices] = part[inside.inside(box).slices]
         return out
 
+    def read_source(self, box: Box) -> Array:
+        """The image in ``box`` of s_n in source units, which nothing has cut off."""
+        return self._image(box)
+
     def read_labels(self, box: Box) -> Array | None:
         """The labels in ``box`` of s_n, uint8, which go on as the image does; None: there are none.
 

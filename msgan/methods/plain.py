@@ -124,7 +124,10 @@ class HistogramMatched(Curve):
 
     def read(self, making: Making) -> Reader:
         """The image with matched intensities on its own grid."""
-        ready = making.subject
+        return self.matched(making.subject)
+
+    def matched(self, ready: Prepared) -> Reader:
+        """A prepared image with matched intensities, of any box."""
         ranks = _cumulative(ready)
         matched = np.interp(1 - ranks if self.inverted else ranks, RANKS, self.profile.quantiles)
         edges = _edges()
