@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from test_cascade import stored
+from helpers import stored
 from tree import untrained
 
 from msgan import pyramid
