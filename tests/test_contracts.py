@@ -22,6 +22,7 @@ from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort, Subject
 from msgan.data.grid import Grid
 from msgan.data.volume import open_volume, write_volume
+from msgan.methods.matched import SlopeTransfer
 from msgan.methods.mean_image import MeanImage
 from msgan.methods.med_synth import MedSynth
 from msgan.methods.non_local_means import NonLocalMeans
@@ -75,7 +76,7 @@ class Case:
 
 
 def baseline(method: Any, tile: int | None = None, **options: Any) -> Case:
-    any_axes = method in (NonLocalMeans, Source, HistogramMatched)
+    any_axes = method in (NonLocalMeans, Source, HistogramMatched, SlopeTransfer)
     return Case(method, tile, options=options, network=False, any_axes=any_axes)
 
 
@@ -94,6 +95,7 @@ CASES = {
     "source": baseline(Source),
     "histogram-matched": baseline(HistogramMatched),
     "inverted matched": baseline(HistogramMatched, inverted=True),
+    "slope transfer": baseline(SlopeTransfer),
     "mean image": baseline(MeanImage),
 }
 OVERLAPPING = "patch GAN published"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
 from helpers import stored
+from scipy.ndimage import gaussian_filter
 from tree import untrained
 
 from msgan import pyramid
