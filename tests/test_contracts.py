@@ -240,10 +240,7 @@ def test_tiles_are_chosen_or_given(fit, here):
     assert [p.name for p in here.glob("*.nii")] == ["chosen.nii"]
 
 
-def test_progress_is_told_of_every_tile(fit, here, request):
-    if fit.method.name == "REPLICA":
-        reason = "the last tile of a scale is not told"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+def test_progress_is_told_of_every_tile(fit, here):
     told: list[tuple[str, int, int]] = []
     fit.translate(here / "out.nii", progress=lambda *event: told.append(event))
     assert (here / "out.nii").read_bytes() == fit.bytes

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,9 +80,9 @@ class Image:
         sides = tuple(min(tile or TILE[len(shape)], n) for n in shape)
         stage = self.work.stage(f"made{scale}", shape, sides)
         boxes = list(Box.whole(shape).tiles(sides))
+        tell = partial(progress or _silent, f"s{SCALES - 1 - scale}")
+        tell(len(stage.done), len(boxes))
         for k, box in enumerate(boxes):
-            if progress:
-                progress(f"s{SCALES - 1 - scale}", len(stage.done), len(boxes))
             if k in stage.done:
                 continue
             values = np.full(box.size, BACKGROUND, np.float32)
@@ -90,7 +91,12 @@ class Image:
                 at = tuple((voxels - np.array(box.start)).T)
                 values[at] = _predicted(forest, self.around(scale, box), voxels, jobs)
             stage.write(k, box, values)
+            tell(len(stage.done), len(boxes))
         self.made[scale] = stage.store.read
+
+
+def _silent(stage: str, done: int, count: int) -> None:
+    pass
 
 
 def scratch_bytes(shapes: Sequence[Shape]) -> int:
