@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything the repository shows, from a fresh clone: makes the environment if there is none, then
-# runs the notebooks (smoke, small, paper) into reports/runs/PRESET/, the checks (test), or
+# runs the notebooks (smoke, small, published) into reports/runs/PRESET/, the checks (test), or
 # JupyterLab on what there is to look at (explore).
 set -euo pipefail
 
@@ -9,16 +9,16 @@ cd "$root"
 
 usage() {
   cat <<'TEXT'
-usage: ./run_all.sh [smoke|small|paper] [--data-root DIR] [--only GLOB]
+usage: ./run_all.sh [smoke|small|published] [--data-root DIR] [--only GLOB]
        ./run_all.sh test
        ./run_all.sh explore [DIR] [--no-browser] [--port N]
 
-  smoke   minutes on 2 CPU cores; shows that everything runs, makes no claim (default)
-  small   a workstation overnight, or minutes on one GPU; the tables of record, on phantoms
-  paper   the published sizes and data
-  test    lint, format, types, layers, tests with coverage
-  explore JupyterLab on results in reports/runs, or on the images in DIR; where there is
-          nothing yet, a phantom is translated by the model that is shipped
+  smoke      minutes on 2 CPU cores; shows that everything runs, makes no claim (default)
+  small      a workstation overnight, or minutes on one GPU; the tables of record, on phantoms
+  published  the published sizes and data
+  test       lint, format, types, layers, tests with coverage
+  explore    JupyterLab on results in reports/runs, or on the images in DIR; where there is
+             nothing yet, a phantom is translated by the model that is shipped
 
   --data-root DIR   folder with the data; phantoms stand in where it is not given
   --only GLOB       run only the notebooks whose name (without .ipynb) matches, e.g. '03*'
@@ -37,7 +37,7 @@ die() {
 # --- arguments ---------------------------------------------------------------------------------
 mode=smoke
 case ${1-} in
-  smoke | small | paper | test | explore) mode=$1; shift ;;
+  smoke | small | published | test | explore) mode=$1; shift ;;
 esac
 options=()
 if [[ $mode == explore ]]; then  # its arguments are those of msgan explore

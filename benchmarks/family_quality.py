@@ -28,7 +28,7 @@ from msgan.methods.refine import refine
 from msgan.paths import write_text
 from msgan.phantoms.brain import write_cohort
 from msgan.presets import preset
-from msgan.training.run import Run, git_commit, versions
+from msgan.runs.run import Run, git_commit, versions
 from msgan.types import Box
 
 SIZE, SUBJECTS, SEED = 128, 4, 0
@@ -41,8 +41,8 @@ def configs(steps: dict[str, int]) -> dict[str, CascadeConfig]:
     """
     base = preset("small", seed=SEED)
     sizes = {
-        "paper": (
-            {"family": "paper", "high_width": 64, "high_blocks": 6, "low_border": 0},
+        "megan": (
+            {"family": "megan", "hr_width": 64, "hr_blocks": 6, "lr_border": 0},
             {"patch": 32, "learning_rate": 2e-4, "beta1": 0.5, "decay": "constant"},
         ),
         "seamless": ({}, {}),
@@ -65,7 +65,7 @@ def refined(run: Run, cohort: Cohort, folder: Path) -> dict[str, dict[str, float
         for modality in ("t2", "t1"):
             with prepare(patient, modality, prep, grid=real.grid) as own:
                 drawn = sketch.sketch_reader(own.read, shape, run.config.sketch)
-                tile = 40 if run.config.network.family == "paper" else 64
+                tile = 40 if run.config.network.family == "megan" else 64
                 read = refine(run.generator(n), drawn, context, shape, folder / "y", tile=tile)
                 fake = (read(Box.whole(shape)) + 1) / 2
             s = metrics.scores(fake, truth, data_range=1.0, mask=truth > 0, mask_name="brain")
@@ -80,7 +80,7 @@ def main() -> None:
     """Train both, refine, write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="where phantoms and runs are kept")
-    parser.add_argument("--paper-steps", type=int, default=600)
+    parser.add_argument("--megan-steps", type=int, default=600)
     parser.add_argument("--seamless-steps", type=int, default=600)
     parser.add_argument("--json", type=Path, default=Path("benchmarks/family_quality.json"))
     options = parser.parse_args()
@@ -89,7 +89,7 @@ def main() -> None:
     if not manifest.is_file():
         write_cohort(folder, subjects=SUBJECTS, size=SIZE, seed=SEED)
     cohort = Cohort.from_manifest(manifest, folder)
-    steps = {"paper": options.paper_steps, "seamless": options.seamless_steps}
+    steps = {"megan": options.megan_steps, "seamless": options.seamless_steps}
     rows, training = {}, {}
     for family, config in configs(steps).items():
         out = options.out / f"{family}-{steps[family]}"

@@ -7,7 +7,7 @@ which change no time. Every measurement has a process of its own; contestants ta
     python benchmarks/inference_speed.py --size 128 256
 
 published      the published network; all 32^3 patches, 20 apart, in RAM, one at a time
-paper          the same network and weights in this repository
+megan          the same network and weights in this repository
 monai_constant the same network in MONAI's SlidingWindowInferer, 32^3 windows 20 apart, averaged
 monai_gaussian the same with Gaussian weights
 seamless       this repository's default network (preset ``small``)
@@ -38,21 +38,21 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from msgan import pyramid, sketch
 from msgan.memory.process import peak_resident_bytes
-from msgan.networks.high import PaperGenerator, SeamlessGenerator
-from msgan.networks.inference import prepare
+from msgan.networks.high import MeganGenerator, SeamlessGenerator
+from msgan.networks.inference import optimised
 from msgan.patches import Tiling
 from msgan.paths import write_text
 from msgan.phantoms.brain import brain
 from msgan.presets import preset
 from msgan.pyramid import Store
+from msgan.runs.run import git_commit, versions
 from msgan.sketch import DrawnSketch
-from msgan.training.run import git_commit, versions
 from msgan.translate.scale import BACKGROUND, SNAP, ImageSource, TiledScale, make
 from msgan.types import Array, Box, Shape
 
-CONTESTANTS = ("published", "paper", "monai_constant", "monai_gaussian", "seamless")
+CONTESTANTS = ("published", "megan", "monai_constant", "monai_gaussian", "seamless")
 PATCH, CORE, RIM = 32, 20, 6
-TILE = {"paper": 3 * CORE, "seamless": 128}
+TILE = {"megan": 3 * CORE, "seamless": 128}
 CPU = torch.device("cpu")
 FULL = 128
 """Up to this size the published scheme computes the whole volume once, to be compared; else, and
@@ -62,11 +62,11 @@ in other rounds, a stated number of patches."""
 def network(name: str) -> nn.Module:
     """The contestant's generator with random weights, also in its last layer."""
     torch.manual_seed(0)
-    config = preset("small" if name == "seamless" else "paper")
-    family = SeamlessGenerator if name == "seamless" else PaperGenerator
+    config = preset("small" if name == "seamless" else "megan")
+    family = SeamlessGenerator if name == "seamless" else MeganGenerator
     channels = sketch.channels(config.sketch, 3)
     size = config.network
-    generator = family(3, channels, size.high_width, size.high_blocks)
+    generator = family(3, channels, size.hr_width, size.hr_blocks)
     for parameter in generator.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.05)
@@ -80,7 +80,7 @@ def write_scene(folder: Path, size: int) -> None:
     image = np.pad(image, [(0, max(0, size - n)) for n in image.shape], mode="symmetric")
     image = image[:size, :size, :size]
     arrays = {"context": pyramid.halve(image, 3)}
-    for name, config in (("paper", preset("paper")), ("seamless", preset("small"))):
+    for name, config in (("megan", preset("published")), ("seamless", preset("small"))):
         read = sketch.sketch_reader(lambda box: image[box.slices], image.shape, config.sketch)
         arrays[name] = read(Box.whole(image.shape))
     for name, values in arrays.items():
@@ -93,7 +93,7 @@ class Scene:
     """What :func:`write_scene` wrote."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._drawn = Store.open(folder / ("seamless" if name == "seamless" else "paper"))
+        self._drawn = Store.open(folder / ("seamless" if name == "seamless" else "megan"))
         self._context = Store.open(folder / "context")
         self.shape: Shape = self._drawn.shape[1:]
 
@@ -148,7 +148,7 @@ def published(scene: Scene, limit: int | None) -> Result:
 
 def ours(name: str, scene: Scene, folder: Path, limit: int | None) -> Result:
     """Blocks from stores to a store; what :func:`msgan.translate.translate` does for a scale."""
-    generator = prepare(network(name), CPU)
+    generator = optimised(network(name), CPU)
     tile = (min(TILE[name], max(scene.shape)),) * 3
     drawn = DrawnSketch(scene.sketch, scene.shape)
     coarse = tuple(n // 2 for n in scene.shape)
@@ -257,7 +257,7 @@ def flops(name: str, shape: Shape) -> float:
     """Floating-point operations a voxel of the volume, halo and what lies beyond it included."""
     generator = network("published" if name.startswith("monai") else name)
     if name in TILE:
-        form = prepare(generator, CPU).to("meta")
+        form = optimised(generator, CPU).to("meta")
         tiling = Tiling(form.geometry, shape, (min(TILE[name], max(shape)),) * 3)
         cuts = Counter(
             tuple(box.size for box in cut.reads) for block in tiling for cut in block.cuts
@@ -285,7 +285,7 @@ def counted(call: Callable[..., Any], channels: int, drawn: Shape, below: Shape)
 
 def sketch_channels(name: str) -> int:
     """Channels of the contestant's sketch."""
-    return sketch.channels(preset("small" if name == "seamless" else "paper").sketch, 3)
+    return sketch.channels(preset("small" if name == "seamless" else "megan").sketch, 3)
 
 
 def run(name: str, folder: Path, limit: int | None, threads: int) -> dict[str, Any]:
@@ -309,7 +309,7 @@ def compare(
     for turn in range(rounds):
         rates.append(machine_rates())
         for name in CONTESTANTS:
-            once = name in ("published", "paper") and turn == 0 and size <= FULL
+            once = name in ("published", "megan") and turn == 0 and size <= FULL
             limit = None if once or name == "seamless" else patches
             found[name].append(run(name, folder, limit, threads))
             print(size, turn, name, found[name][-1], flush=True)
@@ -336,8 +336,8 @@ def compare(
     for row in report.values():
         row["times_faster_than_published"] = base / row["us_per_voxel"]
     if (folder / "published.npy").is_file():
-        gap = np.load(folder / "paper.npy") - np.load(folder / "published.npy")
-        report["paper"]["largest_difference_to_published"] = float(np.abs(gap).max())
+        gap = np.load(folder / "megan.npy") - np.load(folder / "published.npy")
+        report["megan"]["largest_difference_to_published"] = float(np.abs(gap).max())
     return report, {k: statistics.median(r[k] for r in rates) for k in rates[0]}
 
 

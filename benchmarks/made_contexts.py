@@ -19,13 +19,13 @@ from functools import partial
 from pathlib import Path
 
 from msgan import presets
-from msgan.methods.crossval import Fitted, cross_validate, folds_of
-from msgan.methods.shared import fit_shared, lend
+from msgan.methods.shared import fit_cached, reuse_scale
 from msgan.methods.trained import Cascade
-from msgan.methods.workers import side_by_side
+from msgan.methods.workers import run_parallel
 from msgan.paths import write_text
 from msgan.phantoms.cohorts import brain_cohort
-from msgan.training.run import git_commit, versions
+from msgan.runs.run import git_commit, versions
+from msgan.studies.crossval import Fitted, cross_validate, folds_of
 
 SHARES = {"real contexts": 0.0, "made contexts": 1.0}
 TASKS = [("t1", "t2"), ("flair", "t2")]
@@ -45,12 +45,12 @@ def main() -> None:
     base = presets.preset("small", "brain")
     jobs = {}
     for name, share in SHARES.items():
-        config = base.updated(degradation={"made_share": share})
+        config = base.updated(conditioning={"generated_share": share})
         asked = {"cohort": fold.train, "target": "t2", "root": options.shared}
-        jobs[name] = partial(fit_shared, config=config, **asked)
+        jobs[name] = partial(fit_cached, config=config, **asked)
     full = jobs["made contexts"](scales=[0])
-    lend(full, jobs["real contexts"](scales=[]), 0)
-    runs = side_by_side(jobs)
+    reuse_scale(full, jobs["real contexts"](scales=[]), 0)
+    runs = run_parallel(jobs)
     methods = {name: Cascade(run) for name, run in runs.items()}
     table = cross_validate(
         [fold],
@@ -68,7 +68,7 @@ def main() -> None:
         means = rows.groupby("method", sort=False)[["ssim", "mae", "psnr"]].mean().round(6)
         report[str(task)] = means.to_dict("index")
     report |= {
-        "steps": {"low_steps": base.training.low_steps, "steps": base.training.steps},
+        "steps": {"lr_steps": base.training.lr_steps, "steps": base.training.steps},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": versions(),
         "git": git_commit(),

@@ -24,7 +24,7 @@ import torch
 from msgan.config import CascadeConfig, Preparation, SketchConfig, TrainConfig, network_of
 from msgan.memory.translation import measured_translation, original_bytes, untrained_run
 from msgan.paths import write_text
-from msgan.training.run import git_commit, versions
+from msgan.runs.run import git_commit, versions
 
 MEMORY = 1 << 30
 
@@ -34,8 +34,8 @@ def config(side: int) -> CascadeConfig:
     return CascadeConfig(
         preparation=Preparation(scales=max(1, round(log2(side / 64))), margin=0),
         sketch=SketchConfig(),
-        network=network_of(low_width=8, low_levels=3, high_width=16, high_blocks=2),
-        training=TrainConfig(steps=1, low_steps=1),
+        network=network_of(lr_width=8, lr_levels=3, hr_width=16, hr_blocks=2),
+        training=TrainConfig(steps=1, lr_steps=1),
     )
 
 

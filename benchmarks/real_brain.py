@@ -32,13 +32,13 @@ from msgan import metrics, plots, presets, pyramid, sketch
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort, Subject, prepare
 from msgan.data.volume import open_labels, open_volume
+from msgan.methods.baselines import baselines
 from msgan.methods.cascade import fit
-from msgan.methods.plain import rows
 from msgan.methods.refine import refine
 from msgan.methods.trained import Cascade
 from msgan.paths import write_text
 from msgan.phantoms.brain import write_cohort
-from msgan.training.run import Run, git_commit, versions
+from msgan.runs.run import Run, git_commit, versions
 from msgan.types import Box
 
 TRAIN, TEST = "19", "26"
@@ -65,7 +65,7 @@ def config() -> CascadeConfig:
 
 UNIT = "share of P99.5"
 
-STEPS = {"low_steps": 6000, "steps": 4000}
+STEPS = {"lr_steps": 6000, "steps": 4000}
 
 
 def unit(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
@@ -170,7 +170,7 @@ def main() -> None:
     regions = {"whole volume": None, "inside the brain": brain, "inside the lesions": lesion}
     cascade = Cascade(run)
     methods: dict[str, tuple[Any, Subject]] = {
-        name: (row, unseen) for name, row in rows(cohort, "t2", run.config.preparation).items()
+        name: (row, unseen) for name, row in baselines(cohort, "t2", run.config.preparation).items()
     }
     methods["cascade"] = (cascade, unseen)
     methods["cascade, no mask"] = (cascade, replace(unseen, labels=None))

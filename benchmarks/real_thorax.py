@@ -41,20 +41,21 @@ from msgan.data.cohort import Cohort, Subject
 from msgan.data.grid import Grid
 from msgan.data.lung import lung_mask
 from msgan.data.volume import open_labels, open_volume, write_volume
-from msgan.methods.lung import lung_measures
+from msgan.methods.baselines import Profile, Source
+from msgan.methods.matched import SpectrumMatched
 from msgan.methods.non_local_means import NonLocalMeans
 from msgan.methods.paired import PairedRegression
 from msgan.methods.patch_gan import PatchGan
-from msgan.methods.plain import Profile, Source
-from msgan.methods.seams import Seams
-from msgan.methods.shared import fit_shared
+from msgan.methods.shared import fit_cached
 from msgan.methods.small_gan import SmallGan
-from msgan.methods.table import Fixed, Result, result_path, score_table
 from msgan.methods.trained import Cascade
 from msgan.paths import write_text
 from msgan.phantoms.ct_kernels import KERNELS, as_kernel, noise
 from msgan.phantoms.thorax import DETAIL_MM, write_thorax_cohort
-from msgan.training.run import Run, git_commit, versions
+from msgan.runs.run import Run, git_commit, versions
+from msgan.studies.lung import lung_measures
+from msgan.studies.seams import Seams
+from msgan.studies.table import Fixed, Result, result_path, score_table
 from msgan.types import Array, Box
 
 FILES = {
@@ -83,7 +84,7 @@ TILED = ("cascade", "patch GAN", "paired regression")
 PHANTOM_SIZE = 231
 """Voxels along the phantom's longest axis: 1.524 mm in the plane; slices are resampled."""
 
-STEPS = {"low_steps": 2000, "steps": 360, "patch": 64, "validate_every": 60}
+STEPS = {"lr_steps": 2000, "steps": 360, "patch": 64, "validate_every": 60}
 """Of s0, and of s1, s2, the patch GAN's s2 and the regression's s2: about 15 minutes in all."""
 
 
@@ -95,7 +96,7 @@ def config(steps: int | None = None) -> CascadeConfig:
     chosen = presets.preset("small", "thorax")
     numbers: dict[str, Any] = dict(STEPS)
     if steps is not None:
-        numbers |= {"low_steps": steps, "steps": steps, "validate_every": steps}
+        numbers |= {"lr_steps": steps, "steps": steps, "validate_every": steps}
     return chosen.updated(preparation={"spacing_mm": VOXEL_MM}, training=numbers)
 
 
@@ -268,9 +269,9 @@ def main() -> None:
         "report": lambda line: print(json.dumps(line), flush=True),
     }
     runs = {
-        "cascade": fit_shared(cohort, TARGET, chosen, **shared),
-        "patch GAN": fit_shared(cohort, TARGET, PatchGan.configured(chosen), **shared),
-        "paired regression": fit_shared(
+        "cascade": fit_cached(cohort, TARGET, chosen, **shared),
+        "patch GAN": fit_cached(cohort, TARGET, PatchGan.configured(chosen), **shared),
+        "paired regression": fit_cached(
             cohort, TARGET, PairedRegression.configured(chosen, SOURCE), **shared
         ),
     }
@@ -281,6 +282,7 @@ def main() -> None:
         "patch GAN": Fixed(PatchGan(runs["patch GAN"]), tile=TILE),
         "small GAN": SmallGan(run),
         "non-local means": NonLocalMeans(preparation, run.intensity),
+        "spectrum-matched": SpectrumMatched.fit(cohort, SOURCE, TARGET, run.config),
         "source": Source(Profile.of(cohort, TARGET, preparation), preparation),
         "paired regression": Fixed(PairedRegression(runs["paired regression"]), tile=TILE),
     }

@@ -31,17 +31,17 @@ from msgan.methods.cascade import fit
 from msgan.methods.mean_image import MeanImage
 from msgan.methods.patch_gan import PatchGan
 from msgan.methods.small_gan import SmallGan
-from msgan.methods.table import Fixed, result_path, score_table
 from msgan.methods.trained import Cascade
 from msgan.paths import write_text
 from msgan.report.published import published
-from msgan.training.run import Run, git_commit, versions
+from msgan.runs.run import Run, git_commit, versions
+from msgan.studies.table import Fixed, result_path, score_table
 from msgan.types import Box
 
 MANIFEST = Path(__file__).resolve().parents[1] / "data_manifests" / "nih_xray.csv"
 TESTED = 3
 METRICS = ("ssim", "mae", "mse", "psnr")
-STEPS = {"low_steps": 2500, "steps": 1000, "validate_every": 250}
+STEPS = {"lr_steps": 2500, "steps": 1000, "validate_every": 250}
 
 
 def config() -> CascadeConfig:

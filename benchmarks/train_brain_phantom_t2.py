@@ -4,11 +4,11 @@ Two populations of brain phantoms (:mod:`msgan.phantoms.brain`): patients with a
 volunteers of another scanner. The cascade sees the T2 image of the training persons, and the
 tumour labels of every other patient: it learns to draw tumours from labels and from edges alone.
 T1 and FLAIR of the test persons are translated and compared with the real T2 inside the brain,
-beside the plain rows. What is done is not done again: a run that was stopped goes on.
+beside the baselines. What is done is not done again: a run that was stopped goes on.
 
     python benchmarks/train_brain_phantom_t2.py
 
-SSIM, MAE and PSNR as in the tables of :mod:`msgan.methods.table`, intensities in [0, 1].
+SSIM, MAE and PSNR as in the tables of :mod:`msgan.studies.table`, intensities in [0, 1].
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ import torch
 
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort
+from msgan.methods.baselines import baselines
 from msgan.methods.cascade import fit
-from msgan.methods.plain import rows
-from msgan.methods.table import score_table
 from msgan.methods.trained import Cascade
 from msgan.paths import write_text
 from msgan.phantoms.brain import CITATION, LICENCE, SOURCE_URL, write_cohort
 from msgan.presets import preset
-from msgan.training.model import About, export
-from msgan.training.run import Run, git_commit, versions
+from msgan.runs.model import About, export
+from msgan.runs.run import Run, git_commit, versions
+from msgan.studies.table import score_table
 
 SOURCES = ("t1", "flair")
 TARGET = "t2"
@@ -65,13 +65,13 @@ EVALUATION = (
 )
 
 
-def config(steps: int, low_steps: int) -> CascadeConfig:
+def config(steps: int, lr_steps: int) -> CascadeConfig:
     """The preset ``small`` of brains, here at 3 and 1.5 mm, with more steps: there is time."""
     chosen = preset("small", "brain", seed=SEED)
-    every = max(1, min(250, steps // 4, low_steps // 4))
+    every = max(1, min(250, steps // 4, lr_steps // 4))
     training = {
         "steps": steps,
-        "low_steps": low_steps,
+        "lr_steps": lr_steps,
         "validate_every": every,
         "checkpoint_every": every,
     }
@@ -102,7 +102,7 @@ def scored(run: Run, cohort: Cohort, folder: Path) -> pd.DataFrame:
     No method is given the labels of a test person, as a user has none.
     """
     preparation = run.config.preparation
-    methods = {**rows(cohort, TARGET, preparation), "cascade": Cascade(run)}
+    methods = {**baselines(cohort, TARGET, preparation), "cascade": Cascade(run)}
     tests = [replace(s, labels=None) for s in cohort.split("test")]
     tables = []
     for source in SOURCES:
@@ -142,7 +142,7 @@ def main() -> None:
     run = fit(
         cohort,
         TARGET,
-        config(options.steps, options.low_steps),
+        config(options.steps, options.lr_steps),
         options.work / "run",
         report=lambda row: print(json.dumps(row), flush=True),
     )
@@ -159,7 +159,7 @@ def main() -> None:
         "task": "T1 and FLAIR to T2 of phantoms, inside the brain, means over the test persons",
         "trained_on": len(run.data),
         "scores": scores.to_dict("records"),
-        "steps": {"low_steps": options.low_steps, "steps": options.steps},
+        "steps": {"lr_steps": options.lr_steps, "steps": options.steps},
         "seconds": {**seconds, "all of the last start": perf_counter() - start},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),

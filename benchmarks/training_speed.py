@@ -36,9 +36,9 @@ from msgan.data.cohort import Cohort, prepare
 from msgan.paths import write_text
 from msgan.phantoms.brain import write_cohort
 from msgan.presets import preset
+from msgan.runs.run import git_commit, versions
 from msgan.training.batches import Batch, Patches, Prefetch
 from msgan.training.cache import CachedSubject, cached
-from msgan.training.run import git_commit, versions
 from msgan.training.step import Step
 
 

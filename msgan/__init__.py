@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from msgan.phantoms.brain import brain as brain_phantom
     from msgan.phantoms.thorax import thorax as thorax_phantom
     from msgan.phantoms.xray import xray as xray_phantom
-    from msgan.training.run import Run
+    from msgan.runs.run import Run
     from msgan.translate import translate as translate_image
     from msgan.types import Box, InputError
 
@@ -63,7 +63,7 @@ _NAMES = {
     "CascadeConfig": "msgan.config",
     "Cohort": "msgan.data.cohort",
     "InputError": "msgan.types",
-    "Run": "msgan.training.run",
+    "Run": "msgan.runs.run",
     "Subject": "msgan.data.cohort",
     "brain_phantom": "msgan.phantoms.brain:brain",
     "open_labels": "msgan.data.volume",

@@ -23,8 +23,9 @@ from pydantic import (
 from msgan.documents import repr_of, rule, shown, yaml_of
 from msgan.paths import write_text
 from msgan.types import InputError
+from msgan.upgrade import upgraded
 
-CHANNELS = ("edges", "self_similarity", "ridges", "image", "previous")
+CHANNELS = ("edges", "self_similarity", "ridges", "image", "auto_context")
 """What a sketch may consist of; :mod:`msgan.sketch` draws it."""
 
 MOST_STEPS = 10**9
@@ -53,7 +54,7 @@ class Model(BaseModel):
         """The same with other values, validated as a whole.
 
         ``config.updated(training={"steps": 100}, labels=(1,))`` changes one field of the part
-        ``training`` and the field ``labels``; ``config.updated(network={"family": "paper"})``
+        ``training`` and the field ``labels``; ``config.updated(network={"family": "megan"})``
         keeps the sizes that both families have.
 
         Args:
@@ -64,8 +65,8 @@ class Model(BaseModel):
             InputError: There is no such field, or the values do not fit together.
 
         Example:
-            >>> config = TrainConfig(steps=100, low_steps=50).updated(steps=200)
-            >>> config.steps, config.low_steps
+            >>> config = TrainConfig(steps=100, lr_steps=50).updated(steps=200)
+            >>> config.steps, config.lr_steps
             (200, 50)
             >>> config.updated(steps=0)
             Traceback (most recent call last):
@@ -137,7 +138,7 @@ class SketchConfig(Model):
     """Weighted Canny edges (extended paper, section 2.2) and, optionally, further channels.
 
     The channel ``image`` is the image itself and no sketch; it is for paired cascades only.
-    ``previous`` is what another run made of it (:attr:`CascadeConfig.previous`).
+    ``auto_context`` is what another run made of it (:attr:`CascadeConfig.auto_context`).
     """
 
     channels: tuple[str, ...] = Field(("edges",), max_length=16)
@@ -163,7 +164,7 @@ class SketchConfig(Model):
         return self
 
 
-class Degradation(Model):
+class ConditioningAugmentation(Model):
     """What keeps the errors of one scale from the next (extended paper, section 2.2)."""
 
     noise: float = Field(0.05, ge=0, description="standard deviation, image in [-1, 1]")
@@ -171,7 +172,7 @@ class Degradation(Model):
     blur_sigma: float = Field(1.0, gt=0, le=100, description="voxels of the context")
     half_share: float = Field(0.2, ge=0, le=1)
     sketch_noise: float = Field(0.01, ge=0)
-    made_share: float = Field(
+    generated_share: float = Field(
         0.0, ge=0, le=1, description="share of contexts that the scales below have made"
     )
 
@@ -192,21 +193,19 @@ class ContrastAugmentation(Model):
 class _Network(Model):
     """What the networks of every family have."""
 
-    low_width: int = Field(
-        64, ge=1, le=WIDEST, description="features of the LR U-Net's first level"
-    )
-    low_levels: int = Field(4, ge=1, le=12)
+    lr_width: int = Field(64, ge=1, le=WIDEST, description="features of the LR U-Net's first level")
+    lr_levels: int = Field(4, ge=1, le=12)
     dropout: float = Field(0.2, ge=0, lt=1)
-    high_width: int = Field(64, ge=1, le=WIDEST, description="features of the HR generators")
-    high_blocks: int = Field(6, ge=1, le=200)
+    hr_width: int = Field(64, ge=1, le=WIDEST, description="features of the HR generators")
+    hr_blocks: int = Field(6, ge=1, le=200)
     discriminator_width: int = Field(64, ge=1, le=WIDEST)
     conditional: bool = Field(True, description="whether D sees sketch and context too")
 
     @model_validator(mode="after")
     def _widest(self) -> Self:
-        if self.low_width << (self.low_levels - 1) > LARGEST:
+        if self.lr_width << (self.lr_levels - 1) > LARGEST:
             raise ValueError(
-                f"low_width {self.low_width} doubles in each of low_levels {self.low_levels} but "
+                f"lr_width {self.lr_width} doubles in each of lr_levels {self.lr_levels} but "
                 f"the first: expected at most {LARGEST} features in the last"
             )
         return self
@@ -218,17 +217,17 @@ class _Network(Model):
         return {name: merged[name] for name in merged if name in fields or name in changes}
 
 
-class PaperNetwork(_Network):
+class MeganNetwork(_Network):
     """Sizes of the published networks.
 
     Attributes:
         patch: Side of the only patches that the generators of s1..sn run at, voxels.
-        low_border: s0 sees the image to its border and nothing around it.
+        lr_border: s0 sees the image to its border and nothing around it.
     """
 
     patch: ClassVar = 32
-    low_border: ClassVar = 0
-    family: Literal["paper"] = "paper"
+    lr_border: ClassVar = 0
+    family: Literal["megan"] = "megan"
 
     @model_validator(mode="before")
     @classmethod
@@ -236,12 +235,12 @@ class PaperNetwork(_Network):
         """Accept the border of 0 that files of older runs state."""
         if not isinstance(given, Mapping):
             return given
-        if border := given.get("low_border"):
+        if border := given.get("lr_border"):
             raise ValueError(
-                f"low_border {shown(border)}: the published network (family paper) sees the image "
+                f"lr_border {shown(border)}: the published network (family megan) sees the image "
                 "to its border: expected 0"
             )
-        return {name: value for name, value in given.items() if name != "low_border"}
+        return {name: value for name, value in given.items() if name != "lr_border"}
 
 
 class SeamlessNetwork(_Network):
@@ -249,23 +248,23 @@ class SeamlessNetwork(_Network):
 
     patch: ClassVar = None
     family: Literal["seamless"] = "seamless"
-    low_border: int = Field(
+    lr_border: int = Field(
         0, ge=0, le=LARGEST, description="what s0 sees around an image, voxels of s0"
     )
 
     @model_validator(mode="after")
     def _aligned(self) -> Self:
-        step = 2 ** (self.low_levels - 1)  # so that strides fall where they fall without a border
-        if self.low_border % step:
+        step = 2 ** (self.lr_levels - 1)  # so that strides fall where they fall without a border
+        if self.lr_border % step:
             raise ValueError(
-                f"low_border {self.low_border} is not a multiple of {step}, which is "
-                f"2^(low_levels - 1) for low_levels {self.low_levels}"
+                f"lr_border {self.lr_border} is not a multiple of {step}, which is "
+                f"2^(lr_levels - 1) for lr_levels {self.lr_levels}"
             )
         return self
 
 
-FAMILIES: dict[str, type[PaperNetwork] | type[SeamlessNetwork]] = {
-    "paper": PaperNetwork,
+FAMILIES: dict[str, type[MeganNetwork] | type[SeamlessNetwork]] = {
+    "megan": MeganNetwork,
     "seamless": SeamlessNetwork,
 }
 
@@ -282,12 +281,12 @@ def _of_a_family(given: Any) -> Any:
 
 
 NetworkConfig = Annotated[
-    PaperNetwork | SeamlessNetwork, Field(discriminator="family"), BeforeValidator(_of_a_family)
+    MeganNetwork | SeamlessNetwork, Field(discriminator="family"), BeforeValidator(_of_a_family)
 ]
 """Sizes of the networks of a cascade, of one family."""
 
 
-def network_of(family: str = "seamless", **sizes: Any) -> PaperNetwork | SeamlessNetwork:
+def network_of(family: str = "seamless", **sizes: Any) -> MeganNetwork | SeamlessNetwork:
     """The sizes of a family's networks."""
     return FAMILIES[family](**sizes)
 
@@ -296,11 +295,11 @@ class TrainConfig(Model):
     """Optimisation of each scale."""
 
     steps: int = Field(..., ge=1, le=MOST_STEPS, description="generator updates of each HR scale")
-    low_steps: int = Field(..., ge=1, le=MOST_STEPS, description="generator updates of s0")
+    lr_steps: int = Field(..., ge=1, le=MOST_STEPS, description="generator updates of s0")
     batch: int = Field(1, ge=1, le=LARGEST)
-    low_batch: int = Field(1, ge=1, le=LARGEST)
+    lr_batch: int = Field(1, ge=1, le=LARGEST)
     patch: int = Field(32, ge=4, le=LARGEST, description="side of a detail patch, voxels")
-    low_patch: int | None = Field(
+    lr_patch: int | None = Field(
         None, ge=1, le=LARGEST, description="side of an s0 crop; None: the whole image"
     )
     label_share: float = Field(
@@ -328,33 +327,33 @@ class TrainConfig(Model):
 class CascadeConfig(Model):
     """Everything that decides what a trained cascade is, apart from the data and the code.
 
-    ``blind`` names what the generators of s1..sn do not see, in training and in translation:
+    ``drop_inputs`` names what the generators of s1..sn do not see, in training and in translation:
     the sketch is 0 (labels too), the context is background. A cascade without context needs no
     scale below the last. s0 always sees its sketch.
 
     ``paired`` names the modality of the image that sketches are taken from in training, instead
     of the target's own; a subject then needs both images, on one grid.
 
-    ``previous`` states the weights whose results are the sketch's channel of that name.
+    ``auto_context`` states the weights whose results are the sketch's channel of that name.
     """
 
     dims: Literal[2, 3] = 3
     seed: int = Field(0, ge=-(1 << 63), lt=1 << 64)
     preparation: Preparation = Preparation()
     sketch: SketchConfig = SketchConfig()
-    degradation: Degradation = Degradation()
+    conditioning: ConditioningAugmentation = ConditioningAugmentation()
     contrast: ContrastAugmentation = ContrastAugmentation()
     labels: tuple[Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)], ...] = Field(
         (), max_length=256, description="label values overlaid on the sketch, in order"
     )
-    blind: tuple[Literal["sketch", "context"], ...] = Field(
+    drop_inputs: tuple[Literal["sketch", "context"], ...] = Field(
         (), description="what the generators of s1..sn do not see"
     )
     paired: str | None = Field(
         None, min_length=1, description="modality the sketch is taken from in training"
     )
-    previous: str | None = Field(
-        None, min_length=1, description="hash of the weights that made the channel previous"
+    auto_context: str | None = Field(
+        None, min_length=1, description="hash of the weights that made the channel auto_context"
     )
     network: NetworkConfig = SeamlessNetwork()
     training: TrainConfig
@@ -371,16 +370,20 @@ class CascadeConfig(Model):
             raise ValueError(f"spacing {spacing} has {len(spacing)} axes, dims is {self.dims}")
         if any(axis not in range(self.dims) for axis in self.training.mirror):
             raise ValueError(f"mirror axes {self.training.mirror} do not fit dims {self.dims}")
-        if len(self.blind) > 1:  # twice the same, or nothing left to see
-            raise ValueError(f"blind {self.blind}: expected none or one of sketch, context")
+        if len(self.drop_inputs) > 1:  # twice the same, or nothing left to see
+            raise ValueError(
+                f"drop_inputs {self.drop_inputs}: expected none or one of sketch, context"
+            )
         if "image" in self.sketch.channels and self.paired is None:
             raise ValueError("sketch channel image shows the target itself: it needs paired")
-        if self.previous is not None and self.paired is None:
-            raise ValueError(f"previous {self.previous}: results of a source image need paired")
-        if ("previous" in self.sketch.channels) != (self.previous is not None):
+        if self.auto_context is not None and self.paired is None:
             raise ValueError(
-                f"sketch channels {self.sketch.channels} and previous {self.previous}: "
-                "the channel previous and the weights that make it need each other"
+                f"auto_context {self.auto_context}: results of a source image need paired"
+            )
+        if ("auto_context" in self.sketch.channels) != (self.auto_context is not None):
+            raise ValueError(
+                f"sketch channels {self.sketch.channels} and auto_context {self.auto_context}: "
+                "the channel auto_context and the weights that make it need each other"
             )
         if self.paired is not None and self.contrast.share:
             # Recolouring stands in for the source's contrast, which a pair has.
@@ -399,7 +402,7 @@ class CascadeConfig(Model):
         """Read a configuration; one clear error names file, key and rule."""
         path = Path(path)
         try:
-            return cls.model_validate(yaml_of(path))
+            return cls.model_validate(upgraded(yaml_of(path), path))
         except FileNotFoundError:
             raise InputError(f"{path}: no such configuration") from None
         except ValidationError as error:

@@ -1,7 +1,7 @@
 """Named sizes of an experiment: configurations, phantoms and folds, in one table.
 
 ``smoke`` shows in minutes on two CPU cores that everything runs and makes no claim; ``small``
-is for a workstation overnight, or minutes on one GPU; ``paper`` is what was published.
+is for a workstation overnight, or minutes on one GPU; ``published`` is what was published.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 from msgan.config import (
     FAMILIES,
     CascadeConfig,
+    ConditioningAugmentation,
     ContrastAugmentation,
-    Degradation,
     Model,
     Preparation,
     SketchConfig,
@@ -22,7 +22,7 @@ from msgan.config import (
 )
 from msgan.types import InputError
 
-PRESETS = ("smoke", "small", "paper")
+PRESETS = ("smoke", "small", "published")
 
 ANATOMIES = ("any", "brain", "thorax", "xray")
 """What a preset is for: ``any`` image; MR of ``brain`` with tumours (2020, 3.2.2); CT kernels of
@@ -72,37 +72,37 @@ neighbours: what is left of T1 is close to what is left of T2."""
 
 # fmt: off
 OURS = dict(
-    sketch=CONTRAST_FREE, made_share=1.0, low_levels=3, discriminator_width=8, low_batch=2,
+    sketch=CONTRAST_FREE, generated_share=1.0, lr_levels=3, discriminator_width=8, lr_batch=2,
     decay="cosine", beta1=0.9, gan_weight=0.05, mirror=(0,),
 )
 SMOKE = OURS | dict(
     contrast=ContrastAugmentation(share=0.5, variants=2),
-    scales=2, low_width=8, high_width=16, high_blocks=2, steps=120, low_steps=600, batch=2,
+    scales=2, lr_width=8, hr_width=16, hr_blocks=2, steps=120, lr_steps=600, batch=2,
     patch=16, learning_rate=2e-3, ema=0.98, validate_every=50, checkpoint_every=50,
 )
 SMALL = OURS | dict(
     contrast=ContrastAugmentation(share=0.5, variants=6),
-    scales=2, low_width=16, high_width=32, high_blocks=3, dropout=0.1, steps=1500, low_steps=1500,
+    scales=2, lr_width=16, hr_width=32, hr_blocks=3, dropout=0.1, steps=1500, lr_steps=1500,
     batch=1, patch=64, learning_rate=1e-3, ema=0.998, validate_every=100, checkpoint_every=100,
     # s0 is trained on crops and sees background around an image, as MR without the skull has it.
-    low_patch=28, low_border=4,
+    lr_patch=28, lr_border=4,
 )
-PAPER = dict(family="paper", steps=100_000, low_steps=20_000, batch=20, patch=32)  # 2020, 2.2
+PUBLISHED = dict(family="megan", steps=100_000, lr_steps=20_000, batch=20, patch=32)  # 2020, 2.2
 
 TUMOURS = dict(labels=TUMOUR_LABELS, label_share=LABEL_SHARE)
 # Source and target are drawn from sketches of one modality: none is recoloured.
-KERNELS = dict(sketch=KERNEL_SKETCH, contrast=ContrastAugmentation(), made_share=0.0)
+KERNELS = dict(sketch=KERNEL_SKETCH, contrast=ContrastAugmentation(), generated_share=0.0)
 # Noise on sketches is less than elsewhere, because the edges are fainter. Left and right may be
 # exchanged, head and feet may not.
-XRAYS = dict(sketch=XRAY_SKETCH, contrast=ContrastAugmentation(), made_share=0.0,
+XRAYS = dict(sketch=XRAY_SKETCH, contrast=ContrastAugmentation(), generated_share=0.0,
              sketch_noise=0.003, scales=None)
 
 TABLE: dict[tuple[str, str], dict[str, Any]] = {
     ("smoke", "any"): SMOKE,
     ("small", "any"): SMALL,
-    ("paper", "any"): PAPER,
+    ("published", "any"): PUBLISHED,
     ("smoke", "brain"): SMOKE | TUMOURS | dict(
-        scales=1, steps=30, low_steps=60,
+        scales=1, steps=30, lr_steps=60,
         subjects=5, size=48, folds=2, measured=(0,), tile=16, samples=1_000,
     ),
     # Nine networks are trained in each of two folds: the steps are what fits into 25 minutes. In
@@ -111,37 +111,37 @@ TABLE: dict[tuple[str, str], dict[str, Any]] = {
     # it, is tiled as exactly, and draws 4 mm better than they do from 8 mm. A batch of 2 is no
     # slower than one of 1, which PyTorch gives to its slow convolution where networks are narrow.
     ("small", "brain"): SMALL | TUMOURS | dict(
-        scales=1, high_width=16, high_blocks=2, dropout=0.0, low_steps=4000, batch=2, patch=16,
-        low_patch=16, ema=0.99, validate_every=250,
+        scales=1, hr_width=16, hr_blocks=2, dropout=0.0, lr_steps=4000, batch=2, patch=16,
+        lr_patch=16, ema=0.99, validate_every=250,
         subjects=12, size=96, folds=2, tile=32, samples=10_000,
     ),
-    ("paper", "brain"): PAPER | dict(
+    ("published", "brain"): PUBLISHED | dict(
         labels=TUMOUR_LABELS, scales=2,  # 2020, 2.2
         subjects=40, size=192, folds=4,  # 2020, 3.2.2: four folds
         tile=20, samples=100_000,  # the public code of Jog et al. 2017
     ),
     ("smoke", "thorax"): SMOKE | KERNELS | dict(
-        scales=1, high_blocks=1, steps=60, low_steps=150,
+        scales=1, hr_blocks=1, steps=60, lr_steps=150,
         subjects=5, size=48, folds=2, measured=(0,), tile=16,
     ),
     # Six networks are trained in each of two folds: the steps are what fits into 25 minutes.
     ("small", "thorax"): SMALL | KERNELS | dict(
-        low_border=0, steps=200, low_steps=500, patch=48, ema=0.99, validate_every=50,
+        lr_border=0, steps=200, lr_steps=500, patch=48, ema=0.99, validate_every=50,
         subjects=12, size=128, folds=2, tile=64,
     ),
-    ("paper", "thorax"): PAPER | dict(
+    ("published", "thorax"): PUBLISHED | dict(
         scales=3,  # 2020, 3.2.1: makes s0 of 512 voxels 64
         subjects=56, size=512, folds=5, tile=20,  # 2020, 3.2.1: of about 512^3
     ),
     ("smoke", "xray"): SMOKE | XRAYS | dict(
-        low_levels=4, steps=80, low_steps=400, mirror=(1,),
+        lr_levels=4, steps=80, lr_steps=400, mirror=(1,),
         subjects=10, size=128, test_share=0.4, tile=64,
     ),
     ("small", "xray"): SMALL | XRAYS | dict(
-        low_levels=5, low_border=0, low_patch=None, low_steps=3000, batch=2, mirror=(1,),
+        lr_levels=5, lr_border=0, lr_patch=None, lr_steps=3000, batch=2, mirror=(1,),
         subjects=32, size=512, test_share=0.25, tile=64,
     ),
-    ("paper", "xray"): PAPER | XRAYS | dict(
+    ("published", "xray"): PUBLISHED | XRAYS | dict(
         subjects=100, size=2048, tile=20,  # 2019, 3.1: about 1500 of 2048^2
         test_share=0.1,  # 2019, 3.2
     ),
@@ -207,7 +207,7 @@ def preset(
         "seed": seed,
         "preparation": _preparation(anatomy).updated(own(Preparation)),
         "sketch": row.get("sketch", SketchConfig()),
-        "degradation": own(Degradation),
+        "conditioning": own(ConditioningAugmentation),
         "contrast": row.get("contrast", ContrastAugmentation()),
         "labels": row.get("labels", ()),
         "network": family(**own(family)),

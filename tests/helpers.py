@@ -12,9 +12,9 @@ from msgan.data.cohort import Cohort, Subject
 from msgan.data.grid import Grid
 from msgan.data.intensity import IntensityMap
 from msgan.data.volume import open_volume, write_volume
+from msgan.runs.run import Run
 from msgan.training import checkpoint
 from msgan.training.loop import WEIGHTS
-from msgan.training.run import Run
 from msgan.training.step import build_generator
 from msgan.types import Array, Reader
 
@@ -98,12 +98,12 @@ def pairs(folder: Path, dims: int, splits=("train", "train", "val", "test")) -> 
 
 def tiny(dims=2, network=None, preparation=None, **training) -> CascadeConfig:
     """Of three scales that are trained in a moment."""
-    sizes = {"low_width": 2, "low_levels": 2, "high_width": 4, "high_blocks": 1}
+    sizes = {"lr_width": 2, "lr_levels": 2, "hr_width": 4, "hr_blocks": 1}
     options = {
         "steps": 4,
-        "low_steps": 4,
+        "lr_steps": 4,
         "batch": 2,
-        "low_batch": 2,
+        "lr_batch": 2,
         "patch": 8,
         "learning_rate": 2e-3,
         "validate_every": 10,
@@ -124,8 +124,8 @@ def config_of(dims: int, family="seamless", scales=2, **changes) -> CascadeConfi
         dims=dims,
         preparation=Preparation(**{"scales": scales, "margin": 2} | changes.pop("preparation", {})),
         sketch=SketchConfig(low=0.05, high=0.1, sigma=0.8, steps=2),
-        network=network_of(family=family, low_width=2, low_levels=2, high_width=4, high_blocks=1),
-        training=TrainConfig(steps=1, low_steps=1),
+        network=network_of(family=family, lr_width=2, lr_levels=2, hr_width=4, hr_blocks=1),
+        training=TrainConfig(steps=1, lr_steps=1),
         **changes,
     )
 
@@ -135,7 +135,7 @@ def changed(config: CascadeConfig, **values) -> CascadeConfig:
 
 
 def blind(config: CascadeConfig, *what: str) -> CascadeConfig:
-    return changed(config, blind=what)
+    return changed(config, drop_inputs=what)
 
 
 # --- runs --------------------------------------------------------------------------------------

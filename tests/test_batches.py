@@ -40,12 +40,12 @@ def test_a_sample_is_decided_by_seed_scale_step_and_its_number(dims, scale):
     assert not torch.equal(batch.reads[0][0], batch.reads[0][1])
 
 
-@pytest.mark.parametrize("family", ["seamless", "paper"])
+@pytest.mark.parametrize("family", ["seamless", "megan"])
 def test_sketch_context_and_detail_lie_on_each_other(dims, family):
     config = with_(tiny(dims, patch=8), "network", family=family)
-    drawn = patches([twins(dims)], config, 2, degraded=False)
+    drawn = patches([twins(dims)], config, 2, augmented=False)
     batch = drawn.draw("train", 0, range(12))
-    side = 32 if family == "paper" else 8
+    side = 32 if family == "megan" else 8
     (detail,) = batch.targets
     assert detail.shape == (12, 1, *[side] * dims)
     views = zip(batch.reads, drawn.geometry.reads, strict=True)
@@ -64,7 +64,7 @@ def test_patches_are_centred_on_foreground(dims):
     for _ in range(2):
         images.insert(0, halve(images[0], dims))
     subject = CachedSubject("a", tuple(images), ((), *[(x,) for x in images[1:]]))
-    drawn = patches([subject], tiny(dims), 2, degraded=False)
+    drawn = patches([subject], tiny(dims), 2, augmented=False)
     (detail,) = drawn.draw("train", 0, range(40)).targets
     middle = detail[(..., *[slice(4, 6)] * dims)].flatten(1).amax(dim=1)
     # Seldom 50 tries find none; without looking for foreground one patch in 15 would be on it.
@@ -73,7 +73,7 @@ def test_patches_are_centred_on_foreground(dims):
 
 def test_every_subject_is_drawn(dims):
     subjects = [twins(dims, seed=k) for k in range(3)]
-    drawn = patches(subjects, tiny(dims), 0, degraded=False)
+    drawn = patches(subjects, tiny(dims), 0, augmented=False)
     seen = {
         next(s.name for s in subjects if torch.equal(s.images[0][None], batch.targets[0]))
         for batch in (drawn.draw("train", k, [0]) for k in range(30))
@@ -84,7 +84,7 @@ def test_every_subject_is_drawn(dims):
 def test_whole_images_of_different_shapes_are_padded_together(dims):
     shapes = [(16, 24, 8)[:dims], (24, 8, 16)[:dims]]
     subjects = [twins(dims, shape=s, seed=k) for k, s in enumerate(shapes)]
-    drawn = patches(subjects, tiny(dims), 0, degraded=False)
+    drawn = patches(subjects, tiny(dims), 0, augmented=False)
     batch = drawn.draw("train", 0, range(8))
     size = (6, 6, 4)[:dims]
     assert batch.targets[0].shape == (8, 1, *size)
@@ -96,7 +96,7 @@ def test_whole_images_of_different_shapes_are_padded_together(dims):
 
 
 def test_crops_of_s0_keep_sketch_and_image_together(dims):
-    drawn = patches([twins(dims)], tiny(dims, low_patch=4), 0, degraded=False)
+    drawn = patches([twins(dims)], tiny(dims, lr_patch=4), 0, augmented=False)
     batch = drawn.draw("train", 0, range(6))
     (sketched,), (detail,) = batch.reads, batch.targets
     assert detail.shape == (6, 1, *[4] * dims)
@@ -106,9 +106,9 @@ def test_crops_of_s0_keep_sketch_and_image_together(dims):
 
 @pytest.mark.parametrize("side", [None, 5])
 def test_s0_sees_background_around_the_image(dims, side):
-    config = with_(tiny(dims, low_patch=side), "network", low_border=2)
+    config = with_(tiny(dims, lr_patch=side), "network", lr_border=2)
     subject = twins(dims)
-    drawn = patches([subject], config, 0, degraded=False)
+    drawn = patches([subject], config, 0, augmented=False)
     shape = subject.images[0].shape[1:]
     boxes = [drawn.decide("train", k, 0).targets[0] for k in range(200)]
     size = [n + 4 if side is None else min(side, n + 4) for n in shape]
@@ -142,10 +142,10 @@ def test_mirrored_patches_have_the_sketch_of_their_own_detail(dims, tmp_path):
     with prepare(path, None, base.preparation) as opened:
         subject = cached(opened, base, "data", tmp_path)
     margin, size = sketch.halo(base.sketch), range(10)
-    plain = patches([subject], base, 2, degraded=False).draw("train", 0, size)
+    plain = patches([subject], base, 2, augmented=False).draw("train", 0, size)
     flips: dict[tuple[int, ...], int] = {}
     mirrored = with_(base, "training", mirror=tuple(range(dims)))
-    drawn = patches([subject], mirrored, 2, degraded=False)
+    drawn = patches([subject], mirrored, 2, augmented=False)
     batch = drawn.draw("train", 0, size)
     (around, context), (detail,) = batch.reads, batch.targets
     halo, wide = (view.halo for view in drawn.geometry.reads)
@@ -168,7 +168,7 @@ def test_mirrored_patches_have_the_sketch_of_their_own_detail(dims, tmp_path):
 
 def test_only_training_patches_of_a_degraded_sampler_are_degraded(dims):
     subject = twins(dims)
-    clean = patches([subject], tiny(dims), 2, degraded=False).draw("train", 0, range(6))
+    clean = patches([subject], tiny(dims), 2, augmented=False).draw("train", 0, range(6))
     loud = patches([subject], tiny(dims), 2).draw("train", 0, range(6))
     assert torch.equal(clean.targets[0], loud.targets[0])
     sketched, context = (x - y for x, y in zip(loud.reads, clean.reads, strict=True))
@@ -231,10 +231,10 @@ def test_a_gpu_cuts_the_same_patches_and_is_not_waited_for(dims, scale):
     there = torch.device("cuda", 0)
     here = [twins(dims, count, seed=k) for k in range(2)]
     moved = [s.to(there) for s in here]
-    expected = patches(here, config, scale, degraded=False).draw("train", 1, range(4))
+    expected = patches(here, config, scale, augmented=False).draw("train", 1, range(4))
     noisy = []
     for subjects in (here, moved):  # memory maps and pinned copies; all of it on the device
-        clean = patches(subjects, config, scale, degraded=False, device=there)
+        clean = patches(subjects, config, scale, augmented=False, device=there)
         batch = clean.draw("train", 1, range(4))
         assert {x.device for x in (*batch.reads, *batch.targets)} == {there}
         assert same(moved(batch, torch.Tensor.cpu), expected)

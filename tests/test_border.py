@@ -13,14 +13,14 @@ from msgan.data.cohort import prepare
 from msgan.data.geometry import WorkingGrid
 from msgan.data.grid import Grid
 from msgan.networks import inference
-from msgan.networks.high import PaperGenerator, SeamlessGenerator
+from msgan.networks.high import MeganGenerator, SeamlessGenerator
 from msgan.networks.low import LocalLowGenerator
 from msgan.phantoms.brain import brain
 from msgan.pyramid import read_continued
+from msgan.runs.run import Run
 from msgan.sketch import sketch_reader
 from msgan.training.batches import Patches
 from msgan.training.cache import cached
-from msgan.training.run import Run
 from msgan.training.step import build_generator
 from msgan.translate.scale import ImageSource, TiledScale, make
 from msgan.types import Array, Box
@@ -158,17 +158,17 @@ def test_a_cut_face_is_no_edge(dims):
 # --- networks ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", [SeamlessGenerator, PaperGenerator])
+@pytest.mark.parametrize("family", [SeamlessGenerator, MeganGenerator])
 def test_a_slab_has_no_ends_above_s0(dims, family):
     """Along an axis that nothing changes along, every patch of either family is the same."""
     shape = (60, 40) if dims == 2 else (60, 20, 20)
     image, below = along(shape), along([n // 2 for n in shape], 1)
     network = randomised(family(dims, 1 + 2 * dims, 4, 1), 3)
-    step = 20 if family is PaperGenerator else 2
+    step = 20 if family is MeganGenerator else 2
     source = pyramid.halved(pyramid.extended(reader(image), shape), dims)
     context = ImageSource(reader(below), below.shape, CPU, source)
     drawn = sketch_reader(reader(image), shape, SKETCH)
-    ready = inference.prepare(network, CPU)
+    ready = inference.optimised(network, CPU)
     scale = TiledScale(ready, (drawn, context), shape, (20,) * dims, CPU)
     made = np.zeros(shape, np.float32)
     for _, box, values in make(scale, range(len(scale))):
@@ -184,7 +184,7 @@ def test_a_slab_has_no_ends_at_s0(dims):
     shape = (6, 10, 8)[:dims]
     fine = tuple(2 * n for n in shape)
     drawn = sketch_reader(reader(along(fine)), fine, SKETCH)
-    scale = TiledScale(inference.prepare(network, CPU), (drawn,), shape, shape, CPU)
+    scale = TiledScale(inference.optimised(network, CPU), (drawn,), shape, shape, CPU)
     ((_, _, made),) = make(scale, range(1))
     np.testing.assert_allclose(made, np.broadcast_to(made[:1], made.shape), rtol=0, atol=1e-5)
     assert made.std() > 0.02
@@ -259,7 +259,7 @@ def test_patches_show_beyond_an_image_what_translation_sees(dims, tmp_path):
             fine = max(scale, 1)
             drawn = sketch_reader(images[fine], shapes[fine], config.sketch, rim=1)
             made = build_generator(config, scale).geometry
-            patches = Patches([subject], config, scale, made, degraded=False)
+            patches = Patches([subject], config, scale, made, augmented=False)
             for k in range(6):
                 sample, batch = patches.decide("train", 0, k), patches.draw("train", 0, [k])
                 expected = drawn(sample.reads[0])

@@ -189,7 +189,7 @@ def test_a_share_of_patches_is_about_labelled_voxels(dims, tmp_path):
     assert about(1.0) == 1
     assert about(0.0) < 0.1
     # Of s0 crops: about the voxel as far as the image and its border go.
-    crops = with_(with_(config, "training", label_share=1.0, low_patch=4), "network", low_border=2)
+    crops = with_(with_(config, "training", label_share=1.0, lr_patch=4), "network", lr_border=2)
     seen = []
     for k in range(40):
         box = patches([subject], crops, 0).decide("train", k, 0).targets[0]
@@ -231,7 +231,7 @@ def test_recoloured_variants_are_other_sketches_of_the_same_image(dims, tmp_path
     assert not torch.equal(others[0], others[1])
     own = made(tmp_path / "plain", tiny(dims))
     assert torch.equal(own.sketches[2][0], first)
-    drawn = patches([subject], config, 2, degraded=False)
+    drawn = patches([subject], config, 2, augmented=False)
     # A recoloured sample has the sketch of a variant and the detail of the image itself.
     recoloured = 0
     for k in range(40):

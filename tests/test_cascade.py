@@ -19,9 +19,9 @@ from msgan.data.volume import open_volume
 from msgan.methods import cascade
 from msgan.methods.cascade import fit
 from msgan.methods.trained import Cascade
+from msgan.runs.run import Run
 from msgan.training.log import LOG
 from msgan.training.loop import WEIGHTS
-from msgan.training.run import Run
 from msgan.types import InputError
 
 HERE = Path(__file__).resolve().parent
@@ -174,7 +174,7 @@ def test_labels_belong_to_the_data_of_a_run_that_uses_them(tmp_path):
 
 
 def test_the_published_family_trains(tmp_path):
-    config = tiny(network={"family": "paper"}, patch=32, steps=2, low_steps=2)
+    config = tiny(network={"family": "megan"}, patch=32, steps=2, lr_steps=2)
     run = fit(cohort_in(tmp_path), "t2", config, tmp_path / "run", device="cpu")
     assert run.generator(1).geometry.patch == 32
     assert all(run.finished(i) for i in range(3))
@@ -212,7 +212,7 @@ def test_processes_are_those_the_environment_tells(monkeypatch, environment, exp
 
 # --- other processes -------------------------------------------------------------------------
 
-LONG = {"steps": 60, "low_steps": 20, "gan_weight": 0.1, "mirror": (0,), "ema": 0.9}
+LONG = {"steps": 60, "lr_steps": 20, "gan_weight": 0.1, "mirror": (0,), "ema": 0.9}
 
 
 def environment() -> dict[str, str]:
@@ -315,8 +315,8 @@ TOGETHER = {
 
 def together(name: str) -> CascadeConfig:
     # Few steps: Adam makes a step of a rounding error, and each step multiplies them.
-    options = {"steps": 5, "low_steps": 5, "ema": 0.5, "batch": 4, "validate_every": 5}
-    sizes = {"dropout": 0.0, "low_width": 8}
+    options = {"steps": 5, "lr_steps": 5, "ema": 0.5, "batch": 4, "validate_every": 5}
+    sizes = {"dropout": 0.0, "lr_width": 8}
     return tiny(network=sizes, preparation={"scales": 1}, **options | TOGETHER[name])
 
 

@@ -22,7 +22,7 @@ def test_everything_a_notebook_leaves_is_found(tmp_path: Path) -> None:
     assert [(t.method, t.subject) for t in with_scales] == [("cascade", "p0")]
     assert [p.name for p in with_scales[0].scales] == ["y0.nii", "y1.nii"]
     # The trace of the table, which knows where voxels count, outlives that of the scales.
-    assert with_scales[0].trace.regions == ("body",)
+    assert with_scales[0].provenance.regions == ("body",)
     assert found.scores(STUDY) == tmp_path / STUDY / "scores.csv"
     assert [page.name for page in found.pages] == ["09_study.html"]
     assert [i.name for i in found.images] == [f"smoke/shared/people/{p}" for p in PEOPLE]

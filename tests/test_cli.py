@@ -255,7 +255,7 @@ def test_scales_can_be_trained_one_by_one(study, tmp_path):
 
 
 def test_without_context_there_is_one_scale_to_train_and_plan(study, tmp_path, t1):
-    (tmp_path / "blind.yaml").write_text(yaml.safe_dump(TINY | {"blind": ["context"]}))
+    (tmp_path / "blind.yaml").write_text(yaml.safe_dump(TINY | {"drop_inputs": ["context"]}))
     run = tmp_path / "run"
     words = ("train", study / "ph/manifest.csv", "--config", tmp_path / "blind.yaml", "--out", run)
     done = msgan_cli(*words, "--target", "t2", "--device", "cpu")
@@ -677,9 +677,9 @@ def test_a_file_states_only_what_differs_from_the_preset(tmp_path):
         }
     )
     file.write_text("dims: 2")
-    assert configuration("paper", file, lambda: 3).dims == 2
-    presets.preset("paper", dims=2).save(file)
-    assert configuration("smoke", file, lambda: 3) == presets.preset("paper", dims=2)
+    assert configuration("published", file, lambda: 3).dims == 2
+    presets.preset("published", dims=2).save(file)
+    assert configuration("smoke", file, lambda: 3) == presets.preset("published", dims=2)
 
 
 class Terminal(StringIO):

@@ -6,20 +6,20 @@ import pytest
 import yaml
 from program import fails, msgan_cli
 
-from msgan.training import shipped
+from msgan.runs import bundled
 
 TINY = {
     "preparation": {"scales": 1},
     "sketch": {"channels": ["edges"]},
     "contrast": {"share": 0.0},
     "network": {
-        "low_width": 4,
-        "low_levels": 2,
-        "high_width": 4,
-        "high_blocks": 1,
+        "lr_width": 4,
+        "lr_levels": 2,
+        "hr_width": 4,
+        "hr_blocks": 1,
         "discriminator_width": 4,
     },
-    "training": {"steps": 4, "low_steps": 4, "patch": 8, "validate_every": 4},
+    "training": {"steps": 4, "lr_steps": 4, "patch": 8, "validate_every": 4},
 }
 
 STATED = ("--data", "two phantoms", "--data-licence", "Apache-2.0", "--licence", "CC-BY-4.0")
@@ -119,7 +119,7 @@ def test_a_damaged_model_is_one_line(study, t1, tmp_path):
 
 
 def test_shipped_models_are_listed_and_taken_by_name(study, t1, tmp_path, monkeypatch):
-    monkeypatch.setattr(shipped, "MODELS", tmp_path / "shelf")
+    monkeypatch.setattr(bundled, "MODELS", tmp_path / "shelf")
     monkeypatch.chdir(tmp_path)
     empty = msgan_cli("model", "list")
     assert empty.stdout == ""

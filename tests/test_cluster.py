@@ -89,8 +89,8 @@ def test_images_of_a_cohort_go_to_workers_as_a_whole(tmp_path, scratch, case, wo
 @pytest.mark.parametrize("trained", [True, False], ids=["trained so", "blacked out"])
 @pytest.mark.parametrize("what", ["context", "sketch"])
 def test_what_a_run_is_blind_to_no_worker_sees(tmp_path, scratch, workers, what, trained):
-    run = run_of(tmp_path / "run", config_of(2, blind=(what,) if trained else ()))
-    run = run if trained else translate.blacked_out(run, what)
+    run = run_of(tmp_path / "run", config_of(2, drop_inputs=(what,) if trained else ()))
+    run = run if trained else translate.ablated(run, what)
     source = stored(tmp_path / "x.nii", head((60, 44)))
     results = []
     with Cluster(workers.scheduler_address) as cluster:

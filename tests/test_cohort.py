@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from msgan.config import Preparation
-from msgan.data.cohort import Cohort, Prepared, Subject, fold_of, prepare, settled
+from msgan.data.cohort import Cohort, Prepared, Subject, fold_of, prepare, resolve_scales
 from msgan.data.entry import Entry
 from msgan.data.manifest import Manifest, read_manifest
 from msgan.data.volume import Volume, open_volume, write_volume
@@ -128,7 +128,7 @@ def test_fold_depends_on_the_name_alone():
 
 def test_folds_cover_everyone_once():
     names = [f"s{i}" for i in range(23)]
-    for made in (cohort(" ".join(names)), cohort(" ".join(names)).dealt(5)):
+    for made in (cohort(" ".join(names)), cohort(" ".join(names)).with_folds(5)):
         folds = made.folds(5)
         assert sorted(n for _, test in folds for n in test.names) == sorted(names)
         for train, test in folds:
@@ -136,9 +136,9 @@ def test_folds_cover_everyone_once():
 
 
 def test_dealt_folds_are_even_and_do_not_depend_on_order():
-    made = cohort("a b c d e f g").dealt(3)
+    made = cohort("a b c d e f g").with_folds(3)
     assert sorted(len(test) for _, test in made.folds(3)) == [2, 2, 3]
-    other = cohort("g f e d c b a").dealt(3)
+    other = cohort("g f e d c b a").with_folds(3)
     assert {s.name: s.fold for s in made} == {s.name: s.fold for s in other}
 
 
@@ -279,14 +279,14 @@ def test_a_cohort_settles_on_the_scales_its_largest_image_needs(tmp_path, dims):
     members = []
     for name, side in (("small", 14), ("large", 30), ("middle", 16)):
         members.append(Subject(name, {"t1": save(tmp_path / f"{name}.nii", brain(dims, side))}))
-    prep = settled(members, "t1", Preparation(longest=8))
+    prep = resolve_scales(members, "t1", Preparation(longest=8))
     assert prep == Preparation(longest=8, scales=2)
-    assert settled(members, "t1", Preparation(scales=5)).scales == 5
+    assert resolve_scales(members, "t1", Preparation(scales=5)).scales == 5
     for member, base in zip(members, (4, 7, 4), strict=True):
         with prepare(member, "t1", prep) as ready:
             assert ready.grid.shape_at(0) == (base,) * dims
     with pytest.raises(InputError, match="no subject"):
-        settled([], "t1", Preparation())
+        resolve_scales([], "t1", Preparation())
 
 
 def test_another_image_can_share_the_grid(tmp_path):
@@ -311,13 +311,13 @@ def test_an_image_is_read_twice_and_once_with_a_window(suffix, masked, tmp_path,
         mask = save(tmp_path / "mask.nii", (image > 0).astype(np.float32))
     subject = Subject("a", {"T1": path}, mask=mask)
     scans = []
-    scan = Volume.scan
+    scan = Volume.visit
 
     def noted(self, *looks):
         scans.append(self.path.name)
         return scan(self, *looks)
 
-    monkeypatch.setattr(Volume, "scan", noted)
+    monkeypatch.setattr(Volume, "visit", noted)
     with prepare(subject, None, Preparation()) as ready:
         by_percentile = ready.read(Box.whole(ready.grid.shape))
     assert scans == ["mask.nii"] * masked + [path.name] * 2

@@ -97,9 +97,9 @@ def test_xrays_have_enough_to_test_on(tmp_path: Path, monkeypatch: pytest.Monkey
     assert {k: sizes.size for k, sizes in found.items()} == {
         "smoke": 128,
         "small": 512,
-        "paper": 2048,
+        "published": 2048,
     }
-    assert found["paper"].test_share == 0.1  # 2019, section 3.2
+    assert found["published"].test_share == 0.1  # 2019, section 3.2
     resize(monkeypatch, "xray", subjects=3, size=16)
     monkeypatch.setattr(xray, "FINEST", 16)
     cohort = xray_cohort("smoke", tmp_path)
@@ -112,19 +112,19 @@ def test_a_tenth_of_public_xrays_is_held_out(tmp_path: Path, count: int, tested:
     header = "subject,role,modality,path,licence,citation,split\n"
     rows = [f"p{k},image,xray,{{subject}}.png,L,C,\n" for k in range(count)]
     (tmp_path / "manifest.csv").write_text(header + "".join(rows))
-    cohort = xray_cohort("paper", tmp_path / "x", data_root=tmp_path)
+    cohort = xray_cohort("published", tmp_path / "x", data_root=tmp_path)
     assert len(cohort.split("test")) == tested
     assert len(cohort.split("train")) == count - tested
     (tmp_path / "manifest.csv").write_text(header + "".join(reversed(rows)))
-    again = xray_cohort("paper", tmp_path / "x", data_root=tmp_path)
+    again = xray_cohort("published", tmp_path / "x", data_root=tmp_path)
     assert set(again.split("test").names) == set(cohort.split("test").names)
     (tmp_path / "manifest.csv").write_text(header + rows[0][:-1] + "test\n" + "".join(rows[1:]))
-    stated = xray_cohort("paper", tmp_path / "x", data_root=tmp_path)
+    stated = xray_cohort("published", tmp_path / "x", data_root=tmp_path)
     assert stated.split("test").names == ("p0",)
 
 
 def test_an_unknown_preset_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^preset 'huge' is none of smoke, small, paper$"):
+    with pytest.raises(InputError, match=r"^preset 'huge' is none of smoke, small, published$"):
         thorax_cohort("huge", tmp_path)
-    with pytest.raises(InputError, match=r"^preset 'huge' is none of smoke, small, paper$"):
+    with pytest.raises(InputError, match=r"^preset 'huge' is none of smoke, small, published$"):
         xray_cohort("huge", tmp_path)

@@ -4,7 +4,7 @@ import yaml
 from msgan.config import (
     FAMILIES,
     CascadeConfig,
-    PaperNetwork,
+    MeganNetwork,
     Preparation,
     SeamlessNetwork,
     SketchConfig,
@@ -13,7 +13,7 @@ from msgan.config import (
 )
 from msgan.types import InputError
 
-TRAINING = TrainConfig(steps=3, low_steps=2)
+TRAINING = TrainConfig(steps=3, lr_steps=2)
 
 
 def test_a_stored_configuration_is_read_back(tmp_path, dims):
@@ -23,8 +23,8 @@ def test_a_stored_configuration_is_read_back(tmp_path, dims):
         preparation=Preparation(spacing_mm=(0.1,) * dims, scales=3, low=None),
         sketch=SketchConfig(channels=("edges", "ridges"), weight="local"),
         labels=(1, 2, 4),
-        network=network_of(family="paper", dropout=0.0),
-        training=TRAINING.model_copy(update={"mirror": (0, 1), "low_patch": 32}),
+        network=network_of(family="megan", dropout=0.0),
+        training=TRAINING.model_copy(update={"mirror": (0, 1), "lr_patch": 32}),
     )
     path = tmp_path / "new" / "config.yaml"
     config.save(path)
@@ -46,37 +46,37 @@ def test_a_configuration_does_not_change():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"training": {"steps": 1, "low_steps": 1, "lerning_rate": 1}}, "training.lerning_rate"),
+        ({"training": {"steps": 1, "lr_steps": 1, "lerning_rate": 1}}, "training.lerning_rate"),
         ({"colour": 1}, "colour: no such setting"),
         ({"dims": 4}, "dims: expected 2 or 3, not 4"),
-        ({"training": {"low_steps": 1}}, "training.steps: is missing"),
-        ({"training": {"steps": 0, "low_steps": 1}}, "training.steps: expected at least 1, not 0"),
+        ({"training": {"lr_steps": 1}}, "training.steps: is missing"),
+        ({"training": {"steps": 0, "lr_steps": 1}}, "training.steps: expected at least 1, not 0"),
         ({"network": {"dropout": 1.0}}, "network.dropout: expected less than 1.*, not 1.0"),
-        ({"degradation": {"blur_share": 1.1}}, "degradation.blur_share"),
+        ({"conditioning": {"blur_share": 1.1}}, "conditioning.blur_share"),
         ({"sketch": {"low": 0.5, "high": 0.2}}, "sketch.*low 0.5 exceeds high 0.2"),
         (
             {
-                "network": {"family": "paper"},
-                "training": {"steps": 1, "low_steps": 1, "patch": 30},
+                "network": {"family": "megan"},
+                "training": {"steps": 1, "lr_steps": 1, "patch": 30},
             },
-            "patch size 30: the paper family runs at 32 only",
+            "patch size 30: the megan family runs at 32 only",
         ),
         (
-            {"network": {"low_levels": 3, "low_border": 6}},
-            r"low_border 6 is not a multiple of 4, which is 2\^\(low_levels - 1\)",
+            {"network": {"lr_levels": 3, "lr_border": 6}},
+            r"lr_border 6 is not a multiple of 4, which is 2\^\(lr_levels - 1\)",
         ),
-        ({"network": {"family": "paper", "low_border": 8}}, "low_border 8.*expected 0"),
+        ({"network": {"family": "megan", "lr_border": 8}}, "lr_border 8.*expected 0"),
         (
             {"network": {"family": "other"}},
-            "network: family 'other': expected 'paper' or 'seamless'",
+            "network: family 'other': expected 'megan' or 'seamless'",
         ),
-        ({"network": {"family": [1]}}, "network: family .*expected 'paper' or 'seamless'"),
+        ({"network": {"family": [1]}}, "network: family .*expected 'megan' or 'seamless'"),
         ({"network": None}, "network: expected keys and values, not nothing"),
         ({"network": {"width": 3}}, "network.width: no such setting"),
-        ({"network": {"low_width": 1024}}, "network: low_width 1024 doubles"),
+        ({"network": {"lr_width": 1024}}, "network: lr_width 1024 doubles"),
         ({"dims": 2, "preparation": {"spacing_mm": [1, 1, 1]}}, "3 axes, dims is 2"),
         (
-            {"dims": 2, "training": {"steps": 1, "low_steps": 1, "mirror": [2]}},
+            {"dims": 2, "training": {"steps": 1, "lr_steps": 1, "mirror": [2]}},
             r"mirror axes \(2,\) do not fit dims 2",
         ),
     ],
@@ -117,8 +117,8 @@ def test_updated_changes_what_it_names_and_validates_the_whole():
     assert changed.network == config.network
     for changes, message in (
         ({"training": {"stepz": 7}}, "training.stepz: no such setting"),
-        ({"network": {"family": "paper", "low_border": 8}}, "the published network"),
-        ({"network": {"family": "paper"}, "training": {"patch": 16}}, "16: .* runs at 32 only"),
+        ({"network": {"family": "megan", "lr_border": 8}}, "the published network"),
+        ({"network": {"family": "megan"}, "training": {"patch": 16}}, "16: .* runs at 32 only"),
         ({"seed": "many"}, "seed: "),
         ({"training": {"mirror": (5,)}}, r"mirror axes \(5,\) do not fit"),
     ):
@@ -138,22 +138,22 @@ def test_channels_are_those_that_can_be_drawn():
 
 def test_a_family_is_seamless_where_none_is_stated(tmp_path):
     path = tmp_path / "config.yaml"
-    path.write_text("network: {low_border: 8}\ntraining: {steps: 1, low_steps: 1}\n")
-    assert CascadeConfig.load(path).network == SeamlessNetwork(low_border=8)
+    path.write_text("network: {lr_border: 8}\ntraining: {steps: 1, lr_steps: 1}\n")
+    assert CascadeConfig.load(path).network == SeamlessNetwork(lr_border=8)
 
 
 def test_another_family_keeps_what_both_have():
-    config = CascadeConfig(network=network_of(low_border=8, high_width=7), training=TRAINING)
-    paper = config.updated(network={"family": "paper", "dropout": 0.0})
-    assert paper.network == PaperNetwork(high_width=7, dropout=0.0)
-    assert paper.network.low_border == 0
+    config = CascadeConfig(network=network_of(lr_border=8, hr_width=7), training=TRAINING)
+    paper = config.updated(network={"family": "megan", "dropout": 0.0})
+    assert paper.network == MeganNetwork(hr_width=7, dropout=0.0)
+    assert paper.network.lr_border == 0
     assert paper.updated(network={"family": "seamless"}).network == network_of(
-        high_width=7, dropout=0.0
+        hr_width=7, dropout=0.0
     )
     # Of one family nothing is lost, and what only the other has is no setting.
     assert config.updated(network={"family": "seamless"}) == config
     with pytest.raises(InputError, match=r"network\.rim: no such setting"):
-        config.updated(network={"family": "paper", "rim": 6})
+        config.updated(network={"family": "megan", "rim": 6})
 
 
 def test_families_are_those_that_can_be_built():
@@ -164,6 +164,6 @@ def test_families_are_those_that_can_be_built():
 
 def test_what_only_one_family_has_is_stored_for_it_alone():
     """Files of older runs state a border of 0 for the published networks."""
-    assert "low_border" not in PaperNetwork().model_dump()
-    assert PaperNetwork(low_border=0) == PaperNetwork()
-    assert set(SeamlessNetwork().model_dump()) - set(PaperNetwork().model_dump()) == {"low_border"}
+    assert "lr_border" not in MeganNetwork().model_dump()
+    assert MeganNetwork(lr_border=0) == MeganNetwork()
+    assert set(SeamlessNetwork().model_dump()) - set(MeganNetwork().model_dump()) == {"lr_border"}

@@ -12,10 +12,10 @@ from msgan.data.cohort import Cohort, prepare
 from msgan.data.volume import open_volume
 from msgan.methods import cascade
 from msgan.methods.cascade import fit
+from msgan.runs.run import Run
 from msgan.training import cache
 from msgan.training.batches import Patches
 from msgan.training.cache import CachedSubject, cached
-from msgan.training.run import Run
 from msgan.translate import contexts, translate
 from msgan.types import Box, InputError
 
@@ -25,9 +25,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def taught(dims: int = 2, share: float = 1.0, family: str = "seamless", **training):
     """A configuration whose HR scales see made contexts; each subject has three sketches."""
     config = tiny(dims, {"family": family}, **training)
-    degradation = config.degradation.model_copy(update={"made_share": share})
+    conditioning = config.conditioning.model_copy(update={"generated_share": share})
     contrast = config.contrast.model_copy(update={"share": 0.5, "variants": 2})
-    return config.model_copy(update={"degradation": degradation, "contrast": contrast})
+    return config.model_copy(update={"conditioning": conditioning, "contrast": contrast})
 
 
 def subjects_of(run: Run, cohort: Cohort, folder: Path) -> dict[str, CachedSubject]:
@@ -49,11 +49,11 @@ def trained(folder: Path, config: CascadeConfig, cohort: Cohort, scales=(0, 1)) 
     return run
 
 
-@pytest.mark.parametrize("family", ["seamless", "paper"])
+@pytest.mark.parametrize("family", ["seamless", "megan"])
 def test_contexts_are_what_a_translation_makes(dims, family, tmp_path, monkeypatch):
     """Of the image's own sketch, at every scale, whatever the tiles."""
     monkeypatch.setattr(cache, "SKETCH_DTYPE", "float32")  # else halves are compared
-    patch = {"patch": 32} if family == "paper" else {}
+    patch = {"patch": 32} if family == "megan" else {}
     config, cohort = taught(dims, family=family, **patch), cohort_in(tmp_path, dims)
     run = trained(tmp_path, config, cohort, (0, 1, 2))
     assert not (run.folder / contexts.FOLDER).exists()  # of no more use
@@ -61,7 +61,7 @@ def test_contexts_are_what_a_translation_makes(dims, family, tmp_path, monkeypat
     translate(run, cohort["s1"], tmp_path / "out.nii", device="cpu", keep=there)
     monkeypatch.setattr(contexts, "TILE", {2: 24, 3: 20})  # also of the published family
     for scale in (1, 2):
-        found = contexts.with_contexts(run, subjects, scale, torch.device("cpu"))
+        found = contexts.generate_contexts(run, subjects, scale, torch.device("cpu"))
         assert list(found) == list(subjects)
         made = found["s1"].made
         assert [m.shape for m in made] == [subjects["s1"].images[scale - 1].shape] * 3
@@ -74,8 +74,8 @@ def test_patches_see_the_context_of_their_own_sketch(dims, tmp_path):
     config, cohort = taught(dims), cohort_in(tmp_path, dims)
     run = trained(tmp_path, config, cohort)
     subjects = subjects_of(run, cohort, tmp_path / "cache")
-    own = contexts.with_contexts(run, subjects, 2, torch.device("cpu"))
-    patches = Patches([own["s0"]], run.config, 2, run.generator(1).geometry, degraded=True)
+    own = contexts.generate_contexts(run, subjects, 2, torch.device("cpu"))
+    patches = Patches([own["s0"]], run.config, 2, run.generator(1).geometry, augmented=True)
     seen = set()
     for step in range(12):
         sample = patches.decide("train", step, 0)
@@ -96,14 +96,14 @@ def test_patches_see_the_context_of_their_own_sketch(dims, tmp_path):
 def test_a_share_of_contexts_is_real_and_degraded(tmp_path):
     cohort = cohort_in(tmp_path)
     run = trained(tmp_path, taught(share=0.4), cohort)
-    own = contexts.with_contexts(
+    own = contexts.generate_contexts(
         run, subjects_of(run, cohort, tmp_path / "cache"), 1, torch.device("cpu")
     )
-    patches = Patches([own["s0"]], run.config, 1, run.generator(1).geometry, degraded=True)
+    patches = Patches([own["s0"]], run.config, 1, run.generator(1).geometry, augmented=True)
     chosen = [patches.decide("train", step, 0).made for step in range(400)]
     assert sum(chosen) == pytest.approx(160, abs=30)
     step = chosen.index(False)
-    other = Patches([own["s0"]], run.config, 1, run.generator(1).geometry, degraded=False)
+    other = Patches([own["s0"]], run.config, 1, run.generator(1).geometry, augmented=False)
     noisy, plain = (p.draw("train", step, [0]).reads[1] for p in (patches, other))
     assert float((noisy - plain).std()) > 0.03
     # Beside real ones in a batch those that were made stay as they are.
@@ -128,7 +128,9 @@ def test_a_share_of_contexts_is_real_and_degraded(tmp_path):
 def test_a_scale_waits_for_those_below(tmp_path):
     cohort = cohort_in(tmp_path)
     for scales, late in (([0, 2], 2), ([1, 0], 1), ([2], 2)):
-        message = rf"scale {late}: .* made by scale {late - 1} \(made_share 1\): train that first"
+        message = (
+            rf"scale {late}: .* made by scale {late - 1} \(generated_share 1\): train that first"
+        )
         with pytest.raises(InputError, match=message):
             fit(cohort, "t2", taught(), tmp_path / "run", device="cpu", scales=scales)
     assert not (tmp_path / "run").exists()  # said before anything is done
@@ -162,19 +164,19 @@ def test_contexts_that_are_there_are_used(tmp_path, monkeypatch):
 
 
 def test_who_is_blind_to_the_context_needs_none(tmp_path, monkeypatch):
-    monkeypatch.setattr(cascade, "with_contexts", None)
-    config = taught().model_copy(update={"blind": ("context",)})
+    monkeypatch.setattr(cascade, "generate_contexts", None)
+    config = taught().model_copy(update={"drop_inputs": ("context",)})
     run = fit(cohort_in(tmp_path), "t2", config, tmp_path / "run", device="cpu")
     assert run.finished(2)
 
 
 def test_contexts_of_a_cascade_without_sketches_come_from_the_context_alone(tmp_path):
     cohort = cohort_in(tmp_path)
-    config = taught().model_copy(update={"blind": ("sketch",)})
+    config = taught().model_copy(update={"drop_inputs": ("sketch",)})
     run = trained(tmp_path, config, cohort)
     subjects = subjects_of(run, cohort, tmp_path / "cache")
-    below = contexts.with_contexts(run, subjects, 1, torch.device("cpu"))["s0"].made
-    own = contexts.with_contexts(run, subjects, 2, torch.device("cpu"))["s0"].made
+    below = contexts.generate_contexts(run, subjects, 1, torch.device("cpu"))["s0"].made
+    own = contexts.generate_contexts(run, subjects, 2, torch.device("cpu"))["s0"].made
     blank = [torch.zeros_like(s) for s in subjects["s0"].sketches[1]]
     generator = run.generator(1)
     halo, wide = (view.halo for view in generator.geometry.reads)

@@ -22,20 +22,20 @@ from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort, Subject
 from msgan.data.grid import Grid
 from msgan.data.volume import open_volume, write_volume
+from msgan.methods.baselines import HistogramMatched, Source
 from msgan.methods.matched import SlopeTransfer
 from msgan.methods.mean_image import MeanImage
 from msgan.methods.med_synth import MedSynth
 from msgan.methods.non_local_means import NonLocalMeans
 from msgan.methods.paired import PairedRegression
 from msgan.methods.patch_gan import PatchGan
-from msgan.methods.plain import HistogramMatched, Source
 from msgan.methods.replica import Replica
 from msgan.methods.small_gan import SmallGan
 from msgan.methods.trained import Cascade
-from msgan.training.run import Run
+from msgan.runs.run import Run
 from msgan.translate import Translation
 from msgan.translate.plan import resident
-from msgan.translate.trace import TRACE, Trace
+from msgan.translate.provenance import PROVENANCE, Provenance
 from msgan.types import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -44,11 +44,11 @@ HERE = Path(__file__).resolve().parent
 SHAPE = {2: (58, 45), 3: (27, 22, 19)}
 """No side is a multiple of anything that tiles are made of."""
 
-OURS = tiny(steps=6, low_steps=4, learning_rate=1e-2)
-SOLID = tiny(3, preparation={"scales": 1}, steps=6, low_steps=4, learning_rate=1e-2)
+OURS = tiny(steps=6, lr_steps=4, learning_rate=1e-2)
+SOLID = tiny(3, preparation={"scales": 1}, steps=6, lr_steps=4, learning_rate=1e-2)
 PUBLISHED = changed(
     OURS,
-    network=OURS.network.model_dump() | {"family": "paper"},
+    network=OURS.network.model_dump() | {"family": "megan"},
     training=OURS.training.model_dump() | {"patch": 32, "steps": 2},
 )
 
@@ -258,11 +258,11 @@ def test_what_is_kept_is_what_was_made(fit, here):
     fit.translate(here / "out.nii", keep=here / "kept")
     assert (here / "out.nii").read_bytes() == fit.bytes
     kept = {p.name for p in (here / "kept").iterdir()}
-    trace = Trace.load(here / "kept" / TRACE)
+    trace = Provenance.load(here / "kept" / PROVENANCE)
     assert trace.result == here / "out.nii"
     assert trace.image == fit.subject.images["t1"]
     assert trace.unit == "HU"
-    images = sorted(kept - {TRACE})
+    images = sorted(kept - {PROVENANCE})
     assert all(name.endswith(".nii") for name in images)
     assert bool(images) == fit.case.network
     for name in images:
@@ -386,7 +386,7 @@ def test_an_interrupted_translation_goes_on(fit, here):
 KILLING = """
 import os, signal, sys
 from msgan.methods.patch_gan import PatchGan
-from msgan.training.run import Run
+from msgan.runs.run import Run
 import torch
 torch.set_num_threads(1)
 told = []

@@ -13,7 +13,8 @@ from msgan.data.cohort import Cohort, Subject
 from msgan.data.grid import Grid
 from msgan.data.intensity import IntensityMap
 from msgan.data.volume import open_volume, write_volume
-from msgan.methods.crossval import (
+from msgan.metrics import mae
+from msgan.studies.crossval import (
     Fitted,
     Fold,
     cross_validate,
@@ -22,10 +23,9 @@ from msgan.methods.crossval import (
     summary,
     task_folder,
 )
-from msgan.methods.lung import emphysema_index, lung_measures, with_lungs
-from msgan.methods.seams import Seams
-from msgan.methods.table import Fixed, Result, result_path, score_file, score_regions
-from msgan.metrics import mae
+from msgan.studies.lung import emphysema_index, lung_measures, with_lungs
+from msgan.studies.seams import Seams
+from msgan.studies.table import Fixed, Result, result_path, score_file, score_regions
 from msgan.types import Array, Box, InputError
 
 CT = Preparation(

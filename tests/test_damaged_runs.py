@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from msgan.runs.bundled import bundled
+from msgan.runs.model import card_of
+from msgan.runs.run import Run
 from msgan.training.loop import WEIGHTS
-from msgan.training.model import card_of
-from msgan.training.run import Run
-from msgan.training.shipped import shipped
 from msgan.types import InputError
 
 
 @pytest.fixture
 def run(tmp_path) -> Path:
     """A run as its training leaves it: what a shipped model has, without a seal."""
-    folder = shutil.copytree(next(iter(shipped().values())), tmp_path / "run")
+    folder = shutil.copytree(next(iter(bundled().values())), tmp_path / "run")
     (folder / "README.md").unlink()
     card = json.loads((folder / "run.json").read_text())
     del card["model"]

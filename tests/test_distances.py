@@ -9,16 +9,16 @@ from msgan.config import Preparation
 from msgan.data.cohort import Cohort, Subject
 from msgan.data.grid import Grid
 from msgan.data.volume import write_volume
-from msgan.methods.distances import (
+from msgan.metrics.frechet import frechet_distance, together
+from msgan.networks.features import SeededFeatures
+from msgan.studies.distances import (
     Sampling,
     distance_table,
     domain_moments,
     gain,
     image_moments,
 )
-from msgan.methods.low_dose import PRINTED, TASKS, dose_task, translations
-from msgan.metrics.frechet import frechet_distance, together
-from msgan.networks.features import SeededFeatures
+from msgan.studies.low_dose import PRINTED, TASKS, dose_task, translations
 from msgan.types import Array, Box, InputError
 
 WINDOW = Preparation(scales=1, intensity="window", low=-1024, high=1024, foreground=-900, margin=0)

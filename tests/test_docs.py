@@ -246,16 +246,16 @@ def test_pictures_of_the_documents_can_be_seen() -> None:
 
 def test_cards_say_what_their_tables_say() -> None:
     """From a subject's scores to the card, and from there (above) to the document."""
-    from msgan.report import record
+    from msgan.report import archive
     from msgan.report.csv_tables import SCORES, TESTS, read_scores, read_tests
 
     cards = sorted((ROOT / "reports").glob("small/*/card.json"))
     assert len(cards) >= 4
     for path in cards:
         card = json.loads(path.read_text(encoding="utf-8"))
-        made = record.means_of(read_scores(path.parent / SCORES))
+        made = archive.means_of(read_scores(path.parent / SCORES))
         if (path.parent / TESTS).is_file():
-            made |= record.tests_of(read_tests(path.parent / TESTS))
+            made |= archive.tests_of(read_tests(path.parent / TESTS))
         assert {key: card[key] for key in made} == made
         assert [k for k in card if "→" in k] == list(made)
 
@@ -298,7 +298,7 @@ def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch, capsys) -> 
     from msgan import presets
     from msgan.phantoms import brain
 
-    few = {"steps": 2, "low_steps": 2}
+    few = {"steps": 2, "lr_steps": 2}
     monkeypatch.setitem(presets.TABLE, ("smoke", "any"), presets.SMOKE | few)
     monkeypatch.setattr(brain, "WORKING", 16)
     monkeypatch.chdir(tmp_path)

@@ -10,7 +10,7 @@ from msgan.config import CascadeConfig
 from msgan.documents import LONGEST, json_of, shown, text_of, yaml_of
 from msgan.types import InputError
 
-TRAINING = "training: {steps: 1, low_steps: 1}\n"
+TRAINING = "training: {steps: 1, lr_steps: 1}\n"
 LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
     f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n"
     for a, b in zip("abcdefgh", "bcdefghi", strict=True)
@@ -75,11 +75,11 @@ def test_json_that_is_not_read_is_one_line(tmp_path, content, rule) -> None:
     ("content", "rule"),
     [
         (
-            f"training: {{steps: {10**30}, low_steps: 1}}",
+            f"training: {{steps: {10**30}, lr_steps: 1}}",
             "training.steps: expected at most 1000000",
         ),
         (
-            "training: {steps: 1, low_steps: 1, patch: 1000000000}",
+            "training: {steps: 1, lr_steps: 1, patch: 1000000000}",
             "training.patch: expected at most",
         ),
         (
@@ -91,11 +91,11 @@ def test_json_that_is_not_read_is_one_line(tmp_path, content, rule) -> None:
             "sketch: {channels: [" + "a, " * 1000 + "a]}\n" + TRAINING,
             "sketch.channels: expected at m",
         ),
-        ("network: {high_width: 1000000}\n" + TRAINING, "network.high_width: expected at most"),
-        ("network: {low_levels: 12}\n" + TRAINING, "low_width 64 doubles in each of low_levels 12"),
-        ("training: {steps: 1, low_steps: 1, learning_rate: .nan}", "expected a finite number"),
-        ("training: {steps: yes, low_steps: 1}", "steps is true (or yes, no, on, off)"),
-        ("training: {steps: many, low_steps: 1}", "steps: expected a whole number, not 'many'"),
+        ("network: {hr_width: 1000000}\n" + TRAINING, "network.hr_width: expected at most"),
+        ("network: {lr_levels: 12}\n" + TRAINING, "lr_width 64 doubles in each of lr_levels 12"),
+        ("training: {steps: 1, lr_steps: 1, learning_rate: .nan}", "expected a finite number"),
+        ("training: {steps: yes, lr_steps: 1}", "steps is true (or yes, no, on, off)"),
+        ("training: {steps: many, lr_steps: 1}", "steps: expected a whole number, not 'many'"),
         ("training: [1, 2]", "training: expected keys and values, not [1, 2]"),
         ("training:\n", "training: expected keys and values, not nothing"),
         ("1: 2\n" + TRAINING, "1: expected a name"),

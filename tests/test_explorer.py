@@ -28,24 +28,24 @@ def test_everything_on_disk_is_offered(study: Path) -> None:
     assert shown.subject.options == PEOPLE
     for entry in shown.run.options:
         shown.run.value = entry
-        assert len(shown.still) > 1000, entry
+        assert len(shown.static_fallback) > 1000, entry
 
 
 def test_changing_subject_method_and_view_changes_the_picture(study: Path) -> None:
     shown = explore(study)
-    seen = [shown.still]
+    seen = [shown.static_fallback]
     shown.subject.value = "p1"
-    seen.append(shown.still)
+    seen.append(shown.static_fallback)
     shown.method.value = "source"
     assert shown.subject.value == "p1"  # what is chosen stays
-    seen.append(shown.still)
+    seen.append(shown.static_fallback)
     shown.method.value, shown.subject.value = "cascade", "p0"
     for view in ("scales", "tiles", "curves"):
         shown.view.value = view
-        seen.append(shown.still)
+        seen.append(shown.static_fallback)
     assert len(set(seen)) == len(seen)
     shown.view.value = "compare"
-    assert shown.still == seen[0]
+    assert shown.static_fallback == seen[0]
 
 
 def test_what_a_method_does_not_have_is_said(study: Path) -> None:
@@ -58,9 +58,9 @@ def test_what_a_method_does_not_have_is_said(study: Path) -> None:
     ):
         shown.view.value = view
         assert words in shown.reading
-        assert shown.still == b""
+        assert shown.static_fallback == b""
     shown.view.value = "compare"
-    assert shown.still
+    assert shown.static_fallback
 
 
 def test_only_what_is_shown_is_open(study: Path) -> None:
@@ -72,11 +72,11 @@ def test_only_what_is_shown_is_open(study: Path) -> None:
                 for view in VIEWS:
                     shown.method.value, shown.subject.value = method, person
                     shown.view.value = view
-                    opened |= dict(shown.shelf._volumes)
-                    most = max(most, len(shown.shelf.paths))
+                    opened |= dict(shown.volume_cache._volumes)
+                    most = max(most, len(shown.volume_cache.paths))
     assert most <= 4
     shown.close()
-    assert shown.shelf.paths == set()
+    assert shown.volume_cache.paths == set()
     assert len(opened) > 8
     for volume in opened.values():
         with pytest.raises(ValueError, match="closed"):
@@ -85,7 +85,7 @@ def test_only_what_is_shown_is_open(study: Path) -> None:
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_images(study: Path, tmp_path: Path) -> None:
-    assert explore(study).still  # what is loaded once
+    assert explore(study).static_fallback  # what is loaded once
     side = 160
     shown = explore(tree(tmp_path, side))
     tracemalloc.start()
@@ -108,9 +108,9 @@ def test_a_damaged_run_is_named_and_the_rest_is_shown(study: Path, tmp_path: Pat
     assert "t2-seamless-0123/run.json" in shown._faults.value
     shown.subject.value = "p1"
     assert "p1.nii" in shown.reading
-    assert shown.still == b""
+    assert shown.static_fallback == b""
     shown.subject.value = "p0"
-    assert shown.still
+    assert shown.static_fallback
     shown.view.value = "curves"
     assert "run.json" in shown.reading
 
@@ -125,10 +125,10 @@ def test_a_folder_of_ones_own_images_is_the_viewer(tmp_path: Path, dims: int) ->
     assert shown.run.options == ("images: .",)
     assert len(shown.subject.options) == 2
     assert shown.view.layout.display == "none"
-    first = shown.still
+    first = shown.static_fallback
     assert "x0" in shown.reading
     shown.subject.value = shown.subject.options[1]
-    assert shown.still != first
+    assert shown.static_fallback != first
     assert "z.nii" in shown._faults.value
 
 
@@ -136,7 +136,7 @@ def test_an_empty_folder_says_what_fills_it(tmp_path: Path) -> None:
     shown = explore(tmp_path)
     assert "./run_all.sh smoke" in shown.reading
     assert "msgan translate RUN IN" in shown.reading
-    assert shown.still == b""
+    assert shown.static_fallback == b""
     with pytest.raises(InputError, match="no such folder"):
         explore(tmp_path / "absent")
 

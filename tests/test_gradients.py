@@ -12,10 +12,10 @@ from test_metrics import SIDE, pair
 
 from msgan import metrics
 from msgan.data.volume import open_volume
-from msgan.methods.gradients import Gradients
-from msgan.methods.seams import Seams
-from msgan.methods.table import Result, score_file
 from msgan.metrics import gradients
+from msgan.studies.gradients import Gradients
+from msgan.studies.seams import Seams
+from msgan.studies.table import Result, score_file
 from msgan.types import Box, InputError
 
 

@@ -110,7 +110,7 @@ def test_errors_of_those_who_look_are_not_hidden(reader):
     for changes in ({}, {"region": None, "blocks": lambda: iter([stored(shape)])}):
         path = use(lambda changes=changes: source_of(shape, **changes))
         with open_volume(path, check=False) as volume, pytest.raises(ZeroDivisionError):
-            volume.scan(lambda box, values: fail(ZeroDivisionError()))
+            volume.visit(lambda box, values: fail(ZeroDivisionError()))
 
 
 @pytest.mark.parametrize("wrong", ["few", "many", "wide", "type", "none"])
@@ -143,7 +143,7 @@ def test_blocks_may_be_parts_of_planes(reader):
     turned = source_of(shape[::-1], region=None, blocks=lambda: iter([array]), last_fastest=True)
     seen = []
     with open_volume(use(lambda: turned), check=False) as two:
-        two.scan(lambda box, part: seen.append((box, part)))
+        two.visit(lambda box, part: seen.append((box, part)))
         assert_array_equal(two.whole(), array.T)
     assert_array_equal(seen[0][1], array.T[seen[0][0].slices])
 

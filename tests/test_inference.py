@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from msgan.networks import inference, kernels, layers, low
+from msgan.networks import cpu_ops, inference, layers, low
 from msgan.networks.generator import Generator, Geometry, View
-from msgan.networks.high import FAMILIES, PaperGenerator, SeamlessGenerator
-from msgan.networks.inference import prepare
+from msgan.networks.high import FAMILIES, MeganGenerator, SeamlessGenerator
+from msgan.networks.inference import optimised
 from msgan.types import Box
 
 CPU = torch.device("cpu")
 
-CLOSE = {"paper": 2e-5, "seamless": 1e-5}
+CLOSE = {"megan": 2e-5, "seamless": 1e-5}
 """Each normalisation over a patch enlarges the rounding of the convolution before it."""
 
 
@@ -49,7 +49,7 @@ def side(generator):
 @pytest.mark.parametrize("batch", [1, 3])
 def test_the_core_is_that_of_the_training_form(dims, family, batch):
     generator = high(family, dims)
-    fast = prepare(generator, CPU)
+    fast = optimised(generator, CPU)
     inputs = scene(generator, dims, (side(generator),) * dims, batch)
     expected = layers.crop(generator(*inputs)[0], generator.geometry.rim)
     made = fast.core(*inputs)
@@ -83,7 +83,7 @@ def test_a_generator_without_a_fast_form_runs_as_it_is(dims, device):
     for generator in (randomised(Inverted(dims, 2, 8, 2)), Doubling()):
         inputs = scene(generator, dims, (12,) * dims)
         expected = layers.crop(generator(*inputs)[0], generator.geometry.rim)
-        slow = prepare(generator, torch.device(device))
+        slow = optimised(generator, torch.device(device))
         assert slow.geometry == generator.geometry
         core = slow.core(*(x.to(device) for x in inputs))
         assert core.shape == expected.shape
@@ -96,7 +96,7 @@ def test_a_generator_without_a_fast_form_runs_as_it_is(dims, device):
 @pytest.mark.parametrize(("channels", "width", "blocks"), [(1, 4, 1), (7, 12, 3), (2, 36, 2)])
 def test_seamless_cores_of_any_size_and_network(dims, channels, width, blocks):
     generator = high("seamless", dims, channels, width, blocks)
-    fast = prepare(generator, CPU)
+    fast = optimised(generator, CPU)
     for core in ((2, 2, 2), (18, 6, 10), (4, 14, 2)):
         inputs = scene(generator, dims, core, channels=channels)
         assert_close(fast.core(*inputs), generator(*inputs)[0], rtol=0, atol=1e-5)
@@ -108,13 +108,13 @@ def test_slabs_change_nothing(dims, slab, monkeypatch):
     generator = high("seamless", dims)
     inputs = scene(generator, dims, (14, 8, 6), batch=2)
     monkeypatch.setattr(inference, "SLAB", slab)
-    assert_close(prepare(generator, CPU).core(*inputs), generator(*inputs)[0], rtol=0, atol=1e-5)
+    assert_close(optimised(generator, CPU).core(*inputs), generator(*inputs)[0], rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
 def test_any_tiling_of_the_seamless_form_gives_the_whole_image(dims):
     generator = high("seamless", dims)
-    fast = prepare(generator, CPU)
+    fast = optimised(generator, CPU)
     whole = (24, 12, 18)[:dims]
     sketch, context = scene(generator, dims, whole)
     expected = fast.core(sketch, context)
@@ -134,7 +134,7 @@ def test_any_tiling_of_the_seamless_form_gives_the_whole_image(dims):
 @torch.no_grad()
 def test_a_result_is_not_overwritten_by_the_next_tile(dims):
     generator = high("seamless", dims)
-    fast = prepare(generator, CPU)
+    fast = optimised(generator, CPU)
     for core in ((2,) * dims, (12,) * dims):
         first = fast.core(*scene(generator, dims, core, seed=1))
         kept = first.clone()
@@ -144,8 +144,8 @@ def test_a_result_is_not_overwritten_by_the_next_tile(dims):
 
 @torch.no_grad()
 def test_a_patch_does_not_depend_on_those_beside_it(dims):
-    generator = high("paper", dims)
-    fast = prepare(generator, CPU)
+    generator = high("megan", dims)
+    fast = optimised(generator, CPU)
     sketch, context = scene(generator, dims, (20,) * dims, batch=3)
     together = fast.core(sketch, context)
     context[0] = -context[0]
@@ -161,7 +161,7 @@ def test_the_training_form_stays_as_it_is(dims, family):
     modes = [(m.training, p.requires_grad) for m in generator.modules() for p in m.parameters()]
     inputs = scene(generator, dims, (side(generator),) * dims)
     (expected,) = generator(*inputs)
-    fast = prepare(generator, CPU)
+    fast = optimised(generator, CPU)
     fast.core(*inputs)
     assert generator.state_dict().keys() == before.keys()
     for name, value in generator.state_dict().items():
@@ -184,9 +184,9 @@ def test_the_training_form_stays_as_it_is(dims, family):
 def test_what_does_not_use_onednn_gives_the_same(dims, family, monkeypatch):
     generator = high(family, dims)
     inputs = scene(generator, dims, (side(generator),) * dims)
-    expected = prepare(generator, CPU).core(*inputs)
-    monkeypatch.setattr(kernels, "_known", lambda x: False)
-    made = prepare(generator, CPU).core(*inputs)
+    expected = optimised(generator, CPU).core(*inputs)
+    monkeypatch.setattr(cpu_ops, "_known", lambda x: False)
+    made = optimised(generator, CPU).core(*inputs)
     assert_close(made, expected, rtol=0, atol=CLOSE[family])
     plain = inference.PlainInference(generator)  # what other devices get
     assert_close(plain.core(*inputs), expected, rtol=0, atol=CLOSE[family])
@@ -196,7 +196,7 @@ def test_what_does_not_use_onednn_gives_the_same(dims, family, monkeypatch):
 @pytest.mark.parametrize("family", low.FAMILIES)
 def test_low_generators_give_all_that_comes_out(dims, family):
     network = randomised(low.FAMILIES[family](dims, 2, 4, 2, 0.5))
-    fast = prepare(network.train(), CPU)
+    fast = optimised(network.train(), CPU)
     sketch = torch.rand(1, 2, *(20, 12, 16)[:dims])
     assert network.training
     assert_close(fast.core(sketch), network.eval()(sketch)[0], rtol=0, atol=1e-5)
@@ -206,8 +206,8 @@ def test_low_generators_give_all_that_comes_out(dims, family):
 def test_a_convolution_on_blocks_of_voxels_is_the_convolution(dims):
     conv = layers.conv(dims, 3, 5, 3)
     image = torch.rand(1, 3, *(8, 12, 6)[:dims])
-    weight = kernels.on_coarse(conv.weight)
-    coarse = kernels.conv_of(weight, conv.bias.repeat(2**dims))
+    weight = cpu_ops.on_coarse(conv.weight)
+    coarse = cpu_ops.conv_of(weight, conv.bias.repeat(2**dims))
     made = layers.depth_to_space(coarse(layers.space_to_depth(image)))
     assert_close(made, conv(image), rtol=0, atol=1e-5)
 
@@ -217,7 +217,7 @@ def test_a_convolution_on_blocks_of_voxels_is_the_convolution(dims):
 def test_a_spread_convolution_is_the_convolution(dims, taps):
     conv = layers.conv(dims, 3, 1, taps)
     image = torch.rand(2, 3, *(9, 8, 11)[:dims])
-    assert_close(kernels.SpreadConv(conv)(image), conv(image), rtol=0, atol=1e-5)
+    assert_close(cpu_ops.SpreadConv(conv)(image), conv(image), rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
@@ -227,13 +227,13 @@ def test_statistics_of_features_with_a_large_mean(dims):
     means = 10.0 * torch.arange(4).view(1, 4, *[1] * dims)
     x = torch.randn(3, 4, *[32] * dims, generator=rng) * 0.1 + means
     expected = layers.instance_norm(dims, 4)(x.double()).float()
-    assert_close(kernels.normalise_(layers.channels_last(x)), expected, rtol=0, atol=1e-5)
-    assert_close(kernels.normalise_(x.clone()), expected, rtol=0, atol=1e-5)
+    assert_close(cpu_ops.normalise_(layers.channels_last(x)), expected, rtol=0, atol=1e-5)
+    assert_close(cpu_ops.normalise_(x.clone()), expected, rtol=0, atol=1e-5)
 
 
 def test_inference_forms_are_those_of_the_families():
-    assert isinstance(prepare(PaperGenerator(2, 1, 2, 1), CPU), inference.PaperInference)
-    assert isinstance(prepare(SeamlessGenerator(2, 1, 2, 1), CPU), inference.SeamlessInference)
+    assert isinstance(optimised(MeganGenerator(2, 1, 2, 1), CPU), inference.MeganInference)
+    assert isinstance(optimised(SeamlessGenerator(2, 1, 2, 1), CPU), inference.SeamlessInference)
 
 
 @torch.no_grad()
@@ -241,7 +241,7 @@ def test_inference_forms_are_those_of_the_families():
 def test_forms_can_be_counted_without_data(dims, family):
     # How the planner finds the bytes and operations of a tile.
     generator = high(family, dims)
-    fast = prepare(generator, CPU)
+    fast = optimised(generator, CPU)
     inputs = scene(generator, dims, (side(generator),) * dims, batch=2)
     expected = fast.core(*inputs)
     shadow = deepcopy(fast).to("meta")
@@ -255,7 +255,7 @@ def test_forms_can_be_counted_without_data(dims, family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_half_precision_asked_for_on_a_cpu_is_not_used(dims, family):
     generator = high(family, dims)
-    fast = prepare(generator, CPU)
+    fast = optimised(generator, CPU)
     inputs = scene(generator, dims, (side(generator),) * dims)
     expected = fast.core(*inputs)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -264,8 +264,8 @@ def test_half_precision_asked_for_on_a_cpu_is_not_used(dims, family):
 
 @torch.no_grad()
 def test_more_patches_than_are_computed_at_once(monkeypatch):
-    generator = high("paper", 2)
-    fast = prepare(generator, CPU)
+    generator = high("megan", 2)
+    fast = optimised(generator, CPU)
     inputs = scene(generator, 2, (20, 20), batch=5)
     expected = fast.core(*inputs)
     monkeypatch.setattr(inference, "TOGETHER", 2)

@@ -22,12 +22,12 @@ from training import a_run
 from msgan.data.series import sort_series
 from msgan.leftovers import PARTIAL, owned
 from msgan.methods.cascade import fit
-from msgan.methods.shared import lend
+from msgan.methods.shared import reuse_scale
 from msgan.report import cards, execute
+from msgan.runs.checksums import check
+from msgan.runs.run import Run
 from msgan.training.log import LOG, Log, rows
 from msgan.training.loop import CHECKPOINT, WEIGHTS
-from msgan.training.run import Run
-from msgan.training.seal import check
 from msgan.types import InputError
 from msgan.widgets.curves import Log as Followed
 
@@ -167,10 +167,10 @@ def test_a_scale_is_trained_by_one_process_at_a_time(tmp_path):
             assert [Run.open(out).finished(i) for i in range(3)] == [True, False, False]
             giver = fit(cohort, "t2", tiny(), tmp_path / "giver", device="cpu", scales=[1])
             with pytest.raises(InputError, match=line):
-                lend(giver, run, 1)
+                reuse_scale(giver, run, 1)
         finally:
             process.kill()
-    lend(giver, run, 1)
+    reuse_scale(giver, run, 1)
     run = fit(cohort, "t2", tiny(), out, device="cpu")
     assert [run.finished(i) for i in range(3)] == [True] * 3
     assert [p.name for p in out.iterdir() if p.name.startswith(".")] == []
@@ -179,7 +179,7 @@ def test_a_scale_is_trained_by_one_process_at_a_time(tmp_path):
 def test_a_finished_run_asks_for_no_lock(tmp_path, monkeypatch):
     cohort, out = cohort_in(tmp_path / "data"), tmp_path / "run"
     fit(cohort, "t2", tiny(), out, device="cpu")
-    monkeypatch.setattr("msgan.training.run.alone", None)
+    monkeypatch.setattr("msgan.runs.run.alone", None)
     run = fit(cohort, "t2", tiny(), out, device="cpu")
     assert run.generator(1)
 

@@ -13,7 +13,9 @@ from msgan.data.cohort import Subject, prepare
 from msgan.data.grid import Grid
 from msgan.data.intensity import IntensityMap
 from msgan.data.volume import open_volume, write_volume
-from msgan.methods.label_transforms import (
+from msgan.runs.run import Run
+from msgan.sketch import halo
+from msgan.studies.label_transforms import (
     LabelMap,
     brain_box,
     fitted,
@@ -23,11 +25,9 @@ from msgan.methods.label_transforms import (
     placed,
     scaled,
 )
-from msgan.sketch import halo
 from msgan.training import checkpoint
 from msgan.training.cache import cached
 from msgan.training.loop import WEIGHTS
-from msgan.training.run import Run
 from msgan.training.step import build_generator
 from msgan.translate import translate
 from msgan.types import Box, InputError
@@ -220,8 +220,8 @@ def config_of(dims: int) -> CascadeConfig:
         labels=(1, 2, 4),
         preparation=Preparation(scales=1, margin=1, intensity="window", low=0.0, high=100.0),
         sketch=SketchConfig(channels=("edges", "self_similarity"), weight="local"),
-        network=network_of(low_width=2, low_levels=2, high_width=4, high_blocks=1),
-        training=TrainConfig(steps=1, low_steps=1, patch=8, low_patch=8),
+        network=network_of(lr_width=2, lr_levels=2, hr_width=4, hr_blocks=1),
+        training=TrainConfig(steps=1, lr_steps=1, patch=8, lr_patch=8),
     )
 
 

@@ -10,11 +10,12 @@ from msgan.config import Preparation
 from msgan.data.cohort import Cohort, Subject
 from msgan.data.grid import Grid
 from msgan.data.volume import open_labels, open_volume, write_volume
-from msgan.methods.label_transforms import LabelMap
-from msgan.methods.lesion_maps import Search
-from msgan.methods.lesion_study import lesion_summary, lesion_table, measured, reference_table
-from msgan.methods.lesion_variants import NONE, healthy_and_patients, variant_path, variants
-from msgan.methods.lesions import (
+from msgan.phantoms import brain as phantom
+from msgan.studies.label_transforms import LabelMap
+from msgan.studies.lesion_maps import Search
+from msgan.studies.lesion_study import lesion_summary, lesion_table, measured, reference_table
+from msgan.studies.lesion_variants import NONE, healthy_and_patients, variant_path, variants
+from msgan.studies.lesions import (
     Healthy,
     brain_of,
     count,
@@ -23,7 +24,6 @@ from msgan.methods.lesions import (
     healthy_level,
     lesions_in,
 )
-from msgan.phantoms import brain as phantom
 from msgan.types import InputError
 
 PREPARATION = Preparation(intensity="percentile", low=0.0, high=99.5)

@@ -49,12 +49,12 @@ def test_curves_follow_a_training_to_its_end(tmp_path: Path) -> None:
     async def watch() -> None:
         curves = Curves(trained, every=0.01)
         assert curves.following
-        before, count = curves.still, len(curves.table)
+        before, count = curves.static_fallback, len(curves.table)
         with (trained.folder_of(1) / "metrics.jsonl").open("a") as stream:
             stream.write(row(1, 60) + row(1, 80))
         await asyncio.sleep(3)
         assert len(curves.table) == count + 2
-        assert curves.still != before
+        assert curves.static_fallback != before
         assert "s1: step 80 of at most 100" in curves.reading
         for scale in (0, 1):
             (trained.folder_of(scale) / "generator.safetensors").write_bytes(b"")
@@ -125,7 +125,7 @@ def test_all_scales_show_the_same_place(dims: int) -> None:
 
 def test_the_still_of_scales_shows_all_of_them() -> None:
     scales = Scales(pyramid(3))
-    one, all_three = size(scales.viewer.still), size(scales.still)
+    one, all_three = size(scales.viewer.static_fallback), size(scales.static_fallback)
     assert all_three[1] == pytest.approx(3 * one[1], rel=0.1)
     assert scales.scale.value == 2
     with pytest.raises(InputError, match="no image"):
@@ -214,4 +214,4 @@ def test_one_tile_has_no_border() -> None:
     assert tiles.border is None
     assert tiles.profile.layout.display == "none"  # else a page shows a broken picture
     assert "One tile" in tiles.reading
-    assert size(tiles.still)[0] > 100
+    assert size(tiles.static_fallback)[0] > 100

@@ -41,9 +41,9 @@ def test_the_loss_falls(dims, tmp_path, scale):
     fresh = Step(config, scale, fabric())
     batch = patches([subject], config, scale).draw("validation", 0, range(16 if scale else 1))
     with torch.no_grad():
-        start = (fresh.average(*batch.reads)[0] - batch.targets[0]).abs().mean()
-        checkpoint.load_weights(fresh.average, tmp_path / "s" / loop.WEIGHTS)
-        end = (fresh.average(*batch.reads)[0] - batch.targets[0]).abs().mean()
+        start = (fresh.ema(*batch.reads)[0] - batch.targets[0]).abs().mean()
+        checkpoint.load_weights(fresh.ema, tmp_path / "s" / loop.WEIGHTS)
+        end = (fresh.ema(*batch.reads)[0] - batch.targets[0]).abs().mean()
     assert end < (0.85 if scale == 0 else 0.97) * start
     assert end.item() == pytest.approx(about["best"], rel=1e-3)
 
@@ -146,7 +146,7 @@ def test_the_best_weights_are_kept(dims, tmp_path, monkeypatch):
 
     def scripted(step, judge, about, folder, fabric):
         value = next(scores)
-        seen.append({k: v.clone() for k, v in step.average.state_dict().items()})
+        seen.append({k: v.clone() for k, v in step.ema.state_dict().items()})
         monkeypatch.setattr(loop.losses, "l1", lambda fake, real: torch.tensor(value))
         try:
             validate(step, judge, about, folder, fabric)
@@ -203,7 +203,7 @@ def test_a_batch_that_cannot_be_divided_is_refused(tmp_path):
 
 def test_initial_weights_differ_between_scales_and_seeds(dims, tmp_path):
     def first(scale, seed):
-        config = tiny(dims, steps=1, low_steps=1, learning_rate=1e-30, gan_weight=0.0)
+        config = tiny(dims, steps=1, lr_steps=1, learning_rate=1e-30, gan_weight=0.0)
         config = config.model_copy(update={"seed": seed})
         folder = tmp_path / f"{scale}-{seed}"
         train_scale(config, scale, [twins(dims)], [twins(dims)], folder, fabric())
@@ -283,7 +283,7 @@ def test_the_scale_of_gradients_is_kept_without_pickles(dims, tmp_path):
 
 
 def test_a_training_that_diverges_says_so(dims, tmp_path):
-    config = tiny(dims, learning_rate=1e30, low_steps=40, gan_weight=0.0)
+    config = tiny(dims, learning_rate=1e30, lr_steps=40, gan_weight=0.0)
     subject = twins(dims)
     with pytest.raises(InputError, match="loss is nan at step 20: try a smaller learning_rate"):
         train_scale(config, 0, [subject], [subject], tmp_path, fabric())

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
-from msgan.networks.low import LocalLowGenerator, PaperLowGenerator
+from msgan.networks.low import LocalLowGenerator, MeganLowGenerator
 from msgan.types import Box
 
 
@@ -137,7 +137,7 @@ def test_a_cut_is_aligned_inside_and_ends_with_the_image(dims):
 
 
 def test_the_published_family_sees_the_whole_image(dims):
-    made = PaperLowGenerator(dims, 1, 4, 2, 0.0).geometry
+    made = MeganLowGenerator(dims, 1, 4, 2, 0.0).geometry
     assert (made.whole, made.exact, made.rim, made.align, made.border) == (True, False, 0, 1, 0)
     shape = (16, 12, 20)[:dims]
     core = Box((4,) * dims, (8,) * dims)

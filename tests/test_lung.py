@@ -13,10 +13,10 @@ from msgan.data.grid import Grid
 from msgan.data.intensity import IntensityMap
 from msgan.data.lung import COARSE_MM, lung_mask
 from msgan.data.volume import open_volume, write_volume
-from msgan.methods.gradients import Gradients
-from msgan.methods.table import Result, score_file
 from msgan.metrics import Scores
 from msgan.phantoms.thorax import ThoraxPhantom, thorax
+from msgan.studies.gradients import Gradients
+from msgan.studies.table import Result, score_file
 from msgan.types import Array, Box, InputError, Reader
 
 LUNGS = Preparation(intensity="window", low=-1350, high=150, scales=1, crop="lungs", margin=2)

@@ -188,3 +188,16 @@ def test_a_sharp_kernel_becomes_the_soft_one(tmp_path):
     assert abs(float((made - real)[inside].mean())) < 5
     with pytest.raises(InputError, match="no training subject has a hard image"):
         SpectrumMatched.fit(Cohort(tuple(subjects)), "sharp", "hard", untrained(WINDOW))
+
+
+def test_slices_smaller_than_a_patch_have_a_spectrum():
+    """With as many bands as they have; the gain is the same but for the noise of a few."""
+    spacing, gains = (0.8, 0.8, 2.0), []
+    for shape in ((256, 256, 12), (40, 48, 120)):
+        spectra = [
+            Spectrum.of(of(0.2 * noisy(shape, s, k)), shape, spacing)
+            for k, s in enumerate((0.6, 1.2))
+        ]
+        assert len(spectra[0].power) == min(PATCH, *shape[:2]) // 2
+        gains.append(transfer(*spectra))
+    np.testing.assert_allclose(*gains, rtol=0, atol=0.08)

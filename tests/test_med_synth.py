@@ -12,10 +12,10 @@ from msgan import losses
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort, Subject, prepare
 from msgan.data.volume import open_volume
+from msgan.methods.baselines import Profile, Source
 from msgan.methods.cascade import fit
 from msgan.methods.med_synth import MedSynth, _of_training, weights_hash
 from msgan.methods.paired import PairedRegression
-from msgan.methods.plain import Profile, Source
 from msgan.methods.refine import refine
 from msgan.methods.shared import run_key
 from msgan.phantoms.brain import brain
@@ -92,7 +92,7 @@ def test_the_discriminator_sees_the_image_alone(dims):
 
 
 def test_the_previous_result_is_a_channel_of_its_own(dims):
-    config = MedSynth.configured(tiny(dims), "t1", previous="x").sketch
+    config = MedSynth.configured(tiny(dims), "t1", auto_context="x").sketch
     rng = np.random.default_rng(0)
     source, made = (rng.uniform(-1, 1, (9, 7, 8)[:dims]).astype(np.float32) for _ in range(2))
     read = stacked(lambda box: source[box.slices], lambda box: made[box.slices])
@@ -113,7 +113,7 @@ def test_the_second_model_is_trained_on_what_the_first_makes(tmp_path):
     first, second = method.runs
     assert [run.finished(2) for run in method.runs] == [True, True]
     assert [run.config.training.steps for run in method.runs] == [4, 4]  # of 8
-    assert second.config.previous == weights_hash(first)
+    assert second.config.auto_context == weights_hash(first)
     prep = first.config.preparation
     caches = sorted((tmp_path / "runs" / "cache").glob("s0-*/sketch_s2_0.npy"))
     by_channels = {np.load(path).shape[0]: np.load(path) for path in caches}
@@ -132,7 +132,7 @@ def test_the_second_model_is_trained_on_what_the_first_makes(tmp_path):
 
 
 def test_another_result_of_the_first_changes_that_of_the_second(dims, tmp_path):
-    config = MedSynth.configured(tiny(dims), "t1", previous="x")
+    config = MedSynth.configured(tiny(dims), "t1", auto_context="x")
     torch.manual_seed(0)
     generator = build_generator(config, 2).requires_grad_(False).eval()
     for parameter in generator.parameters():
@@ -218,7 +218,7 @@ def test_grid_unit_and_tiles(dims, tmp_path):
 
 def test_patches_of_the_published_family_are_averaged(tmp_path):
     cohort = pairs(tmp_path, 2, splits=("train", "test"))
-    network = {"family": "paper"}
+    network = {"family": "megan"}
     method = trained(tmp_path / "runs", cohort, tiny(2, network, patch=32, steps=2))
     method.translate(cohort["s1"], tmp_path / "a.nii")
     method.translate(cohort["s1"], tmp_path / "b.nii", tile=27)
@@ -245,7 +245,7 @@ def test_it_beats_the_source_on_someone_new(tmp_path):
             subjects.append(Subject(name, files, split=split))
     cohort, person = Cohort(tuple(subjects)), subjects[-1]
     options = {"learning_rate": 5e-3, "beta1": 0.9, "decay": "cosine", "ema": 0.9}
-    config = tiny(2, {"high_width": 8}, steps=240, patch=16, validate_every=60, **options)
+    config = tiny(2, {"hr_width": 8}, steps=240, patch=16, validate_every=60, **options)
     method = MedSynth.fit(cohort, "flair", "t2", config, tmp_path / "r", device="cpu")
     prep = method.runs[0].config.preparation
     source = Source(Profile.of(cohort, "t2", prep), prep)
@@ -277,7 +277,7 @@ def test_what_makes_no_sense_is_refused(tmp_path):
         (lambda: trained(tmp_path, cohort, config, refinements=-1), "refinements -1: expected 0"),
         (
             lambda: fit(cohort, "t2", second.config, tmp_path / "x", device="cpu"),
-            f"previous {weights_hash(first)}: needs the run of these weights",
+            f"auto_context {weights_hash(first)}: needs the run of these weights",
         ),
         (lambda: translate(second, cohort["s3"], tmp_path / "o.nii", modality="t1"), "both runs"),
         (lambda: method.translate(cohort["s3"], tmp_path / "o.nii", tile=7), "tile 7: expected"),
@@ -294,9 +294,9 @@ def test_what_makes_no_sense_is_refused(tmp_path):
     assert not (tmp_path / "o.nii").exists()
     image = {"channels": ("image",)}
     for change, message in (
-        ({"previous": "x"}, "previous x: results of a source image need paired"),
-        ({"previous": "x", "paired": "t1", "sketch": image}, "need each other"),
-        ({"paired": "t1", "sketch": {"channels": ("image", "previous")}}, "need each other"),
+        ({"auto_context": "x"}, "auto_context x: results of a source image need paired"),
+        ({"auto_context": "x", "paired": "t1", "sketch": image}, "need each other"),
+        ({"paired": "t1", "sketch": {"channels": ("image", "auto_context")}}, "need each other"),
     ):
         with pytest.raises(ValueError, match=message):
             changed(config, **change)

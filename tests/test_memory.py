@@ -19,7 +19,7 @@ def config(dims: int, family: str = "seamless") -> CascadeConfig:
         dims=dims,
         sketch=SketchConfig(channels=("edges", "ridges")),
         network=network_of(family=family),
-        training=TrainConfig(steps=1, low_steps=1),
+        training=TrainConfig(steps=1, lr_steps=1),
     )
 
 
@@ -85,7 +85,7 @@ def test_counting_computes_nothing(dims):
 
 
 def ready(dims: int, family: str = "seamless", width: int = 8) -> nn.Module:
-    return inference.prepare(generator(dims, family, width), torch.device("cpu"))
+    return inference.optimised(generator(dims, family, width), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -102,7 +102,7 @@ def test_a_tile_needs_at_least_its_inputs_and_output(dims, family):
 
 def test_operations_are_those_of_the_convolutions(dims):
     """Of the published network, layer by layer."""
-    network = FAMILIES["paper"](dims, 2, 8, 1)
+    network = FAMILIES["megan"](dims, 2, 8, 1)
     work = [(32, 3, 3, 8), (16, 4, 8, 16), (8, 4, 16, 32), (8, 3, 32, 32), (8, 3, 32, 32)]
     work += [(8, 4, 32, 16), (16, 4, 16, 8), (32, 7, 8, 1)]  # a transposed one by its input
     expected = sum(2 * (side * kernel) ** dims * i * o for side, kernel, i, o in work)
@@ -144,7 +144,7 @@ def test_tiles_to_try_split_an_image_evenly(dims, device):
 
 
 def test_s0_needs_its_halo_until_the_image_ends(dims):
-    network = inference.prepare(LOW["seamless"](dims, 2, 4, 2, 0.0), torch.device("cpu"))
+    network = inference.optimised(LOW["seamless"](dims, 2, 4, 2, 0.0), torch.device("cpu"))
     small, large = (8,) * dims, (16,) * dims
     wide = (128,) * dims
     needs = [tiles.need(network, config(dims), wide, tile) for tile in (small, large, wide)]
@@ -177,11 +177,11 @@ def measured(network: nn.Module, block: Block) -> int:
     [
         (2, "seamless", 16, 256),
         (2, "seamless", 64, 64),
-        (2, "paper", 64, 40),
+        (2, "megan", 64, 40),
         (3, "seamless", 16, 32),
         (3, "seamless", 16, 64),
         (3, "seamless", 64, 24),
-        (3, "paper", 16, 40),
+        (3, "megan", 16, 40),
     ],
 )
 def test_predicted_bytes_bound_what_is_measured(dims, family, width, tile):

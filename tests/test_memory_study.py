@@ -10,10 +10,10 @@ from torch import nn
 from msgan import plots
 from msgan.config import CascadeConfig, Preparation, SketchConfig, TrainConfig, network_of
 from msgan.data.volume import open_volume
-from msgan.memory import players, process, study, translation
-from msgan.memory.players import NETWORKS, Players
+from msgan.memory import gan_pairs, process, study, translation
+from msgan.memory.gan_pairs import NETWORKS, Players
 from msgan.networks import layers
-from msgan.training.run import Run
+from msgan.runs.run import Run
 from msgan.types import Box, InputError
 
 SIDES = (32, 64, 128, 256)
@@ -69,7 +69,7 @@ def test_a_step_leaves_gradients_of_both_networks(dims):
     torch.manual_seed(0)
     pair = [layers.conv(dims, 1, 1, 3, padding=1) for _ in range(2)]
     game = made_of(dims, 4, *pair)
-    players.step(game)
+    gan_pairs.step(game)
     assert all(p.grad is not None and p.requires_grad for n in pair for p in n.parameters())
     # D's gradients are its own: the pass that trains G adds nothing to them.
     own = [p.grad.clone() for p in pair[1].parameters()]
@@ -235,8 +235,8 @@ def config(**changes) -> CascadeConfig:
     return CascadeConfig(
         preparation=Preparation(scales=1) if "preparation" not in changes else Preparation(),
         sketch=SketchConfig(steps=2),
-        network=network_of(low_width=2, low_levels=2, high_width=4, high_blocks=1),
-        training=TrainConfig(steps=1, low_steps=1),
+        network=network_of(lr_width=2, lr_levels=2, hr_width=4, hr_blocks=1),
+        training=TrainConfig(steps=1, lr_steps=1),
     )
 
 

@@ -15,11 +15,11 @@ from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort
 from msgan.methods.cascade import fit
 from msgan.phantoms.brain import brain, write_cohort
-from msgan.training import model_card, shipped
+from msgan.runs import bundled, model_card
+from msgan.runs.checksums import checksums
+from msgan.runs.model import NOT_STATED, About, card_of, describe, export, is_model
+from msgan.runs.run import Run
 from msgan.training.loop import WEIGHTS
-from msgan.training.model import NOT_STATED, About, card_of, describe, export, is_model
-from msgan.training.run import Run
-from msgan.training.seal import seal
 from msgan.translate import translate
 from msgan.types import InputError
 
@@ -51,15 +51,15 @@ CONFIG = {
     "preparation": {"scales": 1},
     "sketch": {"channels": ["edges"]},
     "network": {
-        "low_width": 4,
-        "low_levels": 2,
-        "high_width": 4,
-        "high_blocks": 1,
+        "lr_width": 4,
+        "lr_levels": 2,
+        "hr_width": 4,
+        "hr_blocks": 1,
         "discriminator_width": 4,
     },
     "training": {
         "steps": 20,
-        "low_steps": 20,
+        "lr_steps": 20,
         "patch": 8,
         "learning_rate": 2e-3,
         "validate_every": 20,
@@ -217,8 +217,8 @@ def test_a_run_that_needs_another_is_refused(folder, tmp_path):
     shutil.copytree(folder / "run", tmp_path / "run")
     path = tmp_path / "run/config.yaml"
     config = yaml.safe_load(path.read_text())
-    config |= {"paired": "t1", "previous": "abc"}
-    config["sketch"]["channels"] = ["edges", "previous"]
+    config |= {"paired": "t1", "auto_context": "abc"}
+    config["sketch"]["channels"] = ["edges", "auto_context"]
     config["contrast"]["share"] = 0.0
     path.write_text(yaml.safe_dump(config))
     with pytest.raises(InputError, match="sees results of the weights abc"):
@@ -405,15 +405,15 @@ def shelf(run, tmp_path, monkeypatch) -> Path:
     """A folder of shipped models with one of them, and an empty working directory."""
     shelf = tmp_path / "shelf"
     export(run, shelf / "toy-t2", ABOUT)
-    monkeypatch.setattr(shipped, "MODELS", shelf)
+    monkeypatch.setattr(bundled, "MODELS", shelf)
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     return shelf
 
 
 def test_a_shipped_model_is_opened_by_its_name(shelf, t1, tmp_path):
-    assert list(shipped.shipped()) == ["toy-t2"]
-    assert shipped.summary(shelf / "toy-t2") == ABOUT.summary
+    assert list(bundled.bundled()) == ["toy-t2"]
+    assert bundled.summary(shelf / "toy-t2") == ABOUT.summary
     assert Run.open("toy-t2").folder == shelf / "toy-t2"
     translate(Run.open("toy-t2"), t1, tmp_path / "out.nii", device="cpu")
 
@@ -434,8 +434,8 @@ def test_a_name_that_is_neither_lists_the_shipped(shelf):
 
 
 def test_without_shipped_models_the_error_says_none(tmp_path, monkeypatch):
-    monkeypatch.setattr(shipped, "MODELS", tmp_path / "gone")
-    assert shipped.shipped() == {}
+    monkeypatch.setattr(bundled, "MODELS", tmp_path / "gone")
+    assert bundled.bundled() == {}
     with pytest.raises(InputError, match="shipped: none"):
         Run.open("anything-at-all")
 
@@ -447,14 +447,14 @@ def test_what_is_shipped_is_small_complete_and_unchanged(model):
     run = Run.open(model)  # compares hashes
     assert is_model(run)
     stated = json.loads((model / "run.json").read_text())["model"]["files"]
-    assert stated == seal(model, stated)
+    assert stated == checksums(model, stated)
     text = (model / "README.md").read_text()
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == list(SECTIONS)
     assert NOT_STATED not in text.lower()
     assert "ICBM152" in section(text, "Licence")
     assert "McConnell Brain Imaging Centre" in " ".join(section(text, "Licence").split())
     assert (model / "scores.csv").is_file()
-    assert shipped.summary(model)
+    assert bundled.summary(model)
 
 
 @pytest.mark.slow

@@ -5,8 +5,8 @@ from torch.testing import assert_close
 
 from msgan.networks import layers, low
 from msgan.networks.discriminators import PatchDiscriminator
-from msgan.networks.high import FAMILIES, PaperGenerator, SeamlessGenerator
-from msgan.networks.low import LocalLowGenerator, PaperLowGenerator
+from msgan.networks.high import FAMILIES, MeganGenerator, SeamlessGenerator
+from msgan.networks.low import LocalLowGenerator, MeganLowGenerator
 from msgan.patches import Tiling, crop_padded
 from msgan.pyramid import upsample
 from msgan.types import Box
@@ -70,7 +70,7 @@ def test_any_tiling_of_the_seamless_family_gives_the_whole_image(dims):
 @torch.no_grad()
 def test_the_published_family_shows_seams_where_the_seamless_does_not(dims):
     # The reason for our own family: the statistics of a patch reach all of its voxels.
-    generator = randomised(PaperGenerator(dims, 1, 4, 1))
+    generator = randomised(MeganGenerator(dims, 1, 4, 1))
     sketch = torch.zeros(1, 1, *[32] * dims)
     context = torch.rand(1, 1, *[32] * dims)
     changed = context.clone()
@@ -120,7 +120,7 @@ def test_a_fresh_seamless_generator_is_linear_interpolation(dims):
 
 def test_the_published_generator_has_the_published_layers(dims):
     with torch.device("meta"):
-        generator = PaperGenerator(dims, 1, 64, 6)
+        generator = MeganGenerator(dims, 1, 64, 6)
         (out,) = generator(torch.empty(3, 1, *[32] * dims), torch.empty(3, 1, *[32] * dims))
     assert out.shape == (3, 1, *[32] * dims)
     kinds = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -145,7 +145,7 @@ def test_the_published_generator_has_the_published_layers(dims):
 
 
 def test_the_published_generator_keeps_20_of_32_voxels(dims):
-    generator = PaperGenerator(dims, 1, 2, 1)
+    generator = MeganGenerator(dims, 1, 2, 1)
     assert generator.geometry.core_side == 20
     sketch, context = (torch.rand(1, 1, *[32] * dims) for _ in range(2))
     (out,) = randomised(generator)(sketch, context)
@@ -186,11 +186,11 @@ def test_the_low_generator_halves_any_shape(dims, family, levels):
         (out,) = network(torch.rand(2, 2, *[2 * n for n in half]))
         assert out.shape == (2, 1, *half)
         assert out.std() > 0
-        assert family != "paper" or out.abs().max() <= 1
+        assert family != "megan" or out.abs().max() <= 1
 
 
 def test_the_low_generator_has_one_upsampling_fewer(dims):
-    network = PaperLowGenerator(dims, 1, 64, 4, 0.2)
+    network = MeganLowGenerator(dims, 1, 64, 4, 0.2)
     assert len(network.down) == 4
     assert len(network.up) == 3
     features = [block[0].out_channels for block in network.down]
@@ -205,13 +205,13 @@ def test_a_low_generator_of_bounded_view_does_not_see_further(dims):
     side, levels = 48, 1
     sketch = torch.rand(1, 1, *[side] * dims, dtype=torch.float64)
     seen = {}
-    for family in (PaperLowGenerator, LocalLowGenerator):
-        network = randomised(family(dims, 1, 4, 2 if family is PaperLowGenerator else levels, 0))
+    for family in (MeganLowGenerator, LocalLowGenerator):
+        network = randomised(family(dims, 1, 4, 2 if family is MeganLowGenerator else levels, 0))
         image = sketch.clone().requires_grad_()
         network.double()(image)[0][(0, 0, *[side // 4] * dims)].backward()
         profile = image.grad[0, 0].abs().amax(dim=list(range(1, dims)))
         seen[family] = profile > 0
-    assert seen[PaperLowGenerator].all()
+    assert seen[MeganLowGenerator].all()
     near = seen[LocalLowGenerator].nonzero().flatten()
     assert near[0] > 8
     assert near[-1] < side - 9
@@ -275,7 +275,7 @@ def test_the_middle_of_an_image(dims):
 
 
 def test_channel_norm_looks_at_one_voxel(dims):
-    norm = layers.ChannelNorm(4)
+    norm = layers.PixelNorm(4)
     x = torch.randn(2, 4, *[5] * dims) * 3
     out = norm(x)
     assert_close(out.square().mean(dim=1), torch.ones(2, *[5] * dims), rtol=1e-4, atol=1e-4)
@@ -310,7 +310,7 @@ def test_spectral_normalisation_bounds_the_weight(dims):
 
 def test_channel_norm_survives_half_precision(dims):
     """Large, small and empty features: finite values and gradients, as close as half allows."""
-    norm = layers.ChannelNorm(4)
+    norm = layers.PixelNorm(4)
     x = torch.randn(1, 4, *[6] * dims, generator=torch.Generator().manual_seed(0))
     x[..., 0] *= 1e4
     x[..., 1] *= 1e-4

@@ -247,17 +247,17 @@ def head() -> np.ndarray:
 
 def trained(folder: Path) -> Path:
     """A run with the weights it begins with, as if it were trained."""
+    from msgan.runs.run import Run
     from msgan.training import checkpoint
     from msgan.training.loop import WEIGHTS
-    from msgan.training.run import Run
     from msgan.training.step import build_generator
 
     config = CascadeConfig(
         dims=3,
         preparation=Preparation(scales=1, margin=2),
         sketch=SketchConfig(low=0.05, high=0.1, sigma=0.8, steps=2),
-        network=network_of(low_width=2, low_levels=2, high_width=4, high_blocks=1),
-        training=TrainConfig(steps=1, low_steps=1),
+        network=network_of(lr_width=2, lr_levels=2, hr_width=4, hr_blocks=1),
+        training=TrainConfig(steps=1, lr_steps=1),
     )
     run = Run(folder, config, "t2", IntensityMap(0.0, 80.0, "a.u."), {"a": "00"})
     run.create()

@@ -7,8 +7,8 @@ from helpers import head, stored
 from program import msgan_cli
 
 from msgan import paths
+from msgan.runs.bundled import located
 from msgan.training import checkpoint
-from msgan.training.shipped import located
 from msgan.translate import generation
 
 

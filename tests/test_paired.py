@@ -13,10 +13,10 @@ from msgan.methods.cascade import fit
 from msgan.methods.paired import PairedRegression
 from msgan.methods.patch_gan import PatchGan
 from msgan.methods.shared import run_key
+from msgan.runs.run import Run
 from msgan.sketch import channels, halo, mirror, sketch, sketch_reader
 from msgan.training import cache
 from msgan.training.cache import cached
-from msgan.training.run import Run
 from msgan.types import Box, InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -93,7 +93,7 @@ def test_whatever_decides_the_weights_is_in_the_keys(tmp_path):
     cohort, plain = pairs(tmp_path, 2), tiny()
     paired, other = changed(plain, paired="t1"), changed(plain, paired="flair")
     configs = [plain, paired, other, PatchGan.configured(plain)]
-    configs += [changed(plain, blind=("sketch",)), PairedRegression.configured(plain, "t1")]
+    configs += [changed(plain, drop_inputs=("sketch",)), PairedRegression.configured(plain, "t1")]
     assert len({run_key(cohort, "t2", c) for c in configs}) == len(configs)
     assert cache.key(plain, "d") != cache.key(paired, "d") != cache.key(other, "d")
     # What is blind is decided after the cache.
@@ -141,7 +141,7 @@ def test_pairs_are_learnt_from(dims, tmp_path):
     cohort, seen = pairs(tmp_path, dims), {}
     config = tiny(
         dims,
-        network={"high_width": 8},
+        network={"hr_width": 8},
         preparation={"intensity": "window", "high": 100.0},  # T2 is one function of T1 in all
         steps=300 if dims == 2 else 400,
         patch=16,
@@ -170,9 +170,9 @@ def test_pairs_are_learnt_from(dims, tmp_path):
 
 def test_it_is_the_cascade_s_generator_with_pairs_alone(dims):
     config = tiny(dims, gan_weight=0.7)
-    config = changed(config, contrast={"share": 0.5}, labels=(1,), blind=("sketch",))
+    config = changed(config, contrast={"share": 0.5}, labels=(1,), drop_inputs=("sketch",))
     made = PairedRegression.configured(config, "t1")
-    assert (made.paired, made.blind, made.sketch.channels) == ("t1", ("context",), ("image",))
+    assert (made.paired, made.drop_inputs, made.sketch.channels) == ("t1", ("context",), ("image",))
     assert (made.training.gan_weight, made.contrast.share) == (0, 0)
     assert made.network == config.network
     assert made.labels == config.labels

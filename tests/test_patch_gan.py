@@ -17,17 +17,17 @@ from msgan.methods.cascade import fit
 from msgan.methods.patch_gan import PatchGan
 from msgan.methods.small_gan import SmallGan
 from msgan.networks import inference
-from msgan.networks.high import PaperGenerator
+from msgan.networks.high import MeganGenerator
 from msgan.patches import crop_padded
+from msgan.runs.run import Run
 from msgan.sketch import DrawnSketch, sketch_reader
 from msgan.training.batches import BACKGROUND, Patches
 from msgan.training.cache import CachedSubject
-from msgan.training.run import Run
 from msgan.training.step import build_generator
 from msgan.translate import overlap
 from msgan.translate.overlap import OverlapScale, patches
 from msgan.translate.scale import SNAP, make
-from msgan.translate.work import Stage, Work
+from msgan.translate.work import Scratch, StoredScale
 from msgan.types import Box, InputError
 
 CPU = torch.device("cpu")
@@ -46,8 +46,8 @@ def test_without_context_only_the_last_scale_is_used(dims, tmp_path, scratch, mo
     run = fit(cohort, "t2", config, tmp_path / "run", device="cpu")
     assert (run.first, list(run.used)) == (2, [2])
     assert [run.finished(i) for i in range(3)] == [False, False, True]
-    made, stage = [], Work.stage
-    monkeypatch.setattr(Work, "stage", lambda self, *a: made.append(a[0]) or stage(self, *a))
+    made, stage = [], Scratch.stage
+    monkeypatch.setattr(Scratch, "stage", lambda self, *a: made.append(a[0]) or stage(self, *a))
     out = tmp_path / "out.nii"
     done = translate.translate(run, cohort["s2"], out, device="cpu", keep=tmp_path / "kept")
     assert made == ["s2", "y2"]
@@ -108,8 +108,8 @@ def test_without_sketch_s0_still_sees_its_own(dims, tmp_path):
 
 
 @pytest.mark.parametrize("what", ["context", "sketch"])
-@pytest.mark.parametrize("degraded", [True, False])
-def test_batches_hide_what_the_generators_are_blind_to(dims, what, degraded):
+@pytest.mark.parametrize("augmented", [True, False])
+def test_batches_hide_what_the_generators_are_blind_to(dims, what, augmented):
     """Also the noise that is laid on both, and for D and the validation, which take batches."""
     rng = np.random.default_rng(0)
     config = blind(tiny(dims, mirror=(0,)), what)
@@ -119,7 +119,7 @@ def test_batches_hide_what_the_generators_are_blind_to(dims, what, degraded):
     subject = CachedSubject("s", images, sketches)
     for scale in range(3):
         geometry = build_generator(config, scale).geometry
-        drawn = Patches([subject], config, scale, geometry, degraded).draw("train", 0, [0, 1])
+        drawn = Patches([subject], config, scale, geometry, augmented).draw("train", 0, [0, 1])
         assert drawn.targets[0].std() > 0.1
         sketch, *context = drawn.reads
         if scale == 0:  # sees its sketch whatever the others do
@@ -138,7 +138,7 @@ def test_interrupted_it_goes_on(dims, tmp_path, scratch, monkeypatch):
     source, out = source_in(tmp_path, dims), tmp_path / "out.nii"
     options = {"device": "cpu", "tile": 8}
     translate.translate(run, source, tmp_path / "unbroken.nii", **options)
-    write, pieces = Stage.write, []
+    write, pieces = StoredScale.write, []
 
     def interrupted(self, number, box, values):
         write(self, number, box, values)
@@ -146,7 +146,7 @@ def test_interrupted_it_goes_on(dims, tmp_path, scratch, monkeypatch):
         if len(pieces) == 5:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Stage, "write", interrupted)
+    monkeypatch.setattr(StoredScale, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         translate.translate(run, source, out, **options)
     assert not out.exists()
@@ -188,7 +188,7 @@ def test_what_makes_no_sense_is_refused(tmp_path):
     run = fit(cohort, "t2", tiny(), tmp_path / "run", device="cpu", scales=[2])
     with pytest.raises(InputError, match="run: not a patch GAN"):
         PatchGan(run)
-    with pytest.raises(InputError, match=r"blind is .*there and .*here"):
+    with pytest.raises(InputError, match=r"drop_inputs is .*there and .*here"):
         fit(cohort, "t2", blind(tiny(), "context"), tmp_path / "run", device="cpu")
     config = blind(tiny(), "context")
     untrained(tmp_path / "none", config, scales=[0, 1])
@@ -204,7 +204,7 @@ def test_fit_and_translate(dims, tmp_path):
     config = tiny(dims, steps=20, learning_rate=1e-2)
     method = PatchGan.fit(cohort, None, "t2", config, tmp_path / "run", device="cpu")
     assert method.run.config == Run.open(tmp_path / "run").config
-    assert method.run.config.blind == ("context",)
+    assert method.run.config.drop_inputs == ("context",)
     results = []
     for tile in (None, 8):
         method.translate(cohort["s2"], tmp_path / "out.nii", modality="t2", tile=tile)
@@ -218,8 +218,8 @@ def test_fit_and_translate(dims, tmp_path):
 # --- the published family: whole patches that overlap ----------------------------------------
 
 
-def paper(dims: int, scales=1) -> CascadeConfig:
-    sizes = {"family": "paper", "high_width": 2}
+def megan(dims: int, scales=1) -> CascadeConfig:
+    sizes = {"family": "megan", "hr_width": 2}
     config = tiny(dims, network=sizes, preparation={"scales": scales}, patch=32)
     return PatchGan.configured(config)
 
@@ -257,11 +257,11 @@ def averaged(scale: OverlapScale, path: Path):
 def test_patches_are_averaged_where_they_overlap(dims, tmp_path, tile):
     """Of any tile the same, at the border of the image too."""
     shape = (100, 31) if dims == 2 else (60, 59, 30)
-    generator = randomised(PaperGenerator(dims, 2, 2, 1), 3)
+    generator = randomised(MeganGenerator(dims, 2, 2, 1), 3)
     drawn = torch.rand(2, *shape, generator=torch.Generator().manual_seed(1))
     drawn[:, :50] = 0  # nothing but background in some patches
     read = DrawnSketch(lambda box: drawn[(slice(None), *box.slices)].numpy(), shape)
-    fast = inference.prepare(generator, CPU, whole=True)
+    fast = inference.optimised(generator, CPU, whole=True)
     scale = OverlapScale(fast, read, shape, (tile,) * dims, CPU)
     image = averaged(scale, tmp_path / "sums.zarr")
     found = image(Box.whole(shape))
@@ -288,7 +288,7 @@ def test_patches_cover_an_image_of_any_size():
 @pytest.mark.slow
 def test_the_published_family_translates(dims, tmp_path, scratch):
     """Labels, a grid of its own, and tiles of two sizes."""
-    config = paper(dims).model_copy(update={"labels": (1,)})
+    config = megan(dims).model_copy(update={"labels": (1,)})
     run = untrained(tmp_path / "run", config)
     image = head((90, 70) if dims == 2 else (50, 44, 36))
     source = stored(tmp_path / "x.nii", image, spacing=1.5)
@@ -325,7 +325,7 @@ def test_the_published_family_translates(dims, tmp_path, scratch):
 
 
 def test_the_published_family_refuses_in_one_line(tmp_path):
-    run = untrained(tmp_path / "run", paper(2))
+    run = untrained(tmp_path / "run", megan(2))
     source = source_in(tmp_path, 2)
     cases = [
         ("tile 20: expected a multiple of the stride 27", {"tile": 20}),
@@ -337,7 +337,7 @@ def test_the_published_family_refuses_in_one_line(tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="unknown suffix"):
         PatchGan(run, "cpu").translate(source, tmp_path / "o.xyz")
-    none = Run(tmp_path / "none", paper(2), "t2", IntensityMap(0.0, 1.0), {})
+    none = Run(tmp_path / "none", megan(2), "t2", IntensityMap(0.0, 1.0), {})
     with pytest.raises(InputError, match="scale 1 of 1 is not trained yet"):
         PatchGan(none, "cpu").translate(source, tmp_path / "o.nii")
 
@@ -351,7 +351,7 @@ def test_memory_does_not_grow_with_the_image(tmp_path, monkeypatch):
         return read_store(self, box)
 
     monkeypatch.setattr(pyramid.Store, "read", seen)
-    generator = inference.prepare(randomised(PaperGenerator(2, 1, 2, 1), 0), CPU, whole=True)
+    generator = inference.optimised(randomised(MeganGenerator(2, 1, 2, 1), 0), CPU, whole=True)
     drawn = []
 
     def read(box):
@@ -365,6 +365,6 @@ def test_memory_does_not_grow_with_the_image(tmp_path, monkeypatch):
         assert image(box).shape == box.size
     assert max(drawn) == 59**2
     assert max(asked) <= 64**2
-    largest = [overlap.need(generator, paper(2), (27 * k,) * 2).beside for k in (1, 2, 4)]
+    largest = [overlap.need(generator, megan(2), (27 * k,) * 2).beside for k in (1, 2, 4)]
     assert largest == sorted(largest)
     assert 4 * largest[0] > largest[1] > 2 * largest[0]

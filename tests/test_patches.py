@@ -4,14 +4,14 @@ import torch
 from torch.testing import assert_close
 
 from msgan.networks.generator import Geometry, View
-from msgan.networks.high import PaperGenerator, SeamlessGenerator
+from msgan.networks.high import MeganGenerator, SeamlessGenerator
 from msgan.patches import Tiling, crop_padded
 from msgan.types import Box
 
 
 def generator(family: str, dims: int, blocks: int = 1) -> Geometry:
-    if family == "paper":
-        return PaperGenerator(dims, 1, 2, 1).geometry
+    if family == "megan":
+        return MeganGenerator(dims, 1, 2, 1).geometry
     return SeamlessGenerator(dims, 1, 2, blocks).geometry
 
 
@@ -27,8 +27,8 @@ def test_the_cut_of_the_seamless_family(dims, blocks):
     assert context.scaled(2) == sketch
 
 
-def test_the_cut_of_the_paper_family(dims):
-    cut = generator("paper", dims).cut(Box((20,) * dims, (20,) * dims), (40,) * dims)
+def test_the_cut_of_the_megan_family(dims):
+    cut = generator("megan", dims).cut(Box((20,) * dims, (20,) * dims), (40,) * dims)
     sketch, context = cut.reads
     assert cut.detail == sketch == Box((14,) * dims, (32,) * dims)
     # 32 voxels at half the resolution see twice the width around the same centre.
@@ -70,20 +70,20 @@ def test_cuts_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="even voxels"):
         generator("seamless", 2).cut(Box((0, 0), (8, 7)), (40, 40))
     with pytest.raises(ValueError, match="not a patch of side 32"):
-        generator("paper", 2).cut(Box((0, 0), (20, 22)), (40, 40))
+        generator("megan", 2).cut(Box((0, 0), (20, 22)), (40, 40))
     for shape, tile in (((8, 9), 4), ((8, 8), 3)):
         with pytest.raises(ValueError, match="must be even"):
             Tiling(generator("seamless", 2), shape, (tile, tile))
     with pytest.raises(ValueError, match="not a multiple of the kept side 20"):
-        Tiling(generator("paper", 2), (60, 60), (40, 30))
+        Tiling(generator("megan", 2), (60, 60), (40, 30))
 
 
 @pytest.mark.parametrize("shift", [0, 6])
-@pytest.mark.parametrize("family", ["paper", "seamless"])
+@pytest.mark.parametrize("family", ["megan", "seamless"])
 def test_cores_cover_the_image_once(dims, family, shift):
     shape = (46, 40, 22)[:dims]
     made = generator(family, dims)
-    tile = (40, 20, 40)[:dims] if family == "paper" else (16, 24, 8)[:dims]
+    tile = (40, 20, 40)[:dims] if family == "megan" else (16, 24, 8)[:dims]
     tiling = Tiling(made, shape, tile, shift)
     count = np.zeros(shape, int)
     assert len(tiling) == len(list(tiling))
@@ -106,7 +106,7 @@ def test_cores_cover_the_image_once(dims, family, shift):
 
 
 def test_a_block_of_published_patches_reads_what_they_share_once():
-    tiling = Tiling(generator("paper", 3), (80, 80, 80), (40, 40, 40))
+    tiling = Tiling(generator("megan", 3), (80, 80, 80), (40, 40, 40))
     block = tiling[len(tiling) - 1]
     assert len(block.cuts) == 8
     assert [box.size for box in block.reads] == [(52,) * 3, (42,) * 3]
@@ -122,7 +122,7 @@ def test_cropping_out_of_the_image_fills(dims):
         assert_close(out, padded[(..., *box.shifted((5,) * dims).slices)], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("family", ["paper", "seamless"])
+@pytest.mark.parametrize("family", ["megan", "seamless"])
 def test_stitching_the_crops_gives_the_image(dims, family):
     shape = (46, 40, 22)[:dims]
     image = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 1, *shape)))

@@ -310,7 +310,7 @@ def test_a_cohort_is_whole_and_has_the_same_bytes_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("size", "scales"), [(128, 1), (512, 3), (2048, 5)])
 def test_presets_begin_at_64_pixels_whatever_the_size(size: int, scales: int) -> None:
-    grid, prep = Grid((size, size), np.eye(3)), preset("paper", "xray").preparation
+    grid, prep = Grid((size, size), np.eye(3)), preset("published", "xray").preparation
     inner = Box((2, 0), (size - 5, size))
     made = WorkingGrid.plan(grid, inner, prep.spacing_mm, prep.scales, prep.margin, prep.longest)
     assert made.scales == scales

@@ -108,7 +108,7 @@ def test_chunks_divide_tiles_of_any_side():
 MEASURE = """
 import json, sys
 from msgan.memory.process import peak_resident_bytes
-from msgan.training.run import Run
+from msgan.runs.run import Run
 from msgan.translate import translate
 done = translate(Run.open(sys.argv[1]), sys.argv[2], sys.argv[3], device="cpu",
                  memory=int(sys.argv[4]))
@@ -122,8 +122,8 @@ def test_the_measured_peak_is_what_was_said(tmp_path):
     """In a process of its own, within a fifth, for a tile of the whole image and for small ones."""
     config = CascadeConfig(
         preparation=Preparation(scales=1),
-        network=network_of(low_width=8, low_levels=2, high_width=16, high_blocks=2),
-        training=TrainConfig(steps=1, low_steps=1),
+        network=network_of(lr_width=8, lr_levels=2, hr_width=16, hr_blocks=2),
+        training=TrainConfig(steps=1, lr_steps=1),
     )
     run = untrained_run(tmp_path / "run", config)
     source = write_ball(tmp_path / "ball.nii", 112)

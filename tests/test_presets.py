@@ -26,17 +26,17 @@ def test_every_preset_can_be_built_stored_and_read(tmp_path, dims, name):
 
 def test_the_published_preset_is_what_was_published(dims):
     """Facts of the papers and of the first author's code only."""
-    config = preset("paper", dims=dims)
-    net, training, degradation = config.network, config.training, config.degradation
-    assert net.family == "paper"
-    assert {net.low_width, net.high_width, net.discriminator_width} == {64}
-    assert (net.high_blocks, net.low_levels, net.dropout) == (6, 4, 0.2)
-    assert (training.patch, training.low_patch, config.preparation.longest) == (32, None, 64)
+    config = preset("published", dims=dims)
+    net, training, conditioning = config.network, config.training, config.conditioning
+    assert net.family == "megan"
+    assert {net.lr_width, net.hr_width, net.discriminator_width} == {64}
+    assert (net.hr_blocks, net.lr_levels, net.dropout) == (6, 4, 0.2)
+    assert (training.patch, training.lr_patch, config.preparation.longest) == (32, None, 64)
     assert (training.learning_rate, training.beta1) == (2e-4, 0.5)
     assert (training.gan, training.gan_weight, training.l1_weight) == ("least_squares", 1, 10)
     assert training.discriminator_accuracy == 0.8
-    assert (degradation.blur_share, degradation.half_share) == (0.3, 0.2)
-    assert (config.sketch.channels, degradation.sketch_noise) == (("edges",), 0.01)
+    assert (conditioning.blur_share, conditioning.half_share) == (0.3, 0.2)
+    assert (config.sketch.channels, conditioning.sketch_noise) == (("edges",), 0.01)
     assert config.contrast.share == 0
 
 
@@ -49,7 +49,7 @@ def test_thorax_presets_are_in_hu_and_change_nothing_else(name, dims):
     assert (ct.intensity, ct.low, ct.scales) == (
         "window",
         -1024,
-        {"paper": 3, "small": 2}.get(name, 1),
+        {"published": 3, "small": 2}.get(name, 1),
     )
     assert -855 < ct.foreground < -100  # lungs and air are below, fat and tissue above
     assert ct.high > 650  # the phantom's bone
@@ -67,11 +67,11 @@ def test_xray_presets_are_2d_and_draw_one_modality(name):
 
 
 def test_an_unknown_preset_is_refused():
-    with pytest.raises(InputError, match=r"preset 'huge' is none of .*smoke.*paper"):
+    with pytest.raises(InputError, match=r"preset 'huge' is none of .*smoke.*published"):
         preset("huge")
-    with pytest.raises(InputError, match=r"preset 'huge' is none of .*smoke.*paper"):
+    with pytest.raises(InputError, match=r"preset 'huge' is none of .*smoke.*published"):
         preset("huge", "thorax")
-    with pytest.raises(InputError, match=r"preset 'huge' is none of .*smoke.*paper"):
+    with pytest.raises(InputError, match=r"preset 'huge' is none of .*smoke.*published"):
         sizes("huge", "xray")
     with pytest.raises(InputError, match=r"anatomy 'knee' is none of any, brain, thorax, xray"):
         preset("smoke", "knee")
@@ -85,15 +85,15 @@ def test_the_table_has_a_row_for_each_and_no_column_that_counts_for_nothing():
     assert set(TABLE) == {(name, anatomy) for name in PRESETS for anatomy in ANATOMIES}
     for (name, anatomy), row in TABLE.items():
         config = preset(name, anatomy)
-        parts = (config, config.preparation, config.degradation, config.network, config.training)
+        parts = (config, config.preparation, config.conditioning, config.network, config.training)
         known = {field for part in parts for field in type(part).model_fields}
         assert set(row) <= known | set(Sizes.__dataclass_fields__)
 
 
 def test_a_study_is_as_large_as_published():
-    assert [sizes("paper", a).size for a in ANATOMIES[1:]] == [192, 512, 2048]
-    assert (sizes("paper", "thorax").subjects, sizes("paper", "thorax").folds) == (56, 5)
-    assert (sizes("paper", "brain").folds, sizes("paper", "xray").folds) == (4, 0)
+    assert [sizes("published", a).size for a in ANATOMIES[1:]] == [192, 512, 2048]
+    assert (sizes("published", "thorax").subjects, sizes("published", "thorax").folds) == (56, 5)
+    assert (sizes("published", "brain").folds, sizes("published", "xray").folds) == (4, 0)
     assert sizes("smoke", "brain").measured == (0,)
     assert sizes("small", "brain").measured is None
 
@@ -101,7 +101,7 @@ def test_a_study_is_as_large_as_published():
 def test_background_lies_around_brains_alone():
     """A radiograph shows body to its edge, a CT's box ends at the skin."""
     for config in (preset("small"), preset("small", dims=2), preset("small", "brain")):
-        assert config.training.low_patch
-        assert config.network.low_border
+        assert config.training.lr_patch
+        assert config.network.lr_border
     for config in (preset("small", "thorax"), preset("small", "xray")):
-        assert not config.network.low_border
+        assert not config.network.lr_border

@@ -72,7 +72,7 @@ def test_the_program_trains_in_two_processes(tmp_path, launcher, gan):
         stored(tmp_path / f"{k}.nii", head((48, 40), k))
         rows_of.append(f"p{k},image,t2,{k}.nii,none,none,{split}")
     (tmp_path / "manifest.csv").write_text("\n".join(rows_of))
-    steps = {"steps": 5, "low_steps": 5, "batch": 2, "low_batch": 2, "validate_every": 5}
+    steps = {"steps": 5, "lr_steps": 5, "batch": 2, "lr_batch": 2, "validate_every": 5}
     # Whether D rests is decided by few logits, of which one may lie on either side.
     steps |= {"gan": gan, "discriminator_accuracy": 1.0 if gan == "relativistic" else 0.8}
     # Dropout is drawn for each process.

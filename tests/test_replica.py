@@ -17,12 +17,12 @@ from msgan.data.cohort import Cohort, Subject, prepare
 from msgan.data.grid import Grid
 from msgan.data.prepared import Prepared
 from msgan.data.volume import open_volume, write_volume
-from msgan.methods import plain, replica_scales
+from msgan.methods import baselines, replica_scales
 from msgan.methods.replica import Replica
 from msgan.methods.replica_features import RINGS, Rings, Surroundings
-from msgan.methods.table import score_table
 from msgan.phantoms.brain import write_cohort
-from msgan.translate.work import Work
+from msgan.studies.table import score_table
+from msgan.translate.work import Scratch
 from msgan.types import Box, InputError
 
 PREPARATION = Preparation(scales=1, margin=1)
@@ -159,7 +159,7 @@ def test_it_beats_curves_on_brains_it_has_not_seen(brains, tmp_path):
     method = Replica.fit(
         brains, "flair", "t2", untrained(PREPARATION), trees=10, samples=2000, jobs=1
     )
-    methods = {**plain.rows(brains, "t2", PREPARATION), "REPLICA": method}
+    methods = {**baselines.baselines(brains, "t2", PREPARATION), "REPLICA": method}
     test = brains.split("test")
     table = score_table(methods, test, "flair", "t2", method.intensity, PREPARATION, tmp_path)
     scores = table.groupby("method")[["ssim", "mae"]].mean()
@@ -179,7 +179,7 @@ def test_it_learns_from_pairs_and_sees_the_place(dims, tmp_path):
     assert (made[~inside] == 0).all()
     flat = np.abs(real - np.median(real[inside]))[inside].mean()
     error = np.abs(made - real)[inside].mean()
-    curve = plain.rows(study, "t2", PREPARATION)["inverted, matched"]
+    curve = baselines.baselines(study, "t2", PREPARATION)["inverted, matched"]
     curve.translate(study["s2"], tmp_path / "curve.nii", modality="t1")
     other = np.abs(whole(tmp_path / "curve.nii") - real)[inside].mean()
     assert error < 0.8 * min(flat, other), (error, flat, other)
@@ -249,7 +249,7 @@ def test_samples_are_foreground_and_no_voxel_twice(tmp_path, dims, monkeypatch):
     preparation = PREPARATION.model_copy(update={"scales": 2})
     with ExitStack() as stack:
         pair = replica_scales.Pair.open(
-            stack, study["s0"], "t1", "t2", preparation, Work(tmp_path / "scales")
+            stack, study["s0"], "t1", "t2", preparation, Scratch(tmp_path / "scales")
         )
         pair.image.build()
         with prepare(study["s0"], "t1", preparation) as ready:

@@ -16,14 +16,22 @@ import pytest
 
 import msgan
 from msgan import leftovers
-from msgan.report import page, results, results_folder, run_notebooks, runner, stamp, write_results
+from msgan.report import (
+    page,
+    results,
+    results_folder,
+    run_cache,
+    run_notebooks,
+    runner,
+    write_results,
+)
 from msgan.report.__main__ import main
 from msgan.types import InputError
 
 EXAMPLES = Path(__file__).parent / "notebooks"
 
 
-def statuses(runs: list[stamp.Run]) -> dict[str, str]:
+def statuses(runs: list[run_cache.Run]) -> dict[str, str]:
     return {run.stem: run.status for run in runs}
 
 
@@ -42,8 +50,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def read(out: Path, stem: str) -> stamp.Run:
-    return stamp.Run(**json.loads((out / f"{stem}.stamp.json").read_text()))
+def read(out: Path, stem: str) -> run_cache.Run:
+    return run_cache.Run(**json.loads((out / f"{stem}.stamp.json").read_text()))
 
 
 def test_each_notebook_is_run_whatever_became_of_the_one_before(out: Path) -> None:
@@ -208,9 +216,9 @@ def test_what_a_run_depends_on_repeats_it(
     assert not again()
     (data / "a.nii").write_bytes(b"12")
     assert again()
-    monkeypatch.setattr(stamp, "source_hash", lambda: "another package")
+    monkeypatch.setattr(run_cache, "source_hash", lambda: "another package")
     assert again()
-    monkeypatch.setattr(stamp, "environment_hash", lambda: "another torch")
+    monkeypatch.setattr(run_cache, "environment_hash", lambda: "another torch")
     assert again()
     edit(book / "01_fine.ipynb", "new_figure(2, 1", "new_figure(3, 1")
     assert again()
@@ -322,8 +330,8 @@ def test_results_folder_is_where_the_runner_says(
     monkeypatch.delenv(results.RESULTS)
     monkeypatch.setattr(results, "__file__", str(tmp_path / "site" / "msgan" / "report" / "x.py"))
     monkeypatch.chdir(tmp_path)
-    expected = tmp_path / "reports" / "runs" / "paper" / "01_fine"
-    assert results_folder("01_fine", "paper") == expected
+    expected = tmp_path / "reports" / "runs" / "published" / "01_fine"
+    assert results_folder("01_fine", "published") == expected
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", '{"a": [1]}', "{"])
@@ -332,7 +340,7 @@ def test_unreadable_results_are_said_on_the_page(tmp_path: Path, text: str) -> N
     (tmp_path / "01_x" / "results.json").write_text(text)
     with pytest.raises(InputError, match=r"results\.json: "):
         results.read_results(tmp_path / "01_x")
-    page.write_index(tmp_path, tmp_path, "smoke", [stamp.Run("01_x", "passed")])
+    page.write_index(tmp_path, tmp_path, "smoke", [run_cache.Run("01_x", "passed")])
     assert "<pre>results.json: " in (tmp_path / "index.html").read_text()
 
 
@@ -355,25 +363,25 @@ def test_source_hash_sees_a_changed_file(tmp_path: Path, monkeypatch: pytest.Mon
     (package / "__pycache__").mkdir(parents=True)
     (package / "__init__.py").write_text("a = 1")
     monkeypatch.setattr(msgan, "__file__", str(package / "__init__.py"))
-    before = stamp.source_hash()
+    before = run_cache.source_hash()
     (package / "__pycache__" / "x.pyc").write_bytes(b"compiled")
-    assert stamp.source_hash() == before
+    assert run_cache.source_hash() == before
     (package / "__init__.py").write_text("a = 2")
-    assert stamp.source_hash() != before
+    assert run_cache.source_hash() != before
 
 
 def test_data_hash_sees_files_come_go_and_change(tmp_path: Path) -> None:
-    hashes = [stamp.data_hash(tmp_path)]
+    hashes = [run_cache.data_hash(tmp_path)]
     file = tmp_path / "sub" / "a.nii"
     file.parent.mkdir()
     file.write_bytes(b"1")
-    hashes.append(stamp.data_hash(tmp_path))
+    hashes.append(run_cache.data_hash(tmp_path))
     os.utime(file, ns=(0, 0))
-    hashes.append(stamp.data_hash(tmp_path))
+    hashes.append(run_cache.data_hash(tmp_path))
     file.rename(tmp_path / "a.nii")
-    hashes.append(stamp.data_hash(tmp_path))
+    hashes.append(run_cache.data_hash(tmp_path))
     assert len(set(hashes)) == 4
-    assert stamp.data_hash(tmp_path) == hashes[-1]
+    assert run_cache.data_hash(tmp_path) == hashes[-1]
 
 
 # --- results of record -------------------------------------------------------------------------

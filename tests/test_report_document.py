@@ -18,14 +18,14 @@ from typer.testing import CliRunner
 from msgan import presets
 from msgan.cli import app
 from msgan.data.intensity import IntensityMap
-from msgan.methods.crossval import significance
-from msgan.report import csv_tables, document, experiment, latex, stamp, write_results
+from msgan.report import csv_tables, document, experiment, latex, run_cache, write_results
 from msgan.report.cards import nearest_preset, run_card
 from msgan.report.document import write_report
 from msgan.report.table import file_name, number
 from msgan.report.tables import score_tables
+from msgan.runs.run import Run
 from msgan.statistics import bootstrap_mean
-from msgan.training.run import Run
+from msgan.studies.crossval import significance
 from msgan.types import InputError
 
 EVIL = r"<b>R&D_50%</b> {x} $y^2$ #1 ~z \cmd"
@@ -86,8 +86,9 @@ def study(runs: Path, stem: str = "06_made_up", title: str = EVIL) -> Path:
     )
     nbformat.write(notebook, runs / f"{stem}.ipynb")
     (runs / f"{stem}.html").write_text("page")
-    stamp.remember(
-        runs, stamp.Run(stem, "passed", "k", 75.0, 2**30, "", "2026-01-02T03:04:05+00:00", "abc123")
+    run_cache.remember(
+        runs,
+        run_cache.Run(stem, "passed", "k", 75.0, 2**30, "", "2026-01-02T03:04:05+00:00", "abc123"),
     )
     return folder
 

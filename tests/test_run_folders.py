@@ -17,9 +17,9 @@ from training import (
     with_,
 )
 
+from msgan.runs.run import Run
 from msgan.training import checkpoint, loop
 from msgan.training.loop import train_scale
-from msgan.training.run import Run
 from msgan.training.step import Step
 from msgan.types import InputError
 
@@ -83,9 +83,9 @@ def test_bad_checkpoints_are_refused(dims, tmp_path):
             checkpoint.load(step, path)
     path.write_bytes(whole)
     with pytest.raises(InputError, match="is on one side only"):
-        checkpoint.load(Step(with_(tiny(dims), "network", high_blocks=2), 1, fabric()), path)
+        checkpoint.load(Step(with_(tiny(dims), "network", hr_blocks=2), 1, fabric()), path)
     with pytest.raises(InputError, match=r"has shape .*, expected "):
-        checkpoint.load(Step(with_(tiny(dims), "network", high_width=5), 1, fabric()), path)
+        checkpoint.load(Step(with_(tiny(dims), "network", hr_width=5), 1, fabric()), path)
 
 
 def test_a_run_folder_is_read_back(dims, tmp_path):

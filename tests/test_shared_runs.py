@@ -22,12 +22,12 @@ from msgan.types import Box, InputError
 
 
 def config(**training) -> CascadeConfig:
-    sizes = {"low_width": 4, "low_levels": 2, "high_width": 8, "high_blocks": 1}
+    sizes = {"lr_width": 4, "lr_levels": 2, "hr_width": 8, "hr_blocks": 1}
     return CascadeConfig(
         dims=2,
         preparation=Preparation(scales=1, margin=1),
         network=network_of(**sizes, discriminator_width=4),
-        training=TrainConfig(steps=2, low_steps=2, patch=8, gan_weight=0.0, **training),
+        training=TrainConfig(steps=2, lr_steps=2, patch=8, gan_weight=0.0, **training),
     )
 
 
@@ -46,13 +46,13 @@ def study(folder: Path, brightness: float = 1.0) -> Cohort:
 def test_who_asks_for_the_same_gets_the_same_run(tmp_path: Path) -> None:
     cohort, root = study(tmp_path / "data"), tmp_path / "root"
     rows: list[dict] = []
-    run = shared.fit_shared(cohort, "t2", config(), root, device="cpu", report=rows.append)
+    run = shared.fit_cached(cohort, "t2", config(), root, device="cpu", report=rows.append)
     assert rows
     before = sha256(run.folder)
     rows.clear()
-    again = shared.fit_shared(cohort, "t2", config(), root, device="cpu", report=rows.append)
+    again = shared.fit_cached(cohort, "t2", config(), root, device="cpu", report=rows.append)
     assert (again.folder, rows, sha256(run.folder)) == (run.folder, [], before)
-    other = shared.fit_shared(cohort, "t2", config(batch=2), root, device="cpu", scales=[1])
+    other = shared.fit_cached(cohort, "t2", config(batch=2), root, device="cpu", scales=[1])
     assert other.folder != run.folder
     assert [other.finished(i) for i in (0, 1)] == [False, True]
     assert len(list((root / "cache").iterdir())) == 1
@@ -62,39 +62,39 @@ def test_a_lent_scale_is_the_one_that_training_gives(tmp_path: Path) -> None:
     """What s1..sn are blind to is nothing to s0."""
     cohort, root = study(tmp_path / "data"), tmp_path / "root"
     cpu = {"device": "cpu"}
-    full = shared.fit_shared(cohort, "t2", config(), root, **cpu)
-    no_sketch = config().model_copy(update={"blind": ("sketch",)})
-    own = shared.fit_shared(cohort, "t2", no_sketch, tmp_path / "own", **cpu)
-    run = shared.fit_shared(cohort, "t2", no_sketch, root, scales=[1], **cpu)
+    full = shared.fit_cached(cohort, "t2", config(), root, **cpu)
+    no_sketch = config().model_copy(update={"drop_inputs": ("sketch",)})
+    own = shared.fit_cached(cohort, "t2", no_sketch, tmp_path / "own", **cpu)
+    run = shared.fit_cached(cohort, "t2", no_sketch, root, scales=[1], **cpu)
     assert not run.finished(0)
-    shared.lend(full, run, 0)
+    shared.reuse_scale(full, run, 0)
     for giver, scale in ((own, 0), (own, 1), (full, 0)):
         mine, theirs = (r.generator(scale).state_dict() for r in (run, giver))
         assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
     before = run.folder_of(0).stat().st_mtime_ns
-    shared.lend(full, run, 0)
+    shared.reuse_scale(full, run, 0)
     rows: list[dict] = []
-    shared.fit_shared(cohort, "t2", no_sketch, root, report=rows.append, **cpu)
+    shared.fit_cached(cohort, "t2", no_sketch, root, report=rows.append, **cpu)
     assert (rows, run.folder_of(0).stat().st_mtime_ns) == ([], before)
 
 
 def test_the_last_scale_serves_whatever_lies_below(tmp_path: Path) -> None:
     """By its resolution, not by its number; s0 of another resolution is another network."""
     cohort, root = study(tmp_path / "data"), tmp_path / "root"
-    full = shared.fit_shared(cohort, "t2", config(), root, device="cpu")
-    more = config(low_patch=4).model_copy(update={"preparation": Preparation(scales=2, margin=1)})
-    run = shared.fit_shared(cohort, "t2", more, root, device="cpu", scales=[0, 1])
-    shared.lend(full, run, 1, to=2)
+    full = shared.fit_cached(cohort, "t2", config(), root, device="cpu")
+    more = config(lr_patch=4).model_copy(update={"preparation": Preparation(scales=2, margin=1)})
+    run = shared.fit_cached(cohort, "t2", more, root, device="cpu", scales=[0, 1])
+    shared.reuse_scale(full, run, 1, to=2)
     assert [run.finished(i) for i in range(3)] == [True] * 3
     mine, theirs = run.generator(2).state_dict(), full.generator(1).state_dict()
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
     translate(run, cohort["b"], tmp_path / "out.nii", device="cpu")
     assert (tmp_path / "out.nii").is_file()
     other = more.model_copy(update={"seed": 1})
-    late = shared.fit_shared(cohort, "t2", other, root, device="cpu", scales=[])
+    late = shared.fit_cached(cohort, "t2", other, root, device="cpu", scales=[])
     for scale, to, why in ((1, 1, "resolution"), (0, 0, "resolution"), (1, 2, "seed")):
         with pytest.raises(InputError, match=f"its {why} differs"):
-            shared.lend(full, late, scale, to)
+            shared.reuse_scale(full, late, scale, to)
 
 
 def test_what_hangs_on_the_scales_below_is_not_lent_above_others(tmp_path: Path) -> None:
@@ -103,35 +103,37 @@ def test_what_hangs_on_the_scales_below_is_not_lent_above_others(tmp_path: Path)
 
     def taught(share: float, scales: int = 1) -> CascadeConfig:
         own = config()
-        changed = own.degradation.model_copy(update={"made_share": share})
+        changed = own.conditioning.model_copy(update={"generated_share": share})
         prep = Preparation(scales=scales, margin=1)
-        return own.model_copy(update={"degradation": changed, "preparation": prep})
+        return own.model_copy(update={"conditioning": changed, "preparation": prep})
 
-    full = shared.fit_shared(cohort, "t2", taught(1.0), root, device="cpu")
-    more = shared.fit_shared(cohort, "t2", taught(1.0, 2), root, device="cpu", scales=[])
+    full = shared.fit_cached(cohort, "t2", taught(1.0), root, device="cpu")
+    more = shared.fit_cached(cohort, "t2", taught(1.0, 2), root, device="cpu", scales=[])
     with pytest.raises(InputError, match="its preparation differs"):
-        shared.lend(full, more, 1, to=2)
-    real = shared.fit_shared(cohort, "t2", taught(0.0), root, device="cpu", scales=[])
-    with pytest.raises(InputError, match="its degradation differs"):
-        shared.lend(full, real, 1)
-    shared.lend(full, real, 0)
+        shared.reuse_scale(full, more, 1, to=2)
+    real = shared.fit_cached(cohort, "t2", taught(0.0), root, device="cpu", scales=[])
+    with pytest.raises(InputError, match="its conditioning differs"):
+        shared.reuse_scale(full, real, 1)
+    shared.reuse_scale(full, real, 0)
     assert real.finished(0)
 
 
 def test_a_scale_of_another_network_is_not_lent(tmp_path: Path) -> None:
     cohort, root = study(tmp_path / "data"), tmp_path / "root"
-    full = shared.fit_shared(cohort, "t2", config(), root, device="cpu")
-    other = config().model_copy(update={"blind": ("sketch",)})
-    run = shared.fit_shared(cohort, "t2", other, root, device="cpu", scales=[])
-    with pytest.raises(InputError, match=r"scale 1 would be another than .*: its blind differs"):
-        shared.lend(full, run, 1)
+    full = shared.fit_cached(cohort, "t2", config(), root, device="cpu")
+    other = config().model_copy(update={"drop_inputs": ("sketch",)})
+    run = shared.fit_cached(cohort, "t2", other, root, device="cpu", scales=[])
+    with pytest.raises(
+        InputError, match=r"scale 1 would be another than .*: its drop_inputs differs"
+    ):
+        shared.reuse_scale(full, run, 1)
     with pytest.raises(InputError, match=r"scale 0 would be another .*: its generator differs"):
-        shared.lend(full, run, 1, to=0)
+        shared.reuse_scale(full, run, 1, to=0)
     with pytest.raises(InputError, match="scale 0 of 1 is not trained yet"):
-        shared.lend(run, shared.fit_shared(cohort, "t2", config(), root / "b", scales=[]), 0)
-    bright = shared.fit_shared(study(tmp_path / "b", 2.0), "t2", other, root, scales=[])
+        shared.reuse_scale(run, shared.fit_cached(cohort, "t2", config(), root / "b", scales=[]), 0)
+    bright = shared.fit_cached(study(tmp_path / "b", 2.0), "t2", other, root, scales=[])
     with pytest.raises(InputError, match="its data differs"):
-        shared.lend(full, bright, 0)
+        shared.reuse_scale(full, bright, 0)
     assert not bright.folder_of(0).exists()
 
 
@@ -207,14 +209,14 @@ def test_phantoms_are_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_unknown_presets_and_data_roots_without_manifest_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="preset 'huge' is none of smoke, small, paper"):
+    with pytest.raises(InputError, match="preset 'huge' is none of smoke, small, published"):
         cohorts.brain_cohort("huge", tmp_path)
     with pytest.raises(InputError, match=r"manifest\.csv: no such file"):
         cohorts.brain_cohort("smoke", tmp_path, data_root=tmp_path)
 
 
-@pytest.mark.parametrize("family", ["paper", "seamless"])
-def test_a_shift_of_the_tiles_shows_in_the_paper_family_only(
+@pytest.mark.parametrize("family", ["megan", "seamless"])
+def test_a_shift_of_the_tiles_shows_in_the_megan_family_only(
     tmp_path: Path, dims: int, family: str
 ) -> None:
     shape = (36, 28, 24)[:dims]

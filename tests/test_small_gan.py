@@ -16,13 +16,13 @@ from msgan.data.resample import PIECE_VOXELS
 from msgan.data.volume import open_volume
 from msgan.methods.small_gan import SmallGan
 from msgan.methods.trained import Cascade
+from msgan.runs.run import Run
 from msgan.training.checkpoint import save_weights
 from msgan.training.loop import WEIGHTS
-from msgan.training.run import Run
 from msgan.training.step import build_generator
 from msgan.translate import frame
 from msgan.translate.generation import enlarged
-from msgan.translate.work import Work
+from msgan.translate.work import Scratch
 from msgan.types import Box, InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -152,8 +152,8 @@ def test_scratch_is_removed(tmp_path, monkeypatch):
     scratch = tmp_path / "scratch"
     monkeypatch.setenv("MSGAN_SCRATCH", str(scratch))
     made = []
-    stage = Work.stage
-    monkeypatch.setattr(Work, "stage", lambda self, *a: made.append(a[0]) or stage(self, *a))
+    stage = Scratch.stage
+    monkeypatch.setattr(Scratch, "stage", lambda self, *a: made.append(a[0]) or stage(self, *a))
     method.translate(tmp_path / "2.nii", tmp_path / "out.nii")
     assert set(made) == {"s1", "y0"}
     assert list(scratch.iterdir()) == []

@@ -101,7 +101,7 @@ def table():
     rows = []
     for s in range(8):
         level = rng.random()
-        for method, gain in (("paper", 0.0), ("seamless", 0.2), ("patch", 0.0)):
+        for method, gain in (("megan", 0.0), ("seamless", 0.2), ("patch", 0.0)):
             noise = 0.02 * rng.standard_normal(2)
             rows.append((f"s{s}", method, level + gain + noise[0], level - gain + noise[1]))
     return pd.DataFrame(rows, columns=["subject", "method", "ssim", "mae"])
@@ -109,20 +109,20 @@ def table():
 
 def test_compare_is_a_row_for_each_method_and_metric():
     data = table()
-    found = statistics.compare(data.sample(frac=1, random_state=0), "paper").set_index(
+    found = statistics.compare(data.sample(frac=1, random_state=0), "megan").set_index(
         ["method", "metric"]
     )
     assert set(found.index) == {(m, k) for m in ("seamless", "patch") for k in ("ssim", "mae")}
     wide = data.pivot(index="subject", columns="method", values="ssim")
     row = found.loc[("seamless", "ssim")]
-    assert row["t_p"] == pytest.approx(stats.ttest_rel(wide["seamless"], wide["paper"]).pvalue)
-    assert row["difference"] == pytest.approx((wide["seamless"] - wide["paper"]).mean())
+    assert row["t_p"] == pytest.approx(stats.ttest_rel(wide["seamless"], wide["megan"]).pvalue)
+    assert row["difference"] == pytest.approx((wide["seamless"] - wide["megan"]).mean())
     assert row["mean"] - row["reference_mean"] == pytest.approx(row["difference"])
     assert_allclose(found["t_p_holm"], statistics.holm(found["t_p"]))
     assert row["t_p_holm"] < 0.001
     assert found.loc[("patch", "ssim"), "t_p_holm"] > 0.05
     assert (found["n"] == 8).all()
-    only = statistics.compare(data, "paper", metrics=["mae"])
+    only = statistics.compare(data, "megan", metrics=["mae"])
     assert list(only["metric"]) == ["mae", "mae"]
 
 
@@ -130,13 +130,13 @@ def test_compare_says_what_was_left_out():
     data = table()
     data = data.drop(data[(data.subject == "s0") & (data.method == "patch")].index)
     data.loc[(data.subject == "s1") & (data.method == "patch"), "ssim"] = np.inf
-    found = statistics.compare(data, "paper").set_index(["method", "metric"])
+    found = statistics.compare(data, "megan").set_index(["method", "metric"])
     row = found.loc[("patch", "ssim")]
     assert row["n"] == 6
     assert row["note"] == "1 subjects without a partner; 1 pairs not finite"
     assert found.loc[("patch", "mae"), "n"] == 7
     data.loc[data.method == "patch", "ssim"] = nan
-    row = statistics.compare(data, "paper").set_index(["method", "metric"]).loc[("patch", "ssim")]
+    row = statistics.compare(data, "megan").set_index(["method", "metric"]).loc[("patch", "ssim")]
     assert row["n"] == 0
     assert row["note"].startswith("no pair")
     assert isnan(row["t_p_holm"])
@@ -145,8 +145,8 @@ def test_compare_says_what_was_left_out():
 def test_compare_refuses_bad_tables():
     data = table()
     with pytest.raises(InputError, match="no column 'psnr'"):
-        statistics.compare(data, "paper", metrics=["psnr"])
+        statistics.compare(data, "megan", metrics=["psnr"])
     with pytest.raises(InputError, match="no rows of the reference method 'real'"):
         statistics.compare(data, "real")
-    with pytest.raises(InputError, match="two rows for subject 's0', 'paper'"):
-        statistics.compare(pd.concat([data, data[:1]]), "paper")
+    with pytest.raises(InputError, match="two rows for subject 's0', 'megan'"):
+        statistics.compare(pd.concat([data, data[:1]]), "megan")

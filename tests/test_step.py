@@ -73,7 +73,7 @@ def test_the_adversarial_loss_reaches_the_generator_and_not_the_discriminator(di
 
 
 def test_d_judges_the_middle_of_larger_patches(dims, monkeypatch):
-    monkeypatch.setattr("msgan.training.step.JUDGED", 6)
+    monkeypatch.setattr("msgan.training.step.DISCRIMINATOR_PATCH", 6)
     config, seen = tiny(dims), []
     step = Step(config, 1, fabric())
     step.discriminator.register_forward_hook(lambda module, inputs, out: seen.append(inputs))
@@ -107,8 +107,8 @@ def test_the_average_follows_exponentially(dims):
         decay = min(0.6, (1 + k) / (10 + k))
         for mean, value in zip(expected, step.generator.parameters(), strict=True):
             mean.mul_(decay).add_(value.detach(), alpha=1 - decay)
-    for mean, kept in zip(expected, step.average.parameters(), strict=True):
+    for mean, kept in zip(expected, step.ema.parameters(), strict=True):
         assert_close(kept, mean, rtol=1e-4, atol=1e-6)
         assert not kept.requires_grad
-    own = zip(step.average.parameters(), step.generator.parameters(), strict=True)
+    own = zip(step.ema.parameters(), step.generator.parameters(), strict=True)
     assert any(not torch.allclose(a, b) for a, b in own)

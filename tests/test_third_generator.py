@@ -12,7 +12,7 @@ from msgan.methods.cascade import fit
 from msgan.networks import high, inference, layers
 from msgan.networks.generator import Generator, Geometry, View
 from msgan.pyramid import halve, upsample
-from msgan.training.run import Run
+from msgan.runs.run import Run
 from msgan.training.step import build_generator
 from msgan.translate import translate
 from msgan.translate.scale import ImageSource, TiledScale, make
@@ -100,7 +100,7 @@ def test_any_tiling_gives_one_image(kind, dims, monkeypatch):
     below = below[(slice(None, None, 2),) * dims].copy()
     drawn[inside] = rng.random((10,) * dims)
     below[(slice(3, 8),) * dims] = rng.uniform(-1, 1, (5,) * dims)
-    ready = inference.prepare(generator, CPU)
+    ready = inference.optimised(generator, CPU)
     assert ready.geometry == generator.geometry
 
     class Drawn(ImageSource):

@@ -23,15 +23,15 @@ from msgan.data.intensity import IntensityMap
 from msgan.data.volume import open_volume
 from msgan.networks import inference
 from msgan.patches import crop_padded
+from msgan.runs.run import Run
 from msgan.sketch import DrawnSketch
 from msgan.training import checkpoint
 from msgan.training.loop import WEIGHTS
-from msgan.training.run import Run
 from msgan.training.step import build_generator
 from msgan.translate import frame as translation
 from msgan.translate import generation, pick_device
 from msgan.translate.scale import SNAP, ImageSource, TiledScale, make
-from msgan.translate.work import Work
+from msgan.translate.work import Scratch
 from msgan.types import Box, InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -222,7 +222,7 @@ def test_all_scales_are_kept_where_wanted(tmp_path, dims, picture_run, volume_ru
 
 
 def test_the_published_family_translates_at_its_own_tile(tmp_path):
-    run = run_of(tmp_path / "run", config_of(2, "paper"))
+    run = run_of(tmp_path / "run", config_of(2, "megan"))
     source = stored(tmp_path / "x.tif", head((70, 51)))
     done = translate.translate(run, source, tmp_path / "y.tif", device="cpu", tile=40)
     assert done.plan.tiles == ((40, 40), (40, 40))
@@ -392,7 +392,7 @@ def test_a_killed_program_goes_on(tmp_path, scratch, volume_run):
 
 
 def test_a_ledger_cut_short_counts_whole_lines(tmp_path, scratch):
-    with Work.open(scratch, "a") as work:
+    with Scratch.open(scratch, "a") as work:
         stage = work.stage("y1", (8, 8), (4, 4))
         for k in (0, 3, 12):
             stage.note(k)
@@ -421,12 +421,12 @@ def test_bad_input_leaves_no_scratch(tmp_path, volume, volume_run, scratch, monk
 
 def test_two_processes_do_not_share_scratch(scratch):
     with (
-        Work.open(scratch, "a"),
+        Scratch.open(scratch, "a"),
         pytest.raises(InputError, match="another process is making the same translation"),
-        Work.open(scratch, "a"),
+        Scratch.open(scratch, "a"),
     ):
         pass
-    with Work.open(scratch, "a"), Work.open(scratch, "b"):
+    with Scratch.open(scratch, "a"), Scratch.open(scratch, "b"):
         assert len([p for p in scratch.iterdir() if p.is_dir()]) == 2
     assert list(scratch.iterdir()) == []
 
@@ -442,7 +442,7 @@ def test_a_disk_too_small_to_go_on_loses_nothing(
     kept = sorted(scratch.rglob("*"))
     with monkeypatch.context() as patch:
         # Enough to unpack the image, not for the rest.
-        patch.setattr(translation.Work, "bytes", property(lambda self: -(1 << 60)))
+        patch.setattr(translation.Scratch, "bytes", property(lambda self: -(1 << 60)))
         with pytest.raises(InputError, match=r"scratch of this translation .* needs 1073741824"):
             translate.translate(volume_run, volume, tmp_path / "o.nii", device="cpu", tile=16)
     assert sorted(scratch.rglob("*")) == kept
@@ -458,7 +458,7 @@ def test_old_scratch_is_swept(scratch):
         for path in (folder, lock):
             os.utime(path, (time.time() - age,) * 2)
     folder.rmdir()
-    with FileLock(scratch / ".msgan-work-busy.lock"), Work.open(scratch, "a"):
+    with FileLock(scratch / ".msgan-work-busy.lock"), Scratch.open(scratch, "a"):
         pass
     left = {p.name for p in scratch.iterdir()} - {".msgan-work-busy.lock"}  # of newer versions
     assert left == {".msgan-work-new.lock", "msgan-work-new", "msgan-work-busy"}
@@ -527,7 +527,7 @@ def cascade(config, made, sketches, shapes, folder, tile):
     """Stores of y0..yn from readers of the sketches of s1..sn."""
     stores = []
     for i, shape in enumerate(shapes):
-        ready = inference.prepare(made[i], CPU)
+        ready = inference.optimised(made[i], CPU)
         drawn = DrawnSketch(sketches[max(i, 1) - 1], shapes[max(i, 1)])
         sides = (tile,) * config.dims
         reads = (drawn, *(ImageSource(below.read, below.shape, CPU) for below in stores[-1:]))
@@ -585,7 +585,7 @@ def test_memory_does_not_grow_with_the_image(tmp_path, dims, monkeypatch):
 def test_cascade_tiles_of_any_size_agree(tmp_path, dims, border):
     """The same at the level of readers, on shapes that no tile divides."""
     config = config_of(dims)
-    network = config.network.model_copy(update={"low_border": border})
+    network = config.network.model_copy(update={"lr_border": border})
     made = networks(config.model_copy(update={"network": network}))
     shapes = pyramid.shapes((68, 44, 20)[:dims], 2)
     drawn = [
@@ -602,7 +602,7 @@ def test_cascade_tiles_of_any_size_agree(tmp_path, dims, border):
             assert other.std() > 0.05
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
     # Each scale is what its generator, as it is trained, makes of the whole scale below and the
-    # whole sketch: within the 1e-4 that `inference.prepare` states, for it sums in another order.
+    # whole sketch: within the 1e-4 that `inference.optimised` states, for it sums in another order.
     sketched = [torch.from_numpy(d)[None] for d in drawn]
     for i, shape in enumerate(shapes):
         if i == 0:
@@ -622,7 +622,7 @@ def test_cascade_tiles_of_any_size_agree(tmp_path, dims, border):
     assert any((np.abs(r) == 1).any() for r in results[0])
 
 
-@pytest.mark.parametrize("family", ["seamless", "paper"])
+@pytest.mark.parametrize("family", ["seamless", "megan"])
 def test_background_is_not_computed_again_and_again(tmp_path, dims, family):
     """A scene in a corner of an empty image: fewer voxels computed, the same result."""
     config = config_of(dims, family)
@@ -634,7 +634,7 @@ def test_background_is_not_computed_again_and_again(tmp_path, dims, family):
     inside = (slice(8, 20),) * dims
     sketched[0][inside] = rng.random((12,) * dims)
     context[(slice(5, 11),) * dims] = rng.uniform(-1, 1, (6,) * dims)
-    ready = inference.prepare(generator, CPU)
+    ready = inference.optimised(generator, CPU)
     computed = []
     core = ready.core
     ready.core = lambda s, c: computed.append(c.shape[0] * c[0].numel()) or core(s, c)

@@ -460,7 +460,7 @@ def test_compressed_voxels_are_unpacked_by_slabs(tmp_path, monkeypatch):
         assert unpacked(tmp_path / name)
         with open_volume(tmp_path / name) as volume:
             seen = []
-            volume.scan(lambda box, part, seen=seen: seen.append(box.voxels * 4))
+            volume.visit(lambda box, part, seen=seen: seen.append(box.voxels * 4))
             assert_array_equal(volume.whole(), array)
         assert max(seen) <= 160
 
@@ -484,12 +484,12 @@ def test_a_scan_shows_every_voxel_once_and_checks_on_the_way(suffix, dims, tmp_p
                 shown[box.slices] = part
                 times[box.slices] += 1
 
-            volume.scan(look, look)
+            volume.visit(look, look)
             assert (times == 2).all()
             assert_array_equal(shown, array)
             assert volume.extremes == (array.min(), array.max())
     with pytest.raises(ValueError, match="is closed"):
-        volume.scan(look)
+        volume.visit(look)
 
 
 def test_a_compressed_image_is_scanned_while_it_is_unpacked(tmp_path, scratch, monkeypatch):
@@ -498,7 +498,7 @@ def test_a_compressed_image_is_scanned_while_it_is_unpacked(tmp_path, scratch, m
     found = []
     with open_volume(tmp_path / "a.nii.gz", check=False) as volume:
         for _ in range(2):
-            volume.scan(
+            volume.visit(
                 lambda box, part: found.append(sum(f.stat().st_size for f in scratch.iterdir()))
             )
     whole = 4 * 5 * 6 * 4
@@ -515,7 +515,7 @@ def test_a_scan_of_bad_voxels_fails_with_the_path(tmp_path):
             open_volume(tmp_path / name, check=False) as volume,
             pytest.raises(InputError, match=rf"^{tmp_path / name}: 1 of 120 voxels are NaN"),
         ):
-            volume.scan()
+            volume.visit()
 
 
 def test_pieces_of_a_zarr_are_its_chunks(tmp_path, monkeypatch):
@@ -528,7 +528,7 @@ def test_pieces_of_a_zarr_are_its_chunks(tmp_path, monkeypatch):
     data.create_array("0", data=array.T, chunks=(4, 6, 5), overwrite=True)
     with open_volume(path) as volume:
         seen = []
-        volume.scan(lambda box, part: seen.append(box))
+        volume.visit(lambda box, part: seen.append(box))
         assert_array_equal(volume.whole(), array)
     assert seen[:2] == [Box((0, 0, 0), (10, 6, 4)), Box((10, 0, 0), (10, 6, 4))]
     assert len(seen) == 2 * 2 * 3

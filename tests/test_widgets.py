@@ -32,18 +32,18 @@ def pixels(png: bytes) -> np.ndarray:
 
 
 def shown(viewer: Viewer | Comparison) -> list[np.ndarray]:
-    return [pixels(p.png) for p in viewer.desk.panes.canvas.pictures]
+    return [pixels(p.png) for p in viewer.controls.panes.canvas.pictures]
 
 
 def touch(viewer: Viewer | Comparison, **content: object) -> None:
     """What canvas.js sends, through the door it comes in by."""
-    widget = viewer.desk.panes.canvas.widget
+    widget = viewer.controls.panes.canvas.widget
     data = {"method": "custom", "content": content}
     widget._handle_msg({"content": {"data": data}, "buffers": []})
 
 
 def under_the_crosshair(viewer: Viewer, picture: int) -> np.ndarray:
-    part = viewer.desk.panes.canvas.pictures[picture]
+    part = viewer.controls.panes.canvas.pictures[picture]
     array = pixels(part.png)
     right, down = part.mark
     return array[int(down * array.shape[0]), int(right * array.shape[1])]
@@ -163,13 +163,13 @@ def test_keys_move_the_slice_of_their_plane_and_stop_at_its_ends() -> None:
     ]:
         touch(viewer, picture=1, kind=kind, by=by)
         assert viewer.at == (3, index, 2)
-        assert viewer.desk.place.sliders["coronal"].value == index
+        assert viewer.controls.place.sliders["coronal"].value == index
     assert f"coronal, j = {viewer.at[1]}" in viewer.reading
 
 
 def test_every_message_is_answered_even_one_that_changes_nothing() -> None:
     viewer = browse({"a": volume()})
-    widget = viewer.desk.panes.canvas.widget
+    widget = viewer.controls.panes.canvas.widget
     touch(viewer, picture=0, kind="first")
     touch(viewer, picture=0, kind="first")
     touch(viewer, picture=7, kind="first")  # of a picture that has gone
@@ -179,11 +179,11 @@ def test_every_message_is_answered_even_one_that_changes_nothing() -> None:
 def test_sliders_crosshair_and_listeners_follow_each_other() -> None:
     viewer, heard = browse({"a": volume()}), []
     viewer.on_move(heard.append)
-    viewer.desk.place.sliders["sagittal"].value = 5
+    viewer.controls.place.sliders["sagittal"].value = 5
     viewer.at = (1, 2, 3)
     viewer.at = (1, 2, 3)
     assert heard == [(5, 4, 2), (1, 2, 3)]
-    assert [viewer.desk.place.sliders[p].value for p in PLANES] == [3, 2, 1]
+    assert [viewer.controls.place.sliders[p].value for p in PLANES] == [3, 2, 1]
     with pytest.raises(InputError, match=r"at \(6, 0, 0\): outside images of shape"):
         viewer.at = (6, 0, 0)
 
@@ -194,10 +194,10 @@ def test_the_readout_tells_voxel_position_and_values_with_units() -> None:
     viewer = browse({"a": volume(), "b": -volume()}, affine=affine, unit={"a": "HU"}, labels=labels)
     viewer.at = (1, 2, 3)
     value = f"{volume()[1, 2, 3]:.4g}"
-    text = viewer.desk.place.readout.value
+    text = viewer.controls.place.readout.value
     assert text.startswith("voxel (i, j, k) = (1, 2, 3); at 8.0, 24.0, 39.0 mm; ")
     assert f"a {value} HU; b -{value} a.u.; labels 7" in text
-    assert "mm" not in browse({"a": volume()}).desk.place.text
+    assert "mm" not in browse({"a": volume()}).controls.place.text
 
 
 def test_the_buttons_flip_between_images_at_the_same_place() -> None:
@@ -216,28 +216,28 @@ def test_presets_of_ct_are_offered_for_hu_only_and_set_the_grey_values() -> None
     x = np.linspace(-2000, 2000, np.prod(SHAPE)).reshape(SHAPE)
     viewer = browse({"a": x}, unit="HU")
     for name, (low, high) in HU.items():
-        viewer.desk.window.preset.value = name
+        viewer.controls.window.preset.value = name
         expected = np.clip((x[viewer.at] - low) * 255 / (high - low), 0, 255)
         assert abs(int(under_the_crosshair(viewer, 0)) - expected) <= 1
         assert f"{low:.4g} (black) to {high:.4g} (white) HU" in viewer.reading
-    assert "lung" not in browse({"a": x}).desk.window.preset.options
+    assert "lung" not in browse({"a": x}).controls.window.preset.options
 
 
 def test_a_range_of_one_s_own_stays_with_its_image() -> None:
     viewer = browse({"a": volume(), "b": volume()})
     before = shown(viewer)
-    viewer.desk.window.range.value = (0.0, 50.0)
-    assert viewer.desk.window.preset.value == OWN
+    viewer.controls.window.range.value = (0.0, 50.0)
+    assert viewer.controls.window.preset.value == OWN
     assert not np.array_equal(shown(viewer)[0], before[0])
     viewer.show("b")
     np.testing.assert_array_equal(shown(viewer)[0], before[0])
     viewer.show("a")
-    assert viewer.desk.window.of("a") == (0.0, 50.0)
+    assert viewer.controls.window.of("a") == (0.0, 50.0)
 
 
 def test_a_page_that_rounds_the_range_to_steps_changes_nothing() -> None:
     viewer = browse({"a": volume()})
-    window, control = viewer.desk.window.of("a"), viewer.desk.window
+    window, control = viewer.controls.window.of("a"), viewer.controls.window
     step = control.range.step
     control.range.value = tuple(step * round(v / step) for v in window)
     assert control.preset.value != OWN
@@ -246,7 +246,7 @@ def test_a_page_that_rounds_the_range_to_steps_changes_nothing() -> None:
 
 def test_the_overlay_is_switched_and_faded() -> None:
     viewer = browse({"a": volume()}, labels=np.ones(SHAPE, int))
-    place = viewer.desk.place
+    place = viewer.controls.place
     strong = shown(viewer)[0]
     place.opacity.value = 0.1
     weak = shown(viewer)[0]
@@ -255,36 +255,36 @@ def test_the_overlay_is_switched_and_faded() -> None:
     assert (strong.ndim, weak.ndim, off.ndim) == (3, 3, 2)
     far = [np.abs(x - off[..., None].astype(float)).mean() for x in (strong, weak)]
     assert far[0] > far[1] > 0
-    assert browse({"a": volume()}).desk.place.over.layout.display == "none"
+    assert browse({"a": volume()}).controls.place.over.layout.display == "none"
 
 
 def test_other_images_are_swapped_into_the_same_widget() -> None:
     viewer = browse({"a": volume(), "b": -volume()}, unit="HU")
     viewer.show("b")
-    viewer.desk.window.preset.value = "bone"
+    viewer.controls.window.preset.value = "bone"
     viewer.at = (1, 2, 3)
-    widget, heard = viewer.desk.panes.canvas.widget, []
+    widget, heard = viewer.controls.panes.canvas.widget, []
     viewer.on_move(heard.append)
     viewer.set_slices(Slices({"b": 2 * volume(), "c": volume()}), caption="Another")
-    assert viewer.desk.panes.canvas.widget is widget
-    assert (viewer.at, viewer.image.value, viewer.desk.caption) == ((1, 2, 3), "b", "Another")
-    assert viewer.desk.window.of("b") == HU["bone"]
+    assert viewer.controls.panes.canvas.widget is widget
+    assert (viewer.at, viewer.image.value, viewer.controls.caption) == ((1, 2, 3), "b", "Another")
+    assert viewer.controls.window.of("b") == HU["bone"]
     assert heard == []
     viewer.set_slices(Slices({"z": np.zeros((3, 3, 30))}))
     assert viewer.at == (1, 1, 15)
     assert heard == [(1, 1, 15)]
-    assert viewer.desk.place.sliders["axial"].max == 29
+    assert viewer.controls.place.sliders["axial"].max == 29
     assert shown(viewer)[1].shape == (30, 3)
 
 
 def test_a_picture_has_no_slider_and_row_0_on_top() -> None:
     x = np.arange(12.0).reshape(3, 4)
     viewer = browse({"a": x, "b": x[::-1]})
-    assert viewer.desk.place.box.layout.display == "none"
+    assert viewer.controls.place.box.layout.display == "none"
     assert shown(viewer)[0][0, 0] == 0
     touch(viewer, picture=0, kind="point", right=0.99, down=0.01)
     assert viewer.at == (0, 3)
-    assert "(row, column) = (0, 3); a 3 a.u.; b 11 a.u." in viewer.desk.place.text
+    assert "(row, column) = (0, 3); a 3 a.u.; b 11 a.u." in viewer.controls.place.text
     touch(viewer, picture=0, kind="step", by=1)
     assert viewer.at == (0, 3)
 
@@ -299,7 +299,7 @@ def test_of_a_reader_only_the_slices_shown_are_read() -> None:
     viewer = browse({"a": (read, SHAPE)}, window=(0, 1))
     assert {box.size for box in seen} == {(6, 9, 1), (6, 1, 4), (1, 9, 4), (1, 1, 1)}
     seen.clear()
-    viewer.desk.place.sliders["coronal"].value = 0
+    viewer.controls.place.sliders["coronal"].value = 0
     assert [box for box in seen if box.voxels > 1] == [Box((0, 0, 0), (6, 1, 4))]
 
 
@@ -342,21 +342,21 @@ def pair() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_a_comparison_shows_all_images_at_one_place() -> None:
     both = compare(*pair(), unit="HU", source_unit="a.u.")
     assert len(shown(both)) == 3
-    marks = {p.mark for p in both.desk.panes.canvas.pictures}
+    marks = {p.mark for p in both.controls.panes.canvas.pictures}
     touch(both, picture=2, kind="point", right=0.0, down=0.0)
     assert both.at == (0, 8, 2)
-    assert {p.mark for p in both.desk.panes.canvas.pictures} != marks
-    assert len({p.mark for p in both.desk.panes.canvas.pictures}) == 1
+    assert {p.mark for p in both.controls.panes.canvas.pictures} != marks
+    assert len({p.mark for p in both.controls.panes.canvas.pictures}) == 1
     touch(both, picture=0, kind="last")
     assert both.at == (0, 8, 3)
     both.plane.value = "sagittal"
     assert {x.shape for x in shown(both)} == {(4, 9)}
-    assert "translated − real 8 HU" in both.desk.place.text
+    assert "translated − real 8 HU" in both.controls.place.text
 
 
 def test_translated_and_real_share_a_window_and_the_source_has_its_own() -> None:
     both = compare(*pair())
-    window = both.desk.window
+    window = both.controls.window
     assert window.of("translated") == window.of("real") != window.of("source")
     both.adjusted.value = "source"
     window.range.value = (-100.0, 0.0)
@@ -375,18 +375,18 @@ def test_the_difference_is_red_where_the_translation_is_brighter() -> None:
     assert (colours[:, 3:, 2] > colours[:, 3:, 0] + 50).all()
     assert "-8 (blue) through 0 (white) to 8 (red) a.u." in both.reading
     both.adjusted.value = "translated − real"
-    both.desk.window.range.value = (-8.0, 2.0)
-    assert both.desk.window.of("translated − real") == (-2.0, 2.0)
+    both.controls.window.range.value = (-8.0, 2.0)
+    assert both.controls.window.of("translated − real") == (-2.0, 2.0)
 
 
 def test_a_swipe_lays_the_chosen_two_on_top_of_each_other() -> None:
     both = compare(*pair())
     both.show("swipe")
-    scene = both.desk.panes.canvas.widget.scene
+    scene = both.controls.panes.canvas.widget.scene
     assert scene["swipe"]
     assert [p["title"].split(",")[0] for p in scene["pictures"]] == ["translated", "real"]
     both.left.value = "source"
-    titles = [p.title.split(",")[0] for p in both.desk.panes.canvas.pictures]
+    titles = [p.title.split(",")[0] for p in both.controls.panes.canvas.pictures]
     assert titles == ["source", "real"]
     with pytest.raises(InputError, match="1 pictures to swipe: expected 2"):
         Canvas().show([Picture(b"", "", "", (1, 1))], swipe=True)
@@ -400,7 +400,7 @@ def test_without_a_real_image_there_is_no_difference() -> None:
     both.set_slices(compared(*pair()), caption="Now")
     both.show("difference")
     both.set_slices(compared(*pair()[:2]))
-    assert (both.view.value, both.desk.caption) == ("side by side", "Now")
+    assert (both.view.value, both.controls.caption) == ("side by side", "Now")
     assert len(shown(both)) == 2
 
 
@@ -516,12 +516,12 @@ def test_a_still_picture_is_left_and_hidden_by_the_live_controls(
 
 def test_the_still_picture_holds_three_planes_in_one_scale() -> None:
     viewer = browse({"a": np.ones(SHAPE)}, window=(0, 1), spacing=(1, 1, 2))
-    sheet = pixels(viewer.still)
+    sheet = pixels(viewer.static_fallback)
     white = (sheet[-3] == 255).all(axis=-1)  # a row of ones: white where there is a plane
     assert white.mean() > 0.8
-    before = viewer.still
+    before = viewer.static_fallback
     viewer.at = (0, 0, 0)
-    assert viewer.still != before
+    assert viewer.static_fallback != before
 
 
 @pytest.mark.slow
@@ -546,7 +546,7 @@ def test_a_large_volume_is_leafed_through_from_disk(plane: str, tmp_path: Path) 
             touch(viewer, picture=PLANES.index(plane), kind="step", by=1)
             taken.append(time.perf_counter() - start)
             peak = max(peak, process.memory_info().rss)
-        assert viewer.desk.place.sliders[plane].value == 256 + 12
+        assert viewer.controls.place.sliders[plane].value == 256 + 12
         assert int(under_the_crosshair(viewer, PLANES.index(plane))) == pytest.approx(
             255 * _share(viewer), abs=1
         )
@@ -555,7 +555,7 @@ def test_a_large_volume_is_leafed_through_from_disk(plane: str, tmp_path: Path) 
 
 
 def _share(viewer: Viewer) -> float:
-    low, high = viewer.desk.window.of("a")
+    low, high = viewer.controls.window.of("a")
     return float(np.clip((viewer.slices.value("a", viewer.at) - low) / (high - low), 0, 1))
 
 

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from msgan.methods.workers import side_by_side
+from msgan.methods.workers import run_parallel
 from msgan.types import InputError
 
 
@@ -29,7 +29,7 @@ def cores(monkeypatch):
 
 
 def test_each_job_has_its_share_of_the_cores(cores):
-    done = side_by_side({k: partial(where, k) for k in "abc"}, "cpu")
+    done = run_parallel({k: partial(where, k) for k in "abc"}, "cpu")
     assert [value for value, _, _ in done.values()] == list(done) == ["a", "b", "c"]
     assert os.getpid() not in {process for _, process, _ in done.values()}
     assert {threads for _, _, threads in done.values()} == {1}
@@ -37,7 +37,7 @@ def test_each_job_has_its_share_of_the_cores(cores):
 
 def test_what_one_refuses_is_said(cores):
     with pytest.raises(InputError, match="value 3: expected another"):
-        side_by_side({"a": partial(where, 1), "b": partial(refused, 3)}, "cpu")
+        run_parallel({"a": partial(where, 1), "b": partial(refused, 3)}, "cpu")
 
 
 @pytest.mark.parametrize("told", ["WORLD_SIZE", "SLURM_NTASKS", None])
@@ -45,10 +45,10 @@ def test_processes_that_train_together_and_single_jobs_stay_here(cores, monkeypa
     if told:
         monkeypatch.setenv(told, "2")
     jobs = {k: partial(where, k) for k in ("ab" if told else "a")}
-    assert {process for _, process, _ in side_by_side(jobs, "cpu").values()} == {os.getpid()}
+    assert {process for _, process, _ in run_parallel(jobs, "cpu").values()} == {os.getpid()}
 
 
 def test_one_task_of_a_cluster_is_no_reason_to_stay(cores, monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "1")
-    done = side_by_side({k: partial(where, k) for k in "ab"}, "cpu")
+    done = run_parallel({k: partial(where, k) for k in "ab"}, "cpu")
     assert os.getpid() not in {process for _, process, _ in done.values()}

@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from msgan.config import (
     CascadeConfig,
-    Degradation,
+    ConditioningAugmentation,
     Preparation,
     SketchConfig,
     TrainConfig,
@@ -22,11 +22,11 @@ from msgan.config import (
 from msgan.data.cohort import prepare
 from msgan.data.intensity import IntensityMap
 from msgan.pyramid import halve
+from msgan.runs.run import Run
 from msgan.training import loop
 from msgan.training.batches import Batch, Patches
 from msgan.training.cache import CachedSubject, cached
 from msgan.training.log import LOG
-from msgan.training.run import Run
 from msgan.training.step import build_generator
 
 gpu = pytest.mark.gpu
@@ -34,18 +34,16 @@ cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"
 
 
 ALL = ("edges", "self_similarity", "ridges")
-QUIET = Degradation(noise=0, sketch_noise=0, blur_share=0, half_share=0)
+QUIET = ConditioningAugmentation(noise=0, sketch_noise=0, blur_share=0, half_share=0)
 
 
 def tiny(dims: int, **training) -> CascadeConfig:
-    options = {"steps": 40, "low_steps": 40, "batch": 2, "patch": 8, "learning_rate": 2e-3}
+    options = {"steps": 40, "lr_steps": 40, "batch": 2, "patch": 8, "learning_rate": 2e-3}
     return CascadeConfig(
         dims=dims,
         preparation=Preparation(scales=2, margin=0),
         sketch=SketchConfig(low=0.05, high=0.1, sigma=0.8, steps=2),
-        network=network_of(
-            low_width=2, low_levels=2, high_width=4, high_blocks=1, discriminator_width=2
-        ),
+        network=network_of(lr_width=2, lr_levels=2, hr_width=4, hr_blocks=1, discriminator_width=2),
         training=TrainConfig(**options | training),
     )
 

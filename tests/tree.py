@@ -10,9 +10,9 @@ from msgan.data.cohort import Subject
 from msgan.data.grid import Grid
 from msgan.data.intensity import IntensityMap
 from msgan.data.volume import write_volume
-from msgan.methods.table import result_path
-from msgan.training.run import Run
-from msgan.translate.trace import TRACE, beside, trace
+from msgan.runs.run import Run
+from msgan.studies.table import result_path
+from msgan.translate.provenance import PROVENANCE, beside, provenance
 
 SIDE, TILE = 16, 8
 METHODS = ("cascade", "source")
@@ -37,14 +37,14 @@ def image(
 
 def untrained(preparation: Preparation, seed: int = 0) -> CascadeConfig:
     """A configuration for methods that need no more of it than the preparation and the seed."""
-    training = TrainConfig(steps=1, low_steps=1)
+    training = TrainConfig(steps=1, lr_steps=1)
     dims = len(preparation.spacing_mm or (1,) * 3)
     return CascadeConfig(dims=dims, preparation=preparation, seed=seed, training=training)
 
 
 def run(folder: Path, rows: int = 5) -> Run:
     """A run of two scales with curves and no weights."""
-    training = TrainConfig(steps=100, low_steps=100)
+    training = TrainConfig(steps=100, lr_steps=100)
     preparation = Preparation(scales=1, spacing_mm=(1.0, 1.0, 1.0))
     config = CascadeConfig(training=training, preparation=preparation)
     made = Run(folder, config, "t2", IntensityMap(0.0, 99.0), {"p9": "0" * 64})
@@ -86,15 +86,15 @@ def tree(root: Path, side: int = SIDE) -> Path:
                 "regions": ("body",),
                 **(tiles if method == "cascade" else {}),
             }
-            trace(person, "t1", "t2", result, trained.intensity, **about).save(beside(result))
+            provenance(person, "t1", "t2", result, trained.intensity, **about).save(beside(result))
             lines.append(f"t1→t2,0,{method},{name},0.{k}{j},0.1,2{k}.{j},4096")
         if k == 0:
             kept = study / "scales"
             image(kept / "y0.nii", 1, (side // 2,) * 3, 2.0)
             image(kept / "y1.nii", 1, shape)
             image(kept / "t1.nii", 1, shape)
-            made = trace(person, "t1", "t2", kept / "t1.nii", trained.intensity, **tiles)
-            made.save(kept / TRACE)
+            made = provenance(person, "t1", "t2", kept / "t1.nii", trained.intensity, **tiles)
+            made.save(kept / PROVENANCE)
     (study / "scores.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (study / "results.json").write_text('{"SSIM": 0.5}')
     for suffix in ("html", "ipynb"):

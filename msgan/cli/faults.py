@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 LESS = {
-    "train": "lower training.batch, training.patch or low_batch, or state low_patch (--config)",
+    "train": "lower training.batch, training.patch or lr_batch, or state lr_patch (--config)",
     "translate": "give less --memory or --gpu-memory or a smaller --tile, or take --device cpu",
 }
 """What takes less memory, by command."""

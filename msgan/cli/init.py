@@ -163,7 +163,7 @@ def _settings(source: str, target: str) -> str:
         why = "HU instead of percentiles, and edges as faint as those of a lung."
     elif source.startswith("xray") and target.startswith("xray"):
         sketch = XRAY_SKETCH.model_dump(include={"low", "high", "steps"})
-        own = {"sketch": sketch, "degradation": {"sketch_noise": 0.003}}
+        own = {"sketch": sketch, "conditioning": {"sketch_noise": 0.003}}
         why = "Edges in radiographs are fainter than in slices."
     else:
         return ""

@@ -9,7 +9,7 @@ from msgan.cli import console
 from msgan.types import InputError
 
 if TYPE_CHECKING:
-    from msgan.training.run import Run
+    from msgan.runs.run import Run
 
 
 BESIDE = (".json", ".bval", ".bvec", ".csv", ".tsv", ".txt", ".md", ".yaml", ".yml", ".html")
@@ -31,7 +31,7 @@ def open_run(folder: Path) -> Run:
     Raises:
         InputError: It is none, or damaged.
     """
-    from msgan.training.run import Run
+    from msgan.runs.run import Run
 
     if folder.is_file():
         raise InputError(f"{folder}: is a file, expected the folder of a run: RUN comes first")
@@ -50,12 +50,12 @@ def require_image(path: Path, *, many: bool = False) -> None:
     Raises:
         InputError: It is none of what is meant, or there is nothing.
     """
-    from msgan.training.shipped import CARD, shipped
+    from msgan.runs.bundled import CARD, bundled
 
     if (path / CARD).is_file():
         raise InputError(f"{path}: is the folder of a run, expected an image")
     if not path.exists():
-        hint = "; it is the name of a model: RUN comes first" if str(path) in shipped() else ""
+        hint = "; it is the name of a model: RUN comes first" if str(path) in bundled() else ""
         raise InputError(f"{path}: no such file or folder{hint}")
     if not many and path.is_dir() and (inner := _first_image(path)):
         raise InputError(

@@ -13,7 +13,7 @@ from msgan.cli import console, outputs
 from msgan.types import InputError
 
 if TYPE_CHECKING:
-    from msgan.training.run import Run
+    from msgan.runs.run import Run
 
 
 OTHERS = (".dcm", ".ima", ".hdr", ".img", ".jpg", ".jpeg", ".bmp", ".gif", ".gz", ".zip")

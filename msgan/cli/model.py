@@ -103,8 +103,8 @@ def export(
             --data "my phantoms" --data-licence Apache-2.0
     """
     from msgan.paths import size
-    from msgan.training.model import About
-    from msgan.training.model import export as write
+    from msgan.runs.model import About
+    from msgan.runs.model import export as write
     from msgan.types import InputError
 
     trained = inputs.open_run(run)
@@ -140,7 +140,7 @@ def card(
     Example:
         msgan model card runs/t2
     """
-    from msgan.training.model import card_of
+    from msgan.runs.model import card_of
 
     console.say(card_of(inputs.open_run(run)).rstrip("\n"))
 
@@ -153,9 +153,9 @@ def list_() -> None:
     Example:
         msgan model list
     """
-    from msgan.training.shipped import shipped, summary
+    from msgan.runs.bundled import bundled, summary
 
-    for name, folder in shipped().items():
+    for name, folder in bundled().items():
         console.say(f"{name}: {summary(folder)}")
-    if not shipped():
+    if not bundled():
         console.note("note: no model is shipped with this installation")

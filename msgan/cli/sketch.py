@@ -100,7 +100,7 @@ def sketch(
         drawn = None
         if labels is not None:
             drawn = stack.enter_context(open_labels(labels, volume.grid))
-        volume.scan()
+        volume.visit()
         if window is not None:
             intensity = IntensityMap.window(*window)
         else:

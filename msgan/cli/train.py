@@ -16,7 +16,7 @@ from msgan.types import InputError
 if TYPE_CHECKING:
     from msgan.config import CascadeConfig
     from msgan.data.cohort import Cohort
-    from msgan.training.run import Run
+    from msgan.runs.run import Run
 
 
 def train(
@@ -36,7 +36,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="smoke (minutes, shows that everything runs), small or paper.",
+            help="smoke (minutes, shows that everything runs), small or published.",
             show_default="smoke; with --resume the run's configuration",
         ),
     ] = None,
@@ -104,7 +104,7 @@ def train(
     from msgan.data.cohort import Cohort
     from msgan.data.padding import padding_of
     from msgan.methods.cascade import fit
-    from msgan.training.run import CARD, Run
+    from msgan.runs.run import CARD, Run
 
     # Otherwise every process, not just the first, says that it is there.
     logging.getLogger("lightning_fabric.utilities.distributed").setLevel(logging.WARNING)
@@ -142,7 +142,7 @@ def train(
             if remarks:
                 console.note(f"note: {remarks.pop()}")
             settings = chosen.training
-            total = settings.steps if row["scale"] else settings.low_steps
+            total = settings.steps if row["scale"] else settings.lr_steps
             text = f"l1 {row['l1']:.4f}"
             if "validation_l1" in row:
                 text += f", validation l1 {row['validation_l1']:.4f}"
@@ -175,7 +175,7 @@ def _check_outputs(
 ) -> None:
     """Refuse a folder that holds something else, or lies in an image that is read."""
     from msgan.data.places import require_apart
-    from msgan.training.run import CARD, CONFIG
+    from msgan.runs.run import CARD, CONFIG
 
     read = [path for path in files if path is not None]
     images = [

@@ -20,7 +20,7 @@ from msgan.cli.plan import Device, GpuMemory, Memory, Trained
 from msgan.types import InputError
 
 if TYPE_CHECKING:
-    from msgan.training.run import Run
+    from msgan.runs.run import Run
     from msgan.translate.cluster import Cluster
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -55,7 +55,7 @@ def translate(
         typer.Option(
             metavar="N",
             min=2,
-            help="Side of a tile, an even number of voxels; for the paper family a multiple of 20.",
+            help="Side of a tile, an even number of voxels; for the megan family a multiple of 20.",
             show_default="the largest that fits",
         ),
     ] = None,

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from msgan.data.manifest import Manifest, read_manifest
-from msgan.data.prepared import Prepared, prepare, settled
+from msgan.data.prepared import Prepared, prepare, resolve_scales
 from msgan.data.subject import Subject
 from msgan.types import InputError
 
-__all__ = ["Cohort", "Prepared", "Subject", "fold_of", "prepare", "settled"]
+__all__ = ["Cohort", "Prepared", "Subject", "fold_of", "prepare", "resolve_scales"]
 
 
 def fold_of(name: str, folds: int) -> int:
@@ -113,7 +113,7 @@ class Cohort:
         """The subjects that have all of ``modalities``."""
         return Cohort(tuple(s for s in self.subjects if all(m in s.images for m in modalities)))
 
-    def dealt(self, folds: int) -> Cohort:
+    def with_folds(self, folds: int) -> Cohort:
         """The same subjects with folds of equal size (+-1) written down in each.
 
         By name alone the folds of a small cohort differ much in size or are empty. The order of

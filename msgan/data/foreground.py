@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from msgan.data.histogram import COUNTED, KEYS, keys
-from msgan.data.pieces import Look
+from msgan.data.pieces import Visitor
 from msgan.types import Array, Box, InputError, Reader, Shape
 
 BLOCK_VOXELS = 1 << 21
 """Voxels read at once when a whole image is scanned (8 MiB of float32)."""
 
-Scan = Callable[[Look], None]
+Scan = Callable[[Visitor], None]
 """Shows a whole image to a function, piece by piece (as :meth:`.volume.Volume.scan` does)."""
 
 
@@ -26,7 +26,7 @@ def blocks(shape: Sequence[int]) -> list[Box]:
 def scanning(read: Reader, shape: Sequence[int]) -> Scan:
     """The scan of an image that is read block by block."""
 
-    def scan(look: Look) -> None:
+    def scan(look: Visitor) -> None:
         for block in blocks(shape):
             look(block, np.asarray(read(block)))
 

@@ -251,7 +251,7 @@ def _inspect(
                 return volume.grid, volume.notes
         with open_volume(file, check=False, padding=padding) as volume:
             air = Air()
-            volume.scan(air.add)
+            volume.visit(air.add)
             volume.check_size()
             assert volume.extremes is not None
             text = doubt(air, volume.extremes, row.unit or volume.unit)

@@ -13,7 +13,7 @@ PIECE_BYTES = 8 << 20
 SIDE = {2: 512, 3: 64}
 """Sides of the boxes that pieces are made of: readers often keep chunks of this size."""
 
-Look = Callable[[Box, Array], None]
+Visitor = Callable[[Box, Array], None]
 """Called with a piece of an image and its values."""
 
 

@@ -18,7 +18,7 @@ from msgan.data.hounsfield import Air, doubt
 from msgan.data.intensity import IntensityMap
 from msgan.data.lung import lung_mask
 from msgan.data.padding import filled
-from msgan.data.pieces import Look
+from msgan.data.pieces import Visitor
 from msgan.data.subject import Subject
 from msgan.data.volume import Volume, open_labels, open_volume
 from msgan.types import Array, Box, InputError, Reader
@@ -252,14 +252,16 @@ def require_values(labels: Volume, values: Sequence[int]) -> None:
     def count(box: Box, part: Array) -> None:
         counts[:] += np.bincount(part.ravel(), minlength=LARGEST + 1)
 
-    labels.scan(count)
+    labels.visit(count)
     there = [int(n) for n in counts.nonzero()[0]]
     if set(there) - {0, *values}:
         shown = ", ".join(map(str, there[:SHOWN])) + (", ..." if len(there) > SHOWN else "")
         raise InputError(f"{labels.path}: holds labels {shown}: expected {wanted}")
 
 
-def settled(subjects: Iterable[Subject], modality: str | None, prep: Preparation) -> Preparation:
+def resolve_scales(
+    subjects: Iterable[Subject], modality: str | None, prep: Preparation
+) -> Preparation:
     """The preparation with the number of scales that every subject can share.
 
     A cascade has one number of scales, but left open it follows from each image's size. The
@@ -289,12 +291,12 @@ def _masked_scan(image: Volume, mask: Volume | None, outside: float) -> Callable
     Called with a look at that, and where wanted with one at the image without mask.
     """
 
-    def scan(look: Look, bare: Look | None = None) -> None:
+    def scan(look: Visitor, bare: Visitor | None = None) -> None:
         def masked(box: Box, part: Array) -> None:
             shown = part if mask is None else np.where(mask.read(box) != 0, part, outside)
             look(box, shown.astype(part.dtype, copy=False))
 
-        image.scan(masked, *([bare] if bare else []))
+        image.visit(masked, *([bare] if bare else []))
 
     return scan
 

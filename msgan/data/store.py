@@ -15,7 +15,7 @@ import numpy as np
 from msgan import paths
 from msgan.data.grid import Grid
 from msgan.data.guard import call
-from msgan.data.pieces import Look, in_order, pieces
+from msgan.data.pieces import Visitor, in_order, pieces
 from msgan.data.raw import put, raw_reader
 from msgan.types import Array, Box, InputError, Reader, Shape
 
@@ -146,7 +146,7 @@ def remove_own(file: Path, process: int) -> None:
         file.unlink(missing_ok=True)
 
 
-def unpack(source: Source, folder: Path, look: Look | None) -> tuple[Path, Reader]:
+def unpack(source: Source, folder: Path, look: Visitor | None) -> tuple[Path, Reader]:
     """Write the blocks of ``source`` to a new raw file in ``folder``; the caller removes it.
 
     Args:

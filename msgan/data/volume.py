@@ -21,7 +21,7 @@ from msgan.data.extent import implausible, uneven
 from msgan.data.grid import Grid
 from msgan.data.guard import call, guarded, silence
 from msgan.data.padding import Padding, emptied, is_padding
-from msgan.data.pieces import Look
+from msgan.data.pieces import Visitor
 from msgan.data.places import reading
 from msgan.data.sources import READERS, source_of
 from msgan.data.store import Check, Source, named, remove_own, unpack
@@ -124,7 +124,7 @@ class Volume:
     def __repr__(self) -> str:
         return f"Volume({str(self.path)!r}, {self.grid}, {self.unit})"
 
-    def scan(self, *looks: Look) -> None:
+    def visit(self, *looks: Visitor) -> None:
         """Show each of ``looks`` every voxel once, in pieces of at most 8 MiB, as ``read`` does.
 
         The first scan also checks every voxel, as :func:`open_volume` says, and finds the
@@ -175,7 +175,7 @@ class Volume:
             return stored
         return stored[~is_padding(self._source.values(stored, self._labels), self._padding)]
 
-    def _unpack(self, look: Look | None) -> bool:
+    def _unpack(self, look: Visitor | None) -> bool:
         """Unpack the file if that has to be done and was not; whether ``look`` has seen it."""
         if self._region is not None:
             return False
@@ -264,7 +264,7 @@ def _open(
 
 def _check(volume: Volume) -> None:
     try:
-        volume.scan()
+        volume.visit()
     except BaseException:
         volume.close()
         raise

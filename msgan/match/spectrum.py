@@ -11,13 +11,13 @@ from scipy.signal import fftconvolve
 from msgan.types import Array, Box, InputError, Reader, Shape
 
 PATCH = 64
-"""Side of the patches that spectra are measured in, voxels of a slice."""
+"""Side of the patches that spectra are measured in, voxels of a slice; of smaller slices theirs."""
 
-BANDS = 32
+BANDS = PATCH // 2
 """Radial bands up to the Nyquist frequency."""
 
-LOW = 4
-"""Bands of the lowest frequencies, which are anatomy: there the two images are taken as equal."""
+LOW = 1 / 8
+"""Share of the bands, the lowest, that is anatomy: there the two images are taken as equal."""
 
 SMOOTH = 1.0
 """Standard deviation, bands, of the smoothing of a transfer function."""
@@ -31,7 +31,7 @@ class Spectrum:
     """Radial power spectrum of the slices of an image or of several.
 
     Attributes:
-        power: Power per band, of intensities in [-1, 1].
+        power: (bands,) power per voxel of intensities in [-1, 1].
         nyquist: Cycles per mm at which the bands end.
     """
 
@@ -48,40 +48,42 @@ class Spectrum:
         Raises:
             InputError: No patch of the image shows enough of the body.
         """
-        window = np.outer(np.hanning(PATCH), np.hanning(PATCH))
-        bands = _bands(PATCH)
-        total, count = np.zeros(BANDS), 0
-        for place in _patches(shape):
-            part = np.asarray(read(place), dtype=np.float64).reshape(PATCH, PATCH)
+        side = min(PATCH, *(n // 2 * 2 for n in shape[:2]))
+        window = np.outer(np.hanning(side), np.hanning(side))
+        bands, count, number = _bands(side), 0, side // 2
+        total = np.zeros(number)
+        for place in _patches(shape, side):
+            part = np.asarray(read(place), dtype=np.float64).reshape(side, side)
             if (part > -1).mean() < 0.5:
                 continue
             power = np.abs(np.fft.fft2((part - part.mean()) * window)) ** 2
-            total += np.bincount(bands.ravel(), power.ravel(), BANDS + 1)[:BANDS]
+            total += np.bincount(bands.ravel(), power.ravel(), number + 1)[:number]
             count += 1
         if not count:
             raise InputError(
-                f"image of {shape} voxels: no patch of {PATCH} x {PATCH} shows enough of a body "
+                f"image of {shape} voxels: no patch of {side} x {side} shows enough of a body "
                 "to measure a spectrum"
             )
-        sizes = np.bincount(bands.ravel(), minlength=BANDS + 1)[:BANDS]
+        sizes = np.bincount(bands.ravel(), minlength=number + 1)[:number] * (window**2).sum()
         return cls(total / count / sizes, 0.5 / float(np.mean(spacing[:2])))
 
     def at(self, frequencies: Array) -> Array:
         """Power at frequencies in cycles per mm; beyond the ends it is that of the ends."""
-        centres = (np.arange(BANDS) + 0.5) / BANDS * self.nyquist
+        centres = _centres(len(self.power)) * self.nyquist
         return np.exp(np.interp(frequencies, centres, np.log(self.power + 1e-12)))
 
 
 def transfer(source: Spectrum, target: Spectrum) -> Array:
-    """(BANDS,) gain by which the source's amplitudes become the target's, at most 1.
+    """(32,) gain by which the source's amplitudes become the target's, at most 1.
 
     The root of the ratio of powers, normalised at the lowest frequencies, where anatomy is and not
     the kernel, smooth over frequencies, and never rising: noise is removed, nothing is sharpened.
     """
-    centres = (np.arange(BANDS) + 0.5) / BANDS * source.nyquist
+    centres = _centres(BANDS) * source.nyquist
     ratio = 0.5 * (np.log(target.at(centres)) - np.log(source.at(centres)))
-    ratio -= ratio[:LOW].mean()
-    ratio[:LOW] = 0
+    low = round(LOW * BANDS)
+    ratio -= ratio[:low].mean()
+    ratio[:low] = 0
     gain = np.exp(gaussian_filter1d(ratio, SMOOTH, mode="nearest"))
     return np.minimum.accumulate(np.minimum(gain, 1.0))
 
@@ -90,8 +92,7 @@ def kernel_of(gain: Array) -> Array:
     """(31, 31) filter with a radial gain; its sum is 1."""
     side = 2 * RADIUS + 1
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side), indexing="ij"))
-    centres = (np.arange(BANDS) + 0.5) / BANDS * 0.5
-    response = np.interp(frequency, centres, gain)
+    response = np.interp(frequency, _centres(len(gain)) * 0.5, gain)
     filtered = np.fft.fftshift(np.fft.ifft2(response).real)
     window = np.hanning(side + 2)[1:-1]
     filtered = filtered * np.outer(window, window)
@@ -120,18 +121,23 @@ def filtered(read: Reader, kernel: Array) -> Reader:
     return made
 
 
+def _centres(bands: int) -> Array:
+    """Of bands, as shares of the Nyquist frequency."""
+    return (np.arange(bands) + 0.5) / bands
+
+
 def _bands(side: int) -> Array:
-    """Band of each coefficient of a square patch; those beyond the Nyquist frequency: BANDS."""
+    """Band of each coefficient of a square patch; beyond the Nyquist frequency: side / 2."""
     axis = np.fft.fftfreq(side)
     radius = np.hypot(*np.meshgrid(axis, axis, indexing="ij"))
-    return np.minimum((radius / 0.5 * BANDS).astype(int), BANDS)
+    return np.minimum((radius * side).astype(int), side // 2)
 
 
-def _patches(shape: Shape) -> list[Box]:
+def _patches(shape: Shape, side: int) -> list[Box]:
     """Patches of every slice, half overlapping; slices are those along the third axis."""
-    starts = [range(0, n - PATCH + 1, PATCH // 2) for n in shape[:2]]
+    starts = [range(0, n - side + 1, side // 2) for n in shape[:2]]
     depth = range(shape[2]) if len(shape) > 2 else range(1)
-    size = (PATCH, PATCH, *(1,) * (len(shape) - 2))
+    size = (side, side, *(1,) * (len(shape) - 2))
     return [
         Box((a, b, *((z,) if len(shape) > 2 else ())), size)
         for z in depth

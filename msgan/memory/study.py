@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from msgan.memory import process
 from msgan.memory.count import peak_bytes
-from msgan.memory.players import NETWORKS, OWN_SIDE, Players, step
+from msgan.memory.gan_pairs import NETWORKS, OWN_SIDE, Players, step
 from msgan.networks import layers
 from msgan.types import InputError
 

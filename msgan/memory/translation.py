@@ -19,9 +19,9 @@ from msgan.data.grid import Grid
 from msgan.data.intensity import IntensityMap
 from msgan.data.writing import write_volume
 from msgan.memory import process
+from msgan.runs.run import Run
 from msgan.training import checkpoint
 from msgan.training.loop import WEIGHTS
-from msgan.training.run import Run
 from msgan.training.step import build_generator
 from msgan.types import Array, Box, InputError
 

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msgan.config import CascadeConfig, Preparation
-from msgan.data.cohort import Cohort, Prepared, Subject, prepare, settled
+from msgan.data.cohort import Cohort, Prepared, Subject, prepare, resolve_scales
 from msgan.data.intensity import IntensityMap
 from msgan.data.resample import nearly
 from msgan.memory.process import peak_resident_bytes
 from msgan.methods.workers import processes
 from msgan.paths import sha256
-from msgan.training.cache import CachedSubject, Previous, cached, require_room
+from msgan.runs.run import Run
+from msgan.training.cache import AutoContext, CachedSubject, cached, require_room
 from msgan.training.loop import train_scale
-from msgan.training.run import Run
 from msgan.translate import pick_device
-from msgan.translate.contexts import FOLDER, check_order, with_contexts
+from msgan.translate.contexts import FOLDER, check_order, generate_contexts
 from msgan.types import InputError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def fit(
     device: str = "auto",
     cache: str | os.PathLike[str] | None = None,
     report: Report | None = None,
-    previous: Previous | None = None,
+    auto_context: AutoContext | None = None,
     remark: Callable[[str], None] | None = None,
 ) -> Run:
     """Train a cascade on the ``target`` images of a cohort, or go on where it stopped.
@@ -52,7 +52,7 @@ def fit(
     Subjects of split ``test`` are left alone, those of ``val`` choose the best weights; without
     any, the training subjects do. Scales are independent of each other (extended paper, section
     2.1) and may be trained in any order, by one process or several (torchrun, SLURM), unless
-    ``config.degradation.made_share`` gives each scale what those below it make.
+    ``config.conditioning.generated_share`` gives each scale what those below it make.
 
     Args:
         cohort: Subjects; those without a ``target`` image are left out, and those without the
@@ -64,19 +64,22 @@ def fit(
         device: ``auto``, ``cpu`` or ``cuda``.
         cache: Folder of prepared subjects, shared between runs; None keeps it in ``out``.
         report: Called with every logged row.
-        previous: Makes the sketch's channel ``previous``, of the weights ``config.previous``.
+        auto_context: Makes the sketch's channel ``auto_context``, of the weights
+            ``config.auto_context``.
         remark: Called with what is to be told of an image, as doubts about its unit.
 
     Raises:
         InputError: No subject has the images, a file is at fault, the images of a pair lie on
             different grids, a scale does not exist or needs one that is not trained,
-            ``config.previous`` is stated and not made, ``out`` holds another run, another process
-            is training one of the scales there, or the disk is full.
+            ``config.auto_context`` is stated and not made, ``out`` holds another run, another
+            process is training one of the scales there, or the disk is full.
     """
     if config.paired == target:
         raise InputError(f"paired {config.paired}: is the target itself")
-    if (config.previous is None) != (previous is None):
-        raise InputError(f"previous {config.previous}: needs the run of these weights to make it")
+    if (config.auto_context is None) != (auto_context is None):
+        raise InputError(
+            f"auto_context {config.auto_context}: needs the run of these weights to make it"
+        )
     usable = cohort.with_modality(*modalities(target, config))
     train = [s for s in usable if s.split in ("train", "")]
     held = [s for s in usable if s.split == "val"] or train
@@ -99,7 +102,7 @@ def fit(
             for scale in chosen:
                 if not 0 <= scale <= run.scales:
                     raise InputError(f"scale {scale} does not exist: there are 0 to {run.scales}")
-            if config.degradation.made_share:
+            if config.conditioning.generated_share:
                 check_order(run, chosen)
             folder = Path(cache) if cache is not None else run.folder / CACHE
             with _agreed(fabric):
@@ -109,7 +112,7 @@ def fit(
                     require_room(opened, config, data, folder)
             with _agreed(fabric), fabric.rank_zero_first():
                 ready = {
-                    n: cached(p, config, data[n], folder, sources.get(n), previous)
+                    n: cached(p, config, data[n], folder, sources.get(n), auto_context)
                     for n, p in opened.items()
                 }
         parts = [s.name for s in train], [s.name for s in held]
@@ -141,14 +144,14 @@ def _train(
     report: Report | None,
 ) -> None:
     """Train those scales that are not finished, on subjects of the first part by name."""
-    made = bool(run.config.degradation.made_share)
+    made = bool(run.config.conditioning.generated_share)
     placed = _placed(ready, fabric)
     for scale in chosen:
         if run.finished(scale):
             continue
         if made and scale > run.first:
             with fabric.rank_zero_first():
-                placed = _placed(with_contexts(run, ready, scale, fabric.device), fabric)
+                placed = _placed(generate_contexts(run, ready, scale, fabric.device), fabric)
         train, held = ([placed[name] for name in part] for part in parts)
         folder = run.folder_of(scale)
         about = train_scale(run.config, scale, train, held, folder, fabric, report)
@@ -210,7 +213,7 @@ def _open(
         scales = max(p.grid.scales for p in first.values())
         resolved = resolved.updated(scales=scales)
     else:  # the number of scales follows from the shape, and the shape from the spacing
-        resolved = settled(subjects, target, resolved)
+        resolved = resolve_scales(subjects, target, resolved)
     if resolved == config.preparation:
         return first, config
     config = config.updated(preparation=resolved)

@@ -14,7 +14,7 @@ from msgan.data.cohort import Cohort, Prepared, prepare
 from msgan.data.intensity import IntensityMap
 from msgan.match import slope, spectrum
 from msgan.match.spectrum import Spectrum
-from msgan.methods.plain import HistogramMatched
+from msgan.methods.baselines import HistogramMatched
 from msgan.methods.untrained import Untrained, digest
 from msgan.translate.maker import Making
 from msgan.types import Array, Box, InputError, Reader

@@ -14,15 +14,15 @@ import torch
 
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort, Prepared
-from msgan.methods.shared import fit_shared
+from msgan.methods.shared import fit_cached
 from msgan.methods.trained import TrainedMethod
 from msgan.paths import room
 from msgan.pyramid import read_continued
-from msgan.training.run import Run
+from msgan.runs.run import Run
 from msgan.translate import GeneratedScale, Generation, Limits, pick_device
 from msgan.translate.maker import Making
 from msgan.translate.plan import resident
-from msgan.translate.work import Work
+from msgan.translate.work import Scratch
 from msgan.types import InputError, Reader
 
 ADVERSARIAL = 0.5
@@ -44,7 +44,7 @@ class MedSynth(TrainedMethod):
     resumed, kept and tiled like one. Differs: the paper has an FCN with batch normalisation and a
     shortcut from the source, whose patches are averaged where they overlap. Here the generator is
     the cascade's own, so that the rows of a table differ in what they learn from and not in
-    size; unpadded tiles of ``seamless`` are equal where they overlap, patches of ``paper`` are
+    size; unpadded tiles of ``seamless`` are equal where they overlap, patches of ``megan`` are
     averaged. D is the cascade's too, and L1 on validation decides which weights are kept.
     """
 
@@ -62,9 +62,9 @@ class MedSynth(TrainedMethod):
             if run.config.paired is None:
                 raise InputError(f"{run.folder}: was not trained on pairs")
             needed = weights_hash(runs[k - 1]) if k else None
-            if run.config.previous != needed:
+            if run.config.auto_context != needed:
                 raise InputError(
-                    f"{run.folder}: sees results of {run.config.previous}, not of {needed}"
+                    f"{run.folder}: sees results of {run.config.auto_context}, not of {needed}"
                 )
         super().__init__(runs[-1], device)
         self.runs = tuple(runs)
@@ -74,7 +74,7 @@ class MedSynth(TrainedMethod):
         cls,
         config: CascadeConfig,
         source: str | None = None,
-        previous: str | None = None,
+        auto_context: str | None = None,
         models: int = 1,
     ) -> CascadeConfig:
         """A cascade's configuration as one model of this row.
@@ -82,7 +82,7 @@ class MedSynth(TrainedMethod):
         Args:
             config: Of the cascade it is compared with.
             source: Modality that is translated.
-            previous: :func:`weights_hash` of the model whose results it sees; None: the first.
+            auto_context: :func:`weights_hash` of the model whose results it sees; None: the first.
             models: How many share the steps of ``config``, so that the row costs what others do.
 
         Raises:
@@ -93,11 +93,11 @@ class MedSynth(TrainedMethod):
         # Labels hide the source beneath them; this method sees the source itself, without noise.
         return config.updated(
             paired=source,
-            blind=("context",),
+            drop_inputs=("context",),
             labels=(),
-            previous=previous,
-            sketch={"channels": ("image", "previous") if previous else ("image",)},
-            degradation={"sketch_noise": 0.0},
+            auto_context=auto_context,
+            sketch={"channels": ("image", "auto_context") if auto_context else ("image",)},
+            conditioning={"sketch_noise": 0.0},
             contrast={"share": 0.0},
             network={"conditional": False},
             training={
@@ -134,10 +134,10 @@ class MedSynth(TrainedMethod):
             source: Modality that is translated.
             target: Modality that is learnt.
             config: Of the cascade; see :meth:`configured`.
-            out: Holds a run folder for each model; see :func:`msgan.methods.shared.fit_shared`.
+            out: Holds a run folder for each model; see :func:`msgan.methods.shared.fit_cached`.
             refinements: Models after the first.
             device: ``auto``, ``cpu`` or ``cuda``.
-            options: See :func:`msgan.methods.shared.fit_shared`.
+            options: See :func:`msgan.methods.shared.fit_cached`.
 
         Raises:
             InputError: ``refinements`` is negative; or see :func:`msgan.methods.cascade.fit`.
@@ -149,8 +149,8 @@ class MedSynth(TrainedMethod):
             last = weights_hash(runs[-1]) if runs else None
             own = cls.configured(config, source, last, 1 + refinements)
             before = partial(_of_training, tuple(runs), where) if runs else None
-            more = {**options, "device": device, "previous": before}
-            runs.append(fit_shared(cohort, target, own, out, **more))
+            more = {**options, "device": device, "auto_context": before}
+            runs.append(fit_cached(cohort, target, own, out, **more))
         return cls(runs, device)
 
     @property
@@ -200,5 +200,5 @@ def _of_training(
     folder.mkdir(parents=True, exist_ok=True)
     planned = generation.plan(ready, device, limits)
     with room(folder, planned.scratch_bytes, "what the models before have made"):
-        made = generation.make(Making(ready, Work(folder), device, limits, planned))
+        made = generation.make(Making(ready, Scratch(folder), device, limits, planned))
     return partial(read_continued, made.result, ready.read, ready.grid.shape)

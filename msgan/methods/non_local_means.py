@@ -14,7 +14,7 @@ from msgan.config import CascadeConfig, Preparation
 from msgan.data.cohort import Cohort
 from msgan.data.foreground import blocks
 from msgan.data.intensity import IntensityMap
-from msgan.methods.plain import Profile
+from msgan.methods.baselines import Profile
 from msgan.methods.untrained import Untrained
 from msgan.translate.maker import Making
 from msgan.types import Array, Box, InputError, Reader, Shape

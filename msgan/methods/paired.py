@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgan.config import CascadeConfig
 from msgan.methods.trained import TrainedMethod
-from msgan.training.run import Run
+from msgan.runs.run import Run
 from msgan.types import InputError
 
 
@@ -45,7 +45,7 @@ class PairedRegression(TrainedMethod):
             raise InputError(f"source None: the {cls.name} is trained on pairs: name the source")
         return config.updated(
             paired=source,
-            blind=("context",),
+            drop_inputs=("context",),
             sketch={"channels": ("image",)},
             training={"gan_weight": 0.0},
             contrast={"share": 0.0},

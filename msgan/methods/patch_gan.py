@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgan.config import CascadeConfig
 from msgan.methods.trained import TrainedMethod
-from msgan.training.run import Run
+from msgan.runs.run import Run
 from msgan.translate import GeneratedScale, Generation
 from msgan.types import InputError
 
@@ -17,7 +17,7 @@ class PatchGan(TrainedMethod):
     Scale n of a cascade, trained and run without the image of the scale below, whose place is
     background. Nothing else is changed, so the table says what the lower scales add.
 
-    Of the family ``paper`` whole patches of 32^d are laid 27 voxels apart and averaged over the 5
+    Of the family ``megan`` whole patches of 32^d are laid 27 voxels apart and averaged over the 5
     voxels in which they overlap (:mod:`msgan.translate.overlap`); sides of a tile are multiples of
     27. Of ``seamless``, patches that overlap are equal where they do, and an average would change
     nothing: the plain tiles of a translation are taken, and their sketch's halo is larger than the
@@ -32,8 +32,10 @@ class PatchGan(TrainedMethod):
         Raises:
             InputError: The run's generators see the scale below.
         """
-        if BLIND not in run.config.blind:
-            raise InputError(f"{run.folder}: not a patch GAN: its blind is {run.config.blind}")
+        if BLIND not in run.config.drop_inputs:
+            raise InputError(
+                f"{run.folder}: not a patch GAN: its drop_inputs is {run.config.drop_inputs}"
+            )
         super().__init__(run, device)
 
     @classmethod
@@ -43,9 +45,11 @@ class PatchGan(TrainedMethod):
         Raises:
             InputError: The cascade sees no sketch; nothing would be left.
         """
-        if "sketch" in config.blind:
-            raise InputError(f"blind {config.blind}: a patch GAN sees the sketch and nothing else")
-        return config.updated(blind=(BLIND,))
+        if "sketch" in config.drop_inputs:
+            raise InputError(
+                f"drop_inputs {config.drop_inputs}: a patch GAN sees the sketch and nothing else"
+            )
+        return config.updated(drop_inputs=(BLIND,))
 
     @property
     def generation(self) -> Generation:

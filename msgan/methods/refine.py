@@ -50,7 +50,7 @@ def refine(
         raise InputError(f"shift {shift}: expected an even number of voxels, 0 to {min(side) - 1}")
     device = next(generator.parameters()).device
     drawn = sketch if isinstance(sketch, SketchReader) else DrawnSketch(sketch, full, device)
-    ready = inference.prepare(generator, device)
+    ready = inference.optimised(generator, device)
     around = ImageSource(context, tuple(n // 2 for n in full), device)
     reads = sources(ready.geometry, drawn, around)
     scale = TiledScale(ready, reads, full, side, device, shift=shift)

@@ -13,13 +13,13 @@ from msgan import pyramid
 from msgan.config import CascadeConfig, Preparation
 from msgan.data.cohort import Cohort
 from msgan.data.intensity import IntensityMap
-from msgan.methods.plain import Profile
+from msgan.methods.baselines import Profile
 from msgan.methods.replica_scales import SCALES, TILE, Image, Pair, scratch_bytes
 from msgan.methods.untrained import Untrained, digest
 from msgan.paths import room, scratch_folder
 from msgan.seeds import derive
 from msgan.translate.maker import Making
-from msgan.translate.work import Work
+from msgan.translate.work import Scratch
 from msgan.types import InputError, Reader, Shape
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Replica(Untrained):
         with ExitStack() as stack:
             folder = stack.enter_context(scratch_folder())
             pairs = [
-                Pair.open(stack, s, source, target, preparation, Work(folder / str(k)))
+                Pair.open(stack, s, source, target, preparation, Scratch(folder / str(k)))
                 for k, s in enumerate(subjects)
             ]
             dims = {len(pair.image.shapes[0]) for pair in pairs}

@@ -17,7 +17,7 @@ from msgan.data.cohort import Prepared, Subject, prepare
 from msgan.methods.replica_features import BACKGROUND, RINGS, Surroundings
 from msgan.seeds import numpy_rng
 from msgan.translate.maker import Progress
-from msgan.translate.work import Work
+from msgan.translate.work import Scratch
 from msgan.types import Array, Box, Reader, Shape
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ class Image:
     """The source image at all scales, the finest first, and what is predicted of them."""
 
     ready: Prepared
-    work: Work
+    work: Scratch
     shapes: list[Shape]
     scales: list[Reader] = field(default_factory=list)
     made: dict[int, Reader] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, ready: Prepared, work: Work) -> Image:
+    def of(cls, ready: Prepared, work: Scratch) -> Image:
         """An image whose scales will lie in a scratch folder; nothing is read yet."""
         return cls(ready, work, pyramid.shapes(ready.grid.shape, SCALES - 1)[::-1])
 
@@ -121,7 +121,7 @@ class Pair:
         source: str,
         target: str,
         preparation: Preparation,
-        work: Work,
+        work: Scratch,
     ) -> Pair:
         """Prepare both; ``stack`` closes them.
 

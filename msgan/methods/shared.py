@@ -16,15 +16,15 @@ from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort
 from msgan.methods.cascade import fit, modalities
 from msgan.paths import atomic_folder, sha256
-from msgan.training.cache import Previous
-from msgan.training.run import Run
+from msgan.runs.run import Run
+from msgan.training.cache import AutoContext
 from msgan.types import InputError
 
 DECIDING = "msgan.methods.cascade"
 """The module that trains: what it imports, and what that imports, decides the weights."""
 
 
-def fit_shared(
+def fit_cached(
     cohort: Cohort,
     target: str,
     config: CascadeConfig,
@@ -33,7 +33,7 @@ def fit_shared(
     scales: Sequence[int] | None = None,
     device: str = "auto",
     report: Callable[[dict[str, Any]], None] | None = None,
-    previous: Previous | None = None,
+    auto_context: AutoContext | None = None,
 ) -> Run:
     """:func:`msgan.methods.cascade.fit` into the folder of ``root`` that holds this very run.
 
@@ -58,56 +58,57 @@ def fit_shared(
         device=device,
         cache=cache,
         report=report,
-        previous=previous,
+        auto_context=auto_context,
     )
 
 
-def lend(giver: Run, taker: Run, scale: int, to: int | None = None) -> None:
+def reuse_scale(source: Run, destination: Run, scale: int, to: int | None = None) -> None:
     """Give a trained scale of one run to another that would train the same network.
 
-    s0 is the same whatever s1..sn are ``blind`` to ("the LR GAN stays unchanged", 2020, section
-    3.2.2). Scales that are trained on real contexts are independent of each other, and a
+    s0 is the same whatever s1..sn are ``drop_inputs`` to ("the LR GAN stays unchanged", 2020,
+    section 3.2.2). Scales that are trained on real contexts are independent of each other, and a
     generator that reaches a resolution is of use whatever number of scales lies below; one that
-    is trained on what the scales below it make (``made_share``) is of use above these alone.
+    is trained on what the scales below it make (``generated_share``) is of use above these alone.
     Under the same number i the weights are those that training would give (on a CPU to the bit),
     under another those of other random numbers. Where the scale is there already nothing is done.
 
     Args:
-        giver: Has trained the scale, by the code of today.
-        taker: Gets a copy of its weights and curves.
-        scale: i of the giver's s_i.
-        to: i of the taker's s_i; None: the same.
+        source: Has trained the scale, by the code of today.
+        destination: Gets a copy of its weights and curves.
+        scale: i of the source's s_i.
+        to: i of the destination's s_i; None: the same.
 
     Raises:
         InputError: The scale is not trained, or the other run would train another network: of
             another resolution, configuration or data; or another process is training it.
     """
     to = scale if to is None else to
-    if taker.finished(to):
+    if destination.finished(to):
         return
-    if not giver.finished(scale):
-        raise InputError(f"{giver.folder}: scale {scale} of {giver.scales} is not trained yet")
-    alone = not any(run.config.degradation.made_share for run in (giver, taker))
-    sides = [_deciding(giver, scale, alone), _deciding(taker, to, alone)]
+    if not source.finished(scale):
+        raise InputError(f"{source.folder}: scale {scale} of {source.scales} is not trained yet")
+    alone = not any(run.config.conditioning.generated_share for run in (source, destination))
+    sides = [_deciding(source, scale, alone), _deciding(destination, to, alone)]
     if other := [name for name in sides[0] if sides[0][name] != sides[1].get(name)]:
         raise InputError(
-            f"{taker.folder}: scale {to} would be another than scale {scale} of {giver.folder}: "
+            f"{destination.folder}: scale {to} would be another than scale {scale} of "
+            f"{source.folder}: "
             f"its {other[0]} differs"
         )
-    with taker.alone([to]), atomic_folder(taker.folder_of(to)) as copy:
-        shutil.copytree(giver.folder_of(scale), copy, dirs_exist_ok=True)
+    with destination.alone([to]), atomic_folder(destination.folder_of(to)) as copy:
+        shutil.copytree(source.folder_of(scale), copy, dirs_exist_ok=True)
 
 
 def _deciding(run: Run, scale: int, alone: bool) -> dict[str, Any]:
     """What decides s_i of a run, apart from the code; ``alone``: nothing below has a say in it."""
     config = run.config.model_dump()
     if scale == 0:
-        del config["blind"], config["degradation"]["made_share"]
+        del config["drop_inputs"], config["conditioning"]["generated_share"]
     elif alone:
         # n decides how much is padded, and what begins with low is of s0.
         del config["preparation"]["scales"]
         for part in ("network", "training"):
-            config[part] = {k: v for k, v in config[part].items() if not k.startswith("low_")}
+            config[part] = {k: v for k, v in config[part].items() if not k.startswith("lr_")}
     resolution = {"generator": "HR" if scale else "LR", "resolution": run.scales - scale}
     return {**resolution, **config, "target": run.target, "data": dict(run.data)}
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self, Unpack
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort
 from msgan.methods import cascade
-from msgan.training.run import Run
+from msgan.runs.run import Run
 from msgan.translate import Generation, Translation, translated
 from msgan.translate.maker import Options, Source
 from msgan.types import InputError

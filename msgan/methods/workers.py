@@ -22,7 +22,7 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
 
 
-def side_by_side(
+def run_parallel(
     jobs: Mapping[Key, Callable[[], Result]], device: str = "auto"
 ) -> dict[Key, Result]:
     """The results of jobs, under their names.
@@ -33,7 +33,7 @@ def side_by_side(
 
     Args:
         jobs: Callables without arguments that can be pickled, as :func:`functools.partial` of
-            :func:`msgan.methods.shared.fit_shared`; so can their results.
+            :func:`msgan.methods.shared.fit_cached`; so can their results.
         device: ``auto``, ``cpu`` or ``cuda``, as the jobs are told.
 
     Raises:

@@ -69,7 +69,7 @@ FIRST = Options()
 """Of s0."""
 
 FAMILIES = {
-    "paper": Options(aligned=False),
+    "megan": Options(aligned=False),
     "seamless": Options(instance_norm=False),
 }
 """Of s1..sn."""

@@ -23,7 +23,7 @@ normalised, and one that a plain ReLU has shut everywhere never learns again."""
 
 
 @final
-class PaperGenerator(Generator):
+class MeganGenerator(Generator):
     """The published HR generator: ResNet blocks between two strided and transposed levels.
 
     Extended paper, section 2.2 and fig. 3; sizes as in the first author's public code. Sketch
@@ -78,7 +78,7 @@ class SeamlessGenerator(Generator):
         self.geometry = Geometry((View("sketch", 0, 2 * halo), View("below", -1, halo)), exact=True)
         self.first = layers.conv(dims, 1 + sketch_channels * corners, width, 3)
         self.blocks = nn.Sequential(
-            *[layers.ResidualBlock(dims, width, 0, layers.ChannelNorm) for _ in range(blocks)]
+            *[layers.ResidualBlock(dims, width, 0, layers.PixelNorm) for _ in range(blocks)]
         )
         self.expand = layers.conv(dims, width, fine * corners, 1)
         self.join = layers.conv(dims, fine + sketch_channels + 1, fine, 3)
@@ -98,6 +98,6 @@ class SeamlessGenerator(Generator):
 
 
 FAMILIES: dict[str, Callable[..., Generator]] = {
-    "paper": PaperGenerator,
+    "megan": MeganGenerator,
     "seamless": SeamlessGenerator,
 }

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from msgan.networks import kernels, layers
+from msgan.networks import cpu_ops, layers
 from msgan.networks.generator import Generator
-from msgan.networks.high import LEAK, PaperGenerator, SeamlessGenerator
+from msgan.networks.high import LEAK, MeganGenerator, SeamlessGenerator
 from msgan.pyramid import upsample
 
 SLAB = 16 << 20
@@ -29,11 +29,11 @@ TOGETHER = 8
 """Patches computed at once: from 4 on their number changes nothing but memory."""
 
 
-def prepare(generator: Generator, device: torch.device, whole: bool = False) -> Inference:
+def optimised(generator: Generator, device: torch.device, whole: bool = False) -> Inference:
     """The inference form of a trained generator, on ``device``; the generator stays as it is.
 
     It has the same geometry and gives ``core(*reads)`` within 1e-4 of the training form; several
-    samples at once are faster (``paper``: 4 to 8). It may keep room for features between calls, so
+    samples at once are faster (``megan``: 4 to 8). It may keep room for features between calls, so
     it belongs to one thread at a time. On a CPU the fast forms compute in float32, autocast or
     not: half precision is slower there.
 
@@ -49,7 +49,7 @@ def prepare(generator: Generator, device: torch.device, whole: bool = False) -> 
     if device.type not in ("cpu", "meta"):
         return PlainInference(copied, whole)
     # Of use by themselves: PyTorch then takes oneDNN's channels-last kernels throughout.
-    kernels.channels_last_weights(copied)
+    cpu_ops.channels_last_weights(copied)
     return FAST.get(type(copied), PlainInference)(copied, whole)
 
 
@@ -97,16 +97,16 @@ class PlainInference(Inference):
         return image if self.geometry.border is not None else layers.crop(image, self.geometry.rim)
 
 
-class PaperInference(Inference):
-    """The published HR generator; see :class:`msgan.networks.high.PaperGenerator`."""
+class MeganInference(Inference):
+    """The published HR generator; see :class:`msgan.networks.high.MeganGenerator`."""
 
-    def __init__(self, generator: PaperGenerator, whole: bool = False) -> None:
+    def __init__(self, generator: MeganGenerator, whole: bool = False) -> None:
         super().__init__(generator, whole)
         convs = [m for m in generator.body if isinstance(m, layers.Conv | layers.Transposed)]
         self.fall, self.rise = nn.ModuleList(convs[:3]), nn.ModuleList(convs[3:5])
         blocks = [m for m in generator.body if isinstance(m, layers.ResidualBlock)]
         self.blocks = nn.ModuleList(blocks)
-        self.last = kernels.SpreadConv(convs[5])
+        self.last = cpu_ops.SpreadConv(convs[5])
 
     @torch.inference_mode()
     @torch.autocast("cpu", enabled=False)
@@ -124,19 +124,19 @@ class PaperInference(Inference):
         block: Any
         for block in self.blocks:
             first, second = block.convolutions
-            y = kernels.normalise_(kernels.convolve(first, x)).relu_()
-            x += kernels.normalise_(kernels.convolve(second, y))
+            y = cpu_ops.normalise_(cpu_ops.convolve(first, x)).relu_()
+            x += cpu_ops.normalise_(cpu_ops.convolve(second, y))
         return torch.cat([self._rise(some) for some in x.split(few)])
 
     def _fall(self, x: Tensor) -> Tensor:
         for conv in self.fall:
-            x = kernels.normalise_(kernels.convolve(conv, x)).relu_()
+            x = cpu_ops.normalise_(cpu_ops.convolve(conv, x)).relu_()
         return x
 
     def _rise(self, x: Tensor) -> Tensor:
         coarse, fine = self.rise
-        x = kernels.normalise_(kernels.convolve(coarse, x)).relu_()
-        x = kernels.normalise_(kernels.convolve(fine, x))
+        x = cpu_ops.normalise_(cpu_ops.convolve(coarse, x)).relu_()
+        x = cpu_ops.normalise_(cpu_ops.convolve(fine, x))
         # Statistics need the whole patch, the last convolution no more than gives the core.
         x = layers.crop(x, max(self.geometry.rim - self.last.reach, 0)).relu()
         beyond = max(self.last.reach - self.geometry.rim, 0)  # what the last convolution pads
@@ -162,13 +162,13 @@ class SeamlessInference(Inference):
         fine = last.in_channels
         self.width, self.corners = expand.in_channels, expand.out_channels // fine
         features, near, base = join.weight.split([fine, join.in_channels - fine - 1, 1], dim=1)
-        spread = kernels.on_coarse(features)
+        spread = cpu_ops.on_coarse(features)
         from_blocks = torch.einsum("oi...,iw->ow...", spread, expand.weight.flatten(1))
-        weight = torch.cat((from_blocks, kernels.on_coarse(near), kernels.on_coarse(base)), dim=1)
+        weight = torch.cat((from_blocks, cpu_ops.on_coarse(near), cpu_ops.on_coarse(base)), dim=1)
         # Nothing is padded, so a bias reaches every voxel through all taps.
         bias = torch.einsum("oi...,i->o", spread, expand.bias) + join.bias.repeat(self.corners)
-        self.join = kernels.conv_of(weight, bias)
-        self.last = kernels.conv_of(kernels.on_coarse(last.weight), last.bias.repeat(self.corners))
+        self.join = cpu_ops.conv_of(weight, bias)
+        self.last = cpu_ops.conv_of(cpu_ops.on_coarse(last.weight), last.bias.repeat(self.corners))
         self.halo = generator.geometry.reads[1].halo
         self.room = Room()
 
@@ -186,14 +186,14 @@ class SeamlessInference(Inference):
         drawn = sketch.shape[1] * self.corners
         x = self.room.take("first", context, 1 + drawn, full)
         x[:, :1] = context
-        kernels.space_to_depth_into(sketch, x[:, 1:])
+        cpu_ops.space_to_depth_into(sketch, x[:, 1:])
         joined = self.room.take(
             "join", context, self.width + drawn + self.corners, [n + 2 for n in sides]
         )
         features, near, base = joined.split([self.width, drawn, self.corners], dim=1)
         near.copy_(layers.crop(x[:, 1:], self.halo - 1))
         upsampled = upsample(layers.crop(context, self.halo - 2), len(full))
-        kernels.space_to_depth_into(upsampled, base)
+        cpu_ops.space_to_depth_into(upsampled, base)
 
         out = self.room.take("even", context, self.width, [n - 2 for n in full])
         by_slabs(self._first, x, out)
@@ -210,21 +210,21 @@ class SeamlessInference(Inference):
         return layers.depth_to_space(fine) + layers.crop(upsampled, 2)
 
     def _first(self, x: Tensor, rows: slice) -> Tensor:
-        return kernels.convolve(self.first, x)
+        return cpu_ops.convolve(self.first, x)
 
     def _last(self, x: Tensor, rows: slice) -> Tensor:
-        return kernels.convolve(self.last, F.leaky_relu_(kernels.convolve(self.join, x), LEAK))
+        return cpu_ops.convolve(self.last, F.leaky_relu_(cpu_ops.convolve(self.join, x), LEAK))
 
     def _block(self, block: Any, x: Tensor, between: Tensor, out: Tensor) -> None:
         shortcut = layers.crop(x, block.rim)
         convs = block.convolutions
-        gains = [kernels.per_feature(norm.gain, x) for norm in (block.body[1], block.body[4])]
+        gains = [cpu_ops.per_feature(norm.gain, x) for norm in (block.body[1], block.body[4])]
 
         def activated(slab: Tensor, rows: slice) -> Tensor:
-            return kernels.equalise_(kernels.convolve(convs[0], slab)).mul_(gains[0]).relu_()
+            return cpu_ops.equalise_(cpu_ops.convolve(convs[0], slab)).mul_(gains[0]).relu_()
 
         def added(slab: Tensor, rows: slice) -> Tensor:
-            y = kernels.equalise_(kernels.convolve(convs[1], slab))
+            y = cpu_ops.equalise_(cpu_ops.convolve(convs[1], slab))
             return torch.addcmul(shortcut[:, :, rows], y, gains[1], out=y)
 
         by_slabs(activated, x, between)
@@ -232,7 +232,7 @@ class SeamlessInference(Inference):
 
 
 FAST: dict[type[nn.Module], Callable[..., Inference]] = {
-    PaperGenerator: PaperInference,
+    MeganGenerator: MeganInference,
     SeamlessGenerator: SeamlessInference,
 }
 """The form of each class that is known to compute the same, faster on a CPU."""

@@ -64,7 +64,7 @@ def spectral(module: nn.Module) -> nn.Module:
     return nn.utils.parametrizations.spectral_norm(module)
 
 
-class ChannelNorm(nn.Module):
+class PixelNorm(nn.Module):
     """Divide every voxel's features by their root mean square.
 
     Uses no statistics over space: the output of a voxel depends on that voxel alone, which is

@@ -14,7 +14,7 @@ from msgan.types import trailing
 
 
 @final
-class PaperLowGenerator(Generator):
+class MeganLowGenerator(Generator):
     """U-Net with one upsampling fewer than downsamplings (extended paper, section 2.2, fig. 3).
 
     Strided convolutions of side 4 double the features up to eight times the width, each with
@@ -123,10 +123,10 @@ class LocalLowGenerator(Generator):
         def refine(first: nn.Module, outputs: int, share: float) -> nn.Sequential:
             return nn.Sequential(
                 first,
-                layers.ChannelNorm(outputs),
+                layers.PixelNorm(outputs),
                 layers.dropout(dims, share),
                 nn.LeakyReLU(0.2),
-                layers.ResidualBlock(dims, outputs, 1, layers.ChannelNorm),
+                layers.ResidualBlock(dims, outputs, 1, layers.PixelNorm),
                 nn.LeakyReLU(0.2),
             )
 
@@ -181,6 +181,6 @@ def _reach(levels: int) -> int:
 
 
 FAMILIES: dict[str, Callable[..., Generator]] = {
-    "paper": PaperLowGenerator,
+    "megan": MeganLowGenerator,
     "seamless": LocalLowGenerator,
 }

@@ -1,7 +1,7 @@
 """Reports: the notebooks run headless, and one page that says how they went."""
 
 from msgan.report.results import results_folder, write_results
+from msgan.report.run_cache import Run
 from msgan.report.runner import run_notebooks
-from msgan.report.stamp import Run
 
 __all__ = ["Run", "results_folder", "run_notebooks", "write_results"]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from msgan.presets import PRESETS
-from msgan.report.record import record
+from msgan.report.archive import archive
 from msgan.report.runner import run_notebooks
 from msgan.types import InputError
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = options.out or Path("reports", "runs", options.preset)
     try:
         if options.command == "record":
-            print(*record(out, options.reports, options.preset, options.notebooks), sep="\n")
+            print(*archive(out, options.reports, options.preset, options.notebooks), sep="\n")
             return 0
         runs = run_notebooks(
             options.folder,

@@ -12,8 +12,8 @@ from msgan.config import CascadeConfig
 from msgan.documents import json_of
 from msgan.report.page import duration
 from msgan.report.table import Cell, Table, file_name
+from msgan.runs.run import CARD, CONFIG, Run, flat
 from msgan.training.log import LOG, rows
-from msgan.training.run import CARD, CONFIG, Run, flat
 from msgan.types import InputError
 
 DIGITS = 12

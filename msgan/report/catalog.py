@@ -13,9 +13,9 @@ from msgan.data.store import suffix_of
 from msgan.documents import json_of
 from msgan.report.fault import Fault, tried
 from msgan.report.images import Images, images_in
+from msgan.runs.run import CARD, Run
 from msgan.training.log import LOG
-from msgan.training.run import CARD, Run
-from msgan.translate.trace import TRACE, Trace
+from msgan.translate.provenance import PROVENANCE, Provenance
 from msgan.types import InputError
 
 SCALE = re.compile(r"y(\d+)\.(nii|nii\.gz|mha|nrrd|zarr)")
@@ -48,24 +48,24 @@ class Translated:
     Attributes:
         study: What made it: a notebook's folder, relative to that of the catalog.
         task: As ``t1→t2``.
-        trace: Files, ranges and tiles.
+        provenance: Files, ranges and tiles.
         scales: y0..yn where they were kept, else empty.
     """
 
     study: str
     task: str
-    trace: Trace
+    provenance: Provenance
     scales: tuple[Path, ...] = ()
 
     @property
     def method(self) -> str:
         """Name of the row of a table."""
-        return self.trace.method
+        return self.provenance.method
 
     @property
     def subject(self) -> str:
         """Whose image it is."""
-        return self.trace.subject
+        return self.provenance.subject
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class Catalog:
     Attributes:
         folder: Where it was looked for.
         runs: Trained, or in training.
-        translated: Results, each with its trace.
-        kept: Folders of scales that have no trace, by name.
+        translated: Results, each with its provenance.
+        kept: Folders of scales that have no provenance, by name.
         tables: Scores, tests and key figures that notebooks left.
         pages: Executed notebooks as pages.
         images: Other images, by folder.
@@ -130,23 +130,23 @@ def catalog(folder: str | os.PathLike[str]) -> Catalog:
         files = images_in(here, folders, names)
         scales = _scales(files)
         for path in _traces(here, names, files):
-            trace = tried(partial(_trace, path), path, faults)
-            if trace is None:
+            provenance = tried(partial(_provenance, path), path, faults)
+            if provenance is None:
                 continue
-            files = [file for file in files if file != trace.result]
-            faults += _missing(trace)
-            if not trace.result.exists():
+            files = [file for file in files if file != provenance.result]
+            faults += _missing(provenance)
+            if not provenance.result.exists():
                 continue
-            own = scales if path.name == TRACE else ()
+            own = scales if path.name == PROVENANCE else ()
             study = _study(root, here)
-            task = f"{trace.source or 'image'}→{trace.target}"
-            key = (study, task, trace.method, trace.subject)
+            task = f"{provenance.source or 'image'}→{provenance.target}"
+            key = (study, task, provenance.method, provenance.subject)
             if key not in found or own:
                 old = found.get(key)  # the trace of the table knows where its voxels count
-                found[key] = Translated(study, task, old.trace if old else trace, own)
+                found[key] = Translated(study, task, old.provenance if old else provenance, own)
             elif found[key].scales:
-                found[key] = Translated(study, task, trace, found[key].scales)
-        if scales and TRACE not in names:
+                found[key] = Translated(study, task, provenance, found[key].scales)
+        if scales and PROVENANCE not in names:
             kept.append(Images(name, scales))
         if plain := [file for file in files if file not in scales]:
             images.append(Images(name, tuple(plain)))
@@ -186,27 +186,27 @@ def _scales(files: Sequence[Path]) -> tuple[Path, ...]:
 def _traces(here: Path, names: Sequence[str], files: Sequence[Path]) -> list[Path]:
     """JSON files that may be traces: in a folder of scales, or beside an image."""
     stems = {f.name[: len(f.name) - len(suffix_of(f))] for f in files}
-    return [here / n for n in names if n == TRACE or (n.endswith(".json") and n[:-5] in stems)]
+    return [here / n for n in names if n == PROVENANCE or (n.endswith(".json") and n[:-5] in stems)]
 
 
-def _trace(path: Path) -> Trace | None:
-    """A trace; None for a JSON file of somebody else's, as BIDS has beside its images."""
+def _provenance(path: Path) -> Provenance | None:
+    """Provenance; None for a JSON file of somebody else's, as BIDS has beside its images."""
     try:
         content = json_of(path)
     except FileNotFoundError:  # a link to nowhere
         return None
     ours = isinstance(content, dict) and {"method", "result", "tiles"} <= set(content)
-    return Trace.load(path) if ours or path.name == TRACE else None
+    return Provenance.load(path) if ours or path.name == PROVENANCE else None
 
 
-def _missing(trace: Trace) -> Iterator[Fault]:
+def _missing(provenance: Provenance) -> Iterator[Fault]:
     """Files of a translation that are not there any more."""
     for name, what in (
         ("result", "the translation"),
-        ("image", f"the image that was translated to {trace.result}"),
-        ("real", f"the real image to {trace.result}"),
+        ("image", f"the image that was translated to {provenance.result}"),
+        ("real", f"the real image to {provenance.result}"),
     ):
-        path = getattr(trace, name)
+        path = getattr(provenance, name)
         if path is not None and not path.exists():
             yield Fault(path, f"{what} is not there any more")
 

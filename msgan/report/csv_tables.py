@@ -7,8 +7,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msgan.methods.table import CONVENTION
-from msgan.methods.table import SCORES as MEASURES
+from msgan.studies.table import CONVENTION
+from msgan.studies.table import SCORES as MEASURES
 from msgan.types import InputError
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from msgan.metrics import CATALOGUE
 from msgan.paths import atomic_folder, write_text
 from msgan.report.cards import RunCard, run_card
 from msgan.report.experiment import Experiment, find
-from msgan.report.ledger import NOT_RUN, Entry, ledger, ledger_table
 from msgan.report.page import duration, value_text
-from msgan.report.stamp import source_hash
+from msgan.report.published_vs_ours import NOT_RUN, Entry, comparison_table, published_vs_ours
+from msgan.report.run_cache import source_hash
 from msgan.report.table import Table
 from msgan.report.tables import difference_tables, other_tables, score_tables
 from msgan.report.template import render
@@ -94,8 +94,8 @@ def write_report(runs: str | os.PathLike[str], out: str | os.PathLike[str]) -> W
     _check_writable(out)
     parts = [Part(e, score_tables(e), difference_tables(e), other_tables(e)) for e in experiments]
     cards, unread = _cards(trained, runs)
-    entries = ledger(experiments)
-    book = ledger_table(entries)
+    entries = published_vs_ours(experiments)
+    book = comparison_table(entries)
     tables = [t for p in parts for t in (*p.tables, *p.tests, *p.others)]
     tables += [*(card.scales for card in cards), book]
     name = runs.resolve().name

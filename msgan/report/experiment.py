@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msgan.report import record, stamp
+from msgan.report import archive, run_cache
 from msgan.report.csv_tables import (
     SCORES,
     TESTS,
@@ -20,7 +20,7 @@ from msgan.report.csv_tables import (
 from msgan.report.page import load_notebook, title_of
 from msgan.report.pictures import Picture, pictures
 from msgan.report.results import FILE, Figure, read_results
-from msgan.training.run import CARD as RUN_CARD
+from msgan.runs.run import CARD as RUN_CARD
 from msgan.types import InputError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Experiment:
         return str(self.card.get("data", f"data {UNSTATED}"))
 
     def convention(self, name: str) -> str:
-        """One of :data:`msgan.methods.table.CONVENTION`, of the scores or of the card."""
+        """One of :data:`msgan.studies.table.CONVENTION`, of the scores or of the card."""
         if self.scores is not None and name in self.scores:
             return "; ".join(dict.fromkeys(map(str, self.scores[name].dropna())))
         stated = self.card.get("convention")
@@ -93,13 +93,13 @@ def find(runs: Path) -> tuple[list[Experiment], list[Path]]:
         if not any(part.startswith(".") for part in p.relative_to(runs).parts)
     ]
     if not found and not trained:
-        looked = f"{record.CARD}, {SCORES}, {FILE}, *.stamp.json or {RUN_CARD}"
+        looked = f"{archive.CARD}, {SCORES}, {FILE}, *.stamp.json or {RUN_CARD}"
         raise InputError(f"{runs}: nothing to report: looked for {looked}")
     return found, trained
 
 
 def _holds_results(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in (record.CARD, SCORES, FILE))
+    return any((folder / name).is_file() for name in (archive.CARD, SCORES, FILE))
 
 
 def _load(folder: Path) -> Experiment:
@@ -127,7 +127,7 @@ def _load(folder: Path) -> Experiment:
         for p in sorted(folder.glob("[!.]*.csv"))
         if p.name not in known
     }
-    card = reading(folder / record.CARD, _card, {})
+    card = reading(folder / archive.CARD, _card, {})
     figures = card.get("figures") or reading(
         folder / FILE, lambda path: read_results(path.parent), {}
     )
@@ -157,11 +157,11 @@ def _card(path: Path) -> dict[str, Any]:
 
 def _of_the_run(folder: Path, notebook: Mapping[str, Any]) -> dict[str, Any]:
     """What a card would say of a run that nobody has kept yet."""
-    run = stamp.last(folder.parent, folder.name)
+    run = run_cache.last(folder.parent, folder.name)
     if not run.finished:
         return {}
     card: dict[str, Any] = {"finished": run.finished, "seconds": run.seconds, "git": run.git}
     card |= {"peak MiB": round(run.peak_bytes / 2**20), "status": run.status}
     if run.error:
         card["error"] = run.error
-    return card | record.data_of(notebook)
+    return card | archive.data_of(notebook)

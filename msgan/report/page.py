@@ -18,7 +18,7 @@ import psutil
 import msgan
 from msgan.paths import write_text
 from msgan.report.results import Figure, read_results
-from msgan.report.stamp import Run, source_hash
+from msgan.report.run_cache import Run, source_hash
 from msgan.report.template import render
 from msgan.types import InputError
 

@@ -13,13 +13,13 @@ from typing import Any
 from msgan.leftovers import PARTIAL, sweep
 from msgan.lock import alone
 from msgan.paths import write_text
-from msgan.report import stamp
+from msgan.report import run_cache
 from msgan.report.check import page_faults
 from msgan.report.execute import declared, execute
 from msgan.report.html import to_html
 from msgan.report.page import write_index
 from msgan.report.results import forget_results
-from msgan.report.stamp import Run
+from msgan.report.run_cache import Run
 from msgan.types import InputError
 
 
@@ -74,30 +74,30 @@ def run_notebooks(
     values: dict[str, object] = {
         k: str(v) if isinstance(v, Path) else v for k, v in given.items() if v is not None
     }
-    surroundings = (stamp.environment_hash(), stamp.data_hash(data_root))
+    surroundings = (run_cache.environment_hash(), run_cache.data_hash(data_root))
 
     def inputs(stem: str) -> tuple[Any, dict[str, object], str]:
         notebook = _read(paths[stem])
         known = declared(notebook)
         parameters = {k: v for k, v in values.items() if k in known}
-        key = stamp.run_key(notebook, parameters, stamp.source_hash(), *surroundings)
+        key = run_cache.run_key(notebook, parameters, run_cache.source_hash(), *surroundings)
         return notebook, parameters, key
 
     with _alone(out):
-        runs = {stem: stamp.recall(out, stem, inputs(stem)[2]) for stem in paths}
+        runs = {stem: run_cache.recall(out, stem, inputs(stem)[2]) for stem in paths}
 
         def publish() -> None:
             write_index(out, folder, preset, list(runs.values()))
 
         for stem in selected:
             notebook, parameters, key = inputs(stem)
-            runs[stem] = stamp.recall(out, stem, key)
+            runs[stem] = run_cache.recall(out, stem, key)
             if runs[stem].status != "unchanged":
-                stamp.forget(out, stem)
+                run_cache.forget(out, stem)
                 runs[stem] = Run(stem, "running", key)
                 publish()
                 runs[stem] = _run(notebook, folder, out, parameters, runs[stem])
-                stamp.remember(out, runs[stem])
+                run_cache.remember(out, runs[stem])
             publish()
             say(_line(runs[stem]))
     return [runs[stem] for stem in selected]
@@ -115,7 +115,7 @@ def _read(path: Path) -> Any:
 def _run(notebook: Any, folder: Path, out: Path, parameters: dict[str, object], run: Run) -> Run:
     import nbformat
 
-    from msgan.training.run import git_commit
+    from msgan.runs.run import git_commit
 
     # Only the key figures: the folder may also hold stages that the notebook resumes.
     forget_results(out / run.stem)

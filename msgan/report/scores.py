@@ -49,13 +49,14 @@ def scores_of(found: Catalog, shown: Translated) -> pd.DataFrame:
     table = table[table["task"].isin((shown.task, ""))]
     if not (table["subject"].astype(str) == shown.subject).any():
         return pd.DataFrame()
-    trace = shown.trace
+    provenance = shown.provenance
     about = {
-        "range": f"{trace.low:.{NAMED}g} to {trace.high:.{NAMED}g} {trace.unit or 'a.u.'}",
+        "range": f"{provenance.low:.{NAMED}g} to {provenance.high:.{NAMED}g} "
+        f"{provenance.unit or 'a.u.'}",
         "axes": f"{_axes(shown)}D",
         "data": _data(shown),
     }
-    regions = trace.regions or ("foreground",)
+    regions = provenance.regions or ("foreground",)
     lines = []
     for method, rows in table.groupby("method", sort=False):
         own = rows[rows["subject"].astype(str) == shown.subject]
@@ -81,12 +82,12 @@ def as_html(table: pd.DataFrame, columns: Sequence[str] | None = None) -> str:
 
 
 def _axes(shown: Translated) -> int:
-    with open_volume(shown.trace.result, check=False) as volume:
+    with open_volume(shown.provenance.result, check=False) as volume:
         return volume.grid.dims
 
 
 def _data(shown: Translated) -> str:
     """The folder of the manifest that names the image, else that of the image."""
-    image = shown.trace.image
+    image = shown.provenance.image
     there = next((p for p in image.parents if (p / "manifest.csv").is_file()), image.parent)
     return there.name

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msgan import metrics
-from msgan.methods.table import CONVENTION, SCORES
 from msgan.report.experiment import UNSTATED, Experiment
 from msgan.report.table import Cell, Table, file_name, number, p_value
 from msgan.statistics import bootstrap_mean
+from msgan.studies.table import CONVENTION, SCORES
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -36,7 +36,7 @@ CHANNELS: dict[str, Channel] = {
     ),
     "ridges": Channel(descriptors.ridges, lambda dims: 1, descriptors.ridges_halo),
     "image": Channel(descriptors.itself, lambda dims: 1, descriptors.image_halo),
-    "previous": Channel(descriptors.itself, lambda dims: 1, descriptors.image_halo, image=1),
+    "auto_context": Channel(descriptors.itself, lambda dims: 1, descriptors.image_halo, image=1),
 }
 """Name -> how it is made, its channels in that many dimensions, voxels it needs around."""
 
@@ -63,7 +63,7 @@ def channels(config: SketchConfig, dims: int | None = None) -> int:
 
 
 def images(config: SketchConfig) -> int:
-    """Images a sketch is drawn from: 2 with the channel ``previous``, else 1."""
+    """Images a sketch is drawn from: 2 with the channel ``auto_context``, else 1."""
     return 1 + max(CHANNELS[name].image for name in config.channels)
 
 

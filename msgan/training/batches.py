@@ -1,4 +1,4 @@
-"""Patches for training: drawn, mirrored and degraded; a function of seed, scale and step alone."""
+"""Patches for training: drawn, mirrored and augmented; a function of seed, scale and step alone."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from msgan import seeds, sketch
+from msgan.augment import SampleRng, augment_context, augment_sketch
 from msgan.config import CascadeConfig
-from msgan.degrade import Dice, degrade_context, degrade_sketch
 from msgan.networks.generator import Geometry, View
 from msgan.training.cache import CachedSubject, announce
 from msgan.types import Box, InputError, Shape, read_extended, trailing
@@ -49,7 +49,7 @@ class Sample:
         reads: Box cut out of each image that is read, on its own grid.
         targets: Box cut out of each image to make, likewise.
         mirrored: Axes that are flipped.
-        seed: Of what its degradation is drawn from.
+        seed: Of what its augmentation is drawn from.
         made: Whether the context is what the scales below have made of the variant's sketch.
     """
 
@@ -88,9 +88,9 @@ class Patches:
 
     Every random number of a sample comes from (seed, scale, step, sample), so a resumed training
     sees what an unbroken one sees and N processes see what one process sees. What is decided is
-    decided on the CPU; cutting, flipping and degrading is done where the subjects and ``device``
+    decided on the CPU; cutting, flipping and augmenting is done where the subjects and ``device``
     are, without ever waiting for a GPU. Places, variants and flips are the same on every device;
-    noise, and which patches are blurred or halved, are not (see :class:`msgan.degrade.Dice`).
+    noise, and which patches are blurred or halved, are not (see :class:`msgan.augment.SampleRng`).
 
     Differs: the papers do not say where patches lie. Here the centre of one at s1..sn is
     foreground, and in a share of them and of the crops of s0 (``label_share``) a labelled voxel,
@@ -101,7 +101,7 @@ class Patches:
         config: The cascade's.
         scale: i of s_i.
         geometry: What the generator of that scale reads and makes.
-        degraded: False for patches as they are.
+        augmented: False for patches as they are.
         device: Where batches are made.
 
     Raises:
@@ -114,14 +114,14 @@ class Patches:
         config: CascadeConfig,
         scale: int,
         geometry: Geometry,
-        degraded: bool = True,
+        augmented: bool = True,
         device: torch.device | None = None,
     ) -> None:
         self.subjects = tuple(subjects)
         self.config = config
         self.scale = scale
         self.geometry = geometry
-        self.degraded = degraded
+        self.augmented = augmented
         self.device = device or torch.device("cpu")
         for view in geometry.reads:
             if view.image not in ("sketch", "below"):
@@ -146,11 +146,11 @@ class Patches:
             announce(part.image, part.box)
         pairs = zip(reads, self.geometry.reads, strict=True)
         seen = [self._cut(parts, view, drawn) for parts, view in pairs]
-        if self.degraded:
-            dice = [Dice.of(s.seed, self.device) for s in drawn]
+        if self.augmented:
+            rngs = [SampleRng.of(s.seed, self.device) for s in drawn]
             for k, view in enumerate(self.geometry.reads):
                 sizes = [s.reads[k].size for s in drawn]
-                seen[k] = self._noisy(seen[k], view, drawn, dice, sizes)
+                seen[k] = self._noisy(seen[k], view, drawn, rngs, sizes)
         pairs = zip(targets, self.geometry.makes, strict=True)
         return Batch(
             tuple(map(self._blinded, seen, self.geometry.reads)),
@@ -173,16 +173,16 @@ class Patches:
         seen: Tensor,
         view: View,
         drawn: Sequence[Sample],
-        dice: Sequence[Dice],
+        rngs: Sequence[SampleRng],
         sizes: Sequence[Shape],
     ) -> Tensor:
         """What is read as a translation would find it."""
-        how = self.config.degradation
+        how = self.config.conditioning
         if view.image == "sketch":
-            return degrade_sketch(seen, how, dice, sizes)
+            return augment_sketch(seen, how, rngs, sizes)
         if all(one.made for one in drawn):
             return seen
-        around = degrade_context(seen, how, dice)
+        around = augment_context(seen, how, rngs)
         for patch, raw, one in zip(around, seen, drawn, strict=True):
             if one.made:  # it has the errors that the others are given
                 patch.copy_(raw)
@@ -192,7 +192,9 @@ class Patches:
         """As the networks see it; also what is noise alone would tell them something."""
         name = "context" if view.image == "below" else view.image
         return (
-            torch.full_like(seen, view.empty) if self.scale and name in self.config.blind else seen
+            torch.full_like(seen, view.empty)
+            if self.scale and name in self.config.drop_inputs
+            else seen
         )
 
     def decide(self, purpose: str, step: int, index: int) -> Sample:
@@ -211,15 +213,15 @@ class Patches:
         reads, targets = self.geometry.read_boxes(detail), self.geometry.make_boxes(detail)
         mirrored = tuple(a for a in self.config.training.mirror if rng.random() < 0.5)
         noise = seeds.derive(self.config.seed, *names, "noise")
-        share = self.config.degradation.made_share
+        share = self.config.conditioning.generated_share
         made = bool(subject.made and share and rng.random() < share)
         return Sample(chosen, variant, reads, targets, mirrored, noise, made)
 
     def _crop(self, subject: CachedSubject, rng: np.random.Generator) -> Box:
-        """The whole image with its border, or a part of that of side ``low_patch``."""
+        """The whole image with its border, or a part of that of side ``lr_patch``."""
         shape = subject.shape(self.scale)
         full = Box.whole(shape).grown(self.geometry.border or 0)
-        side = self.config.training.patch if self.scale else self.config.training.low_patch
+        side = self.config.training.patch if self.scale else self.config.training.lr_patch
         if side is None:
             return full
         size = tuple(min(side, n) for n in full.size)

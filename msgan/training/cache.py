@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 
 from msgan import maps, pyramid, seeds, sketch
+from msgan.augment import random_contrast
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Prepared
-from msgan.degrade import recolour
 from msgan.paths import partial_folder, require_space, room
 from msgan.types import Array, Box, Reader, Shape, read_padded, trailing
 
-Previous = Callable[[Prepared, Path], Reader]
-"""Makes the channel ``previous`` of an open source image: what it is on s_n in [-1, 1], kept
+AutoContext = Callable[[Prepared, Path], Reader]
+"""Makes the channel ``auto_context`` of an open source image: what it is on s_n in [-1, 1], kept
 below the folder."""
 
 VERSION = 4
@@ -97,7 +97,16 @@ class CachedSubject:
 
 def key(config: CascadeConfig, data: str) -> str:
     """What the cached bytes depend on: the data's hash and the configuration's parts used."""
-    parts = {"dims", "seed", "preparation", "sketch", "contrast", "labels", "paired", "previous"}
+    parts = {
+        "dims",
+        "seed",
+        "preparation",
+        "sketch",
+        "contrast",
+        "labels",
+        "paired",
+        "auto_context",
+    }
     used = config.model_dump(include=parts)
     text = json.dumps([VERSION, data, used], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -109,7 +118,7 @@ def cached(
     data: str,
     folder: str | os.PathLike[str],
     source: Prepared | None = None,
-    previous: Previous | None = None,
+    auto_context: AutoContext | None = None,
 ) -> CachedSubject:
     """Open the cache of a subject below ``folder``; compute what is not there yet.
 
@@ -122,8 +131,8 @@ def cached(
         data: Hash of the subject's files.
         folder: Where caches are kept; subjects of other configurations may lie beside.
         source: Image on the same grid that sketches are taken from; None: the subject itself.
-        previous: Makes the sketch's channel ``previous`` of ``source``; called only if nothing
-            is there yet.
+        auto_context: Makes the sketch's channel ``auto_context`` of ``source``; called only if
+            nothing is there yet.
 
     Raises:
         InputError: The disk is full, or a file is at fault.
@@ -134,7 +143,7 @@ def cached(
         what = f"the prepared subject {subject.name}"
         # Another process, perhaps on another machine, may be making the same.
         with room(target.parent, whole + beside, what), partial_folder(target) as partial:
-            _compute(subject, config, partial, source, previous)
+            _compute(subject, config, partial, source, auto_context)
             try:
                 partial.rename(target)
             except OSError:
@@ -277,7 +286,7 @@ def _compute(
     config: CascadeConfig,
     folder: Path,
     source: Prepared | None,
-    previous: Previous | None,
+    auto_context: AutoContext | None,
 ) -> None:
     scales = subject.grid.scales
     shapes = pyramid.shapes(subject.grid.shape, scales)
@@ -287,9 +296,9 @@ def _compute(
     if source is not None:
         shown = pyramid.build(source.read, shapes[-1], scales, folder / "source", rim=rim)
         goes_on |= _goes_on(source.read, shapes[-1])
-    if source is not None and previous is not None:
-        made = previous(source, folder / "previous")
-        below = pyramid.build(made, shapes[-1], scales, folder / "previous", rim=rim)
+    if source is not None and auto_context is not None:
+        made = auto_context(source, folder / "auto_context")
+        below = pyramid.build(made, shapes[-1], scales, folder / "auto_context", rim=rim)
         shown = [sketch.stacked(*pair) for pair in zip(shown, below, strict=True)]
     labels: Sequence[Reader | None] = [None] * (scales + 1)
     if config.labels and subject.has_labels:
@@ -326,7 +335,7 @@ def _compute(
             count = sketch.channels(config.sketch, config.dims)
             path = folder / f"sketch_s{i}_{variant}.npy"
             _write(path, Box.whole(shape).grown(rims[1]), SKETCH_DTYPE, drawn, count)
-    used = (folder / name for name in ("labels", "source", "previous"))
+    used = (folder / name for name in ("labels", "source", "auto_context"))
     for path in (*folder.glob("*.zarr"), *used):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -346,7 +355,7 @@ def _recoloured(
             seeds.derive(config.seed, name, variant, scale, *box.start)
         )
         part = torch.from_numpy(np.ascontiguousarray(image(box)))
-        return recolour(part, config.contrast, curve, noise).numpy()
+        return random_contrast(part, config.contrast, curve, noise).numpy()
 
     return read
 

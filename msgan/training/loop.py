@@ -61,8 +61,8 @@ def train_scale(
         InputError: The batch cannot be divided among the processes, or the loss is not finite.
     """
     settings = config.training
-    total = settings.low_steps if scale == 0 else settings.steps
-    batch = settings.low_batch if scale == 0 else settings.batch
+    total = settings.lr_steps if scale == 0 else settings.steps
+    batch = settings.lr_batch if scale == 0 else settings.batch
     if batch % fabric.world_size:
         raise InputError(f"batch {batch} is not a multiple of the {fabric.world_size} processes")
     share = batch // fabric.world_size
@@ -72,7 +72,7 @@ def train_scale(
     torch.manual_seed(seeds.derive(config.seed, "weights", scale))
     step = Step(config, scale, fabric)
     geometry = step.generator.geometry
-    about: dict[str, Any] = {
+    state: dict[str, Any] = {
         "step": 0,
         "best": math.inf,
         "best_step": 0,
@@ -81,52 +81,52 @@ def train_scale(
         "seconds": 0.0,
     }
     if (folder / CHECKPOINT).is_file():
-        about = checkpoint.load(step, folder / CHECKPOINT)
-    log = Log(folder, about["step"]) if fabric.is_global_zero else None
-    held = Patches(validation, config, scale, geometry, device=fabric.device)
-    judge = [
-        held.draw("validation", 0, [k])
+        state = checkpoint.load(step, folder / CHECKPOINT)
+    log = Log(folder, state["step"]) if fabric.is_global_zero else None
+    val_sampler = Patches(validation, config, scale, geometry, device=fabric.device)
+    val_batches = [
+        val_sampler.draw("validation", 0, [k])
         for k in range(VALIDATION_PATCHES if scale else len(validation))
     ]
     drawn = Patches(train, config, scale, geometry, device=fabric.device)
     batches = Prefetch(drawn, "train", samples, stop=total)
-    start, waited = perf_counter() - about["seconds"], about["waited"]
+    start, waited = perf_counter() - state["seconds"], state["waited"]
     try:
-        while about["step"] < total and about["stale"] < settings.patience:
-            now = about["step"]
+        while state["step"] < total and state["stale"] < settings.patience:
+            now = state["step"]
             torch.manual_seed(seeds.derive(config.seed, "dropout", scale, now, fabric.global_rank))
             values = step.update(batches.get(now), now, learning_rate(settings, now, total))
-            about["step"] = now + 1
-            about["seconds"] = perf_counter() - start
-            about["waited"] = waited + batches.waited
-            last = about["step"] == total
-            if about["step"] % settings.validate_every == 0 or last:
-                _validate(step, judge, about, folder, fabric)
-            about["seconds"] = perf_counter() - start
-            about["waited"] = waited + batches.waited
-            if about["step"] % LOG_EVERY == 0 or last:
+            state["step"] = now + 1
+            state["seconds"] = perf_counter() - start
+            state["waited"] = waited + batches.waited
+            last = state["step"] == total
+            if state["step"] % settings.validate_every == 0 or last:
+                _validate(step, val_batches, state, folder, fabric)
+            state["seconds"] = perf_counter() - start
+            state["waited"] = waited + batches.waited
+            if state["step"] % LOG_EVERY == 0 or last:
                 values = {name: _mean(fabric, value) for name, value in values.items()}
                 if not math.isfinite(values["loss"]):
                     raise InputError(
                         f"scale {scale}: the loss is {float(values['loss'])} at step "
-                        f"{about['step']}: try a smaller learning_rate than "
+                        f"{state['step']}: try a smaller learning_rate than "
                         f"{settings.learning_rate:g}; run again to go on from the last checkpoint"
                     )
                 if log:
                     rate = learning_rate(settings, now, total)
-                    row = _row(scale, values, about, rate)
+                    row = _row(scale, values, state, rate)
                     log.write(row)
                     if report:
                         report(row)
-            done = last or about["stale"] >= settings.patience
-            if fabric.is_global_zero and (about["step"] % settings.checkpoint_every == 0 or done):
-                checkpoint.save(step, folder / CHECKPOINT, about)
+            done = last or state["stale"] >= settings.patience
+            if fabric.is_global_zero and (state["step"] % settings.checkpoint_every == 0 or done):
+                checkpoint.save(step, folder / CHECKPOINT, state)
     finally:
         batches.close()
         if log:
             log.close()
     fabric.barrier()
-    return about
+    return state
 
 
 def learning_rate(settings: TrainConfig, step: int, total: int) -> float:
@@ -144,37 +144,37 @@ def _mean(fabric: Fabric, value: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def _validate(
-    step: Step, judge: list[Batch], about: dict[str, Any], folder: Path, fabric: Fabric
+    step: Step, val_batches: list[Batch], state: dict[str, Any], folder: Path, fabric: Fabric
 ) -> None:
     """L1 of the averaged generator on translated held-out images; keep it if it is the best."""
     total = 0.0
-    for batch in judge:
-        total += float(losses.l1(step.average(*batch.reads)[0], batch.targets[0]))
+    for batch in val_batches:
+        total += float(losses.l1(step.ema(*batch.reads)[0], batch.targets[0]))
     # Of all processes the same: GPUs differ in the last bit, and all must stop at one step.
-    mine = torch.tensor(total / len(judge), dtype=torch.float64, device=fabric.device)
+    mine = torch.tensor(total / len(val_batches), dtype=torch.float64, device=fabric.device)
     score = float(_mean(fabric, mine))
-    about["validation_l1"] = score
-    if score < about["best"]:
-        about |= {"best": score, "best_step": about["step"], "stale": 0}
+    state["validation_l1"] = score
+    if score < state["best"]:
+        state |= {"best": score, "best_step": state["step"], "stale": 0}
         if fabric.is_global_zero:
-            known = {k: about[k] for k in ("step", "best", "seconds")}
-            checkpoint.save_weights(step.average, folder / WEIGHTS, known)
+            known = {k: state[k] for k in ("step", "best", "seconds")}
+            checkpoint.save_weights(step.ema, folder / WEIGHTS, known)
     else:
-        about["stale"] += 1
+        state["stale"] += 1
 
 
 def _row(
-    scale: int, values: dict[str, torch.Tensor], about: dict[str, Any], rate: float
+    scale: int, values: dict[str, torch.Tensor], state: dict[str, Any], rate: float
 ) -> dict[str, Any]:
     """What is logged of one step."""
     row = {
         "scale": scale,
-        "step": about["step"],
+        "step": state["step"],
         **{name: float(value) for name, value in values.items()},
         "learning_rate": rate,
-        "seconds": round(about["seconds"], 3),
-        "waited": round(about["waited"], 3),
+        "seconds": round(state["seconds"], 3),
+        "waited": round(state["waited"], 3),
     }
-    if "validation_l1" in about:
-        row["validation_l1"] = about["validation_l1"]
+    if "validation_l1" in state:
+        row["validation_l1"] = state["validation_l1"]
     return row

@@ -27,10 +27,10 @@ def build_generator(config: CascadeConfig, scale: int) -> Generator:
     channels = sketch.channels(config.sketch, config.dims)
     net = config.network
     if scale == 0:
-        own = {"border": net.low_border} if net.low_border else {}
+        own = {"border": net.lr_border} if net.lr_border else {}
         first = low.FAMILIES[net.family]
-        return first(config.dims, channels, net.low_width, net.low_levels, net.dropout, **own)
-    return high.FAMILIES[net.family](config.dims, channels, net.high_width, net.high_blocks)
+        return first(config.dims, channels, net.lr_width, net.lr_levels, net.dropout, **own)
+    return high.FAMILIES[net.family](config.dims, channels, net.hr_width, net.hr_blocks)
 
 
 def geometry(config: CascadeConfig, scale: int) -> Geometry:
@@ -56,7 +56,7 @@ def build_discriminator(config: CascadeConfig, scale: int) -> nn.Module:
     return PatchDiscriminator(config.dims, inputs, width, instance_norm=norm)
 
 
-JUDGED = 32
+DISCRIMINATOR_PATCH = 32
 """Side of what D judges at s_i, voxels: the papers' patch. Differs: seamless patches may be
 larger, because the halo then costs less; D still sees 32^d, their middle."""
 
@@ -66,7 +66,7 @@ class Step:
 
     Attributes:
         generator: As trained.
-        average: Its exponential moving average, which is what is kept for translation.
+        ema: Its exponential moving average, which is what is kept for translation.
     """
 
     def __init__(self, config: CascadeConfig, scale: int, fabric: Fabric) -> None:
@@ -74,11 +74,11 @@ class Step:
         self.conditional = config.network.conditional
         self.adversarial = losses.ADVERSARIAL[self.config.gan]
         self.aligned = options(config, scale).aligned
-        self.judged = JUDGED if scale else sys.maxsize  # s0 is judged as a whole
+        self.judged = DISCRIMINATOR_PATCH if scale else sys.maxsize  # s0 is judged as a whole
         self.fabric = fabric
         self.generator = build_generator(config, scale)
-        self.average = deepcopy(self.generator).requires_grad_(False).eval()
-        self.average.to(fabric.device)
+        self.ema = deepcopy(self.generator).requires_grad_(False).eval()
+        self.ema.to(fabric.device)
         betas = (self.config.beta1, 0.999)
         rate = self.config.learning_rate
         own = torch.optim.Adam(self.generator.parameters(), rate, betas)
@@ -93,7 +93,7 @@ class Step:
 
     def modules(self) -> dict[str, nn.Module]:
         """Everything with weights, by name."""
-        found: dict[str, nn.Module] = {"generator": self.generator, "average": self.average}
+        found: dict[str, nn.Module] = {"generator": self.generator, "average": self.ema}
         if self.discriminator is not None:
             found["discriminator"] = self.discriminator
         return found
@@ -151,7 +151,7 @@ class Step:
         self._optimise_g.zero_grad()
         self.fabric.backward(loss)
         self._optimise_g.step()
-        self._follow(step)
+        self._update_ema(step)
         return {"l1": distance.detach(), "loss": loss.detach(), **logged}
 
     def _middles(self, images: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -198,10 +198,10 @@ class Step:
         return torch.cat((every[:rank].flatten(0, 1), own, every[rank + 1 :].flatten(0, 1)))
 
     @torch.no_grad()
-    def _follow(self, step: int) -> None:
+    def _update_ema(self, step: int) -> None:
         """Move the average; early on it follows faster, or it would keep the random start."""
         decay = min(self.config.ema, (1 + step) / (10 + step))
-        pairs = zip(self.average.parameters(), self.generator.parameters(), strict=True)
+        pairs = zip(self.ema.parameters(), self.generator.parameters(), strict=True)
         for mean, value in pairs:
             mean.lerp_(value.detach(), 1 - decay)
 

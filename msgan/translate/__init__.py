@@ -1,6 +1,6 @@
 """Streaming translation: any size in, any size out, bounded memory on both sides."""
 
-from msgan.translate.blackout import blacked_out
+from msgan.translate.ablation import ablated
 from msgan.translate.frame import pick_device, translated
 from msgan.translate.generation import GeneratedScale, Generation
 from msgan.translate.image import translate
@@ -13,7 +13,7 @@ __all__ = [
     "Limits",
     "Plan",
     "Translation",
-    "blacked_out",
+    "ablated",
     "pick_device",
     "plan",
     "translate",

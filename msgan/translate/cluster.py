@@ -12,11 +12,11 @@ from types import TracebackType
 from typing import Any
 
 from msgan.data.cohort import Subject
-from msgan.training.run import Run
+from msgan.runs.run import Run
 from msgan.translate.image import translate
-from msgan.translate.job import Job
+from msgan.translate.job import ScaleTask
 from msgan.translate.maker import Translation
-from msgan.translate.work import Stage
+from msgan.translate.work import StoredScale
 from msgan.types import InputError
 
 Source = Subject | str | os.PathLike[str]
@@ -57,7 +57,7 @@ class Cluster:
             raise InputError(f"cluster {address}: no scheduler with workers: {reason}") from error
         self.address = address
 
-    def run(self, job: Job, numbers: Iterable[int], stage: Stage) -> Iterator[int]:
+    def run(self, job: ScaleTask, numbers: Iterable[int], stage: StoredScale) -> Iterator[int]:
         """See :class:`msgan.translate.engine.Engine`."""
         from distributed import as_completed
 
@@ -103,7 +103,7 @@ class Cluster:
             error = _plain(future.exception())
             yield futures[future], future.result() if error is None else error
 
-    def _submit(self, job: Job, number: int) -> Any:
+    def _submit(self, job: ScaleTask, number: int) -> Any:
         # Not pure: a tile of the same name may have been computed before its store was removed.
         return self.client.submit(job.compute, number, pure=False, retries=2)
 

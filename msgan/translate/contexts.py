@@ -14,9 +14,9 @@ from msgan.networks import inference
 from msgan.networks.inference import Inference
 from msgan.paths import atomic, room
 from msgan.pyramid import extended, read_continued
+from msgan.runs.run import Run
 from msgan.sketch.reader import DrawnSketch
 from msgan.training.cache import CachedSubject, load
-from msgan.training.run import Run
 from msgan.translate.scale import ImageSource, TiledScale, constant, make, sources
 from msgan.types import Array, Box, InputError, Reader, trailing
 
@@ -40,13 +40,13 @@ def check_order(run: Run, scales: Iterable[int]) -> None:
     for scale in scales:
         if scale > run.first and scale - 1 not in there:
             raise InputError(
-                f"scale {scale}: its contexts are made by scale {scale - 1} (made_share "
-                f"{run.config.degradation.made_share:g}): train that first"
+                f"scale {scale}: its contexts are made by scale {scale - 1} (generated_share "
+                f"{run.config.conditioning.generated_share:g}): train that first"
             )
         there.add(scale)
 
 
-def with_contexts(
+def generate_contexts(
     run: Run, subjects: Mapping[str, CachedSubject], scale: int, device: torch.device
 ) -> dict[str, CachedSubject]:
     """The subjects with what the scales below s_i make of each of their sketches.
@@ -69,7 +69,7 @@ def with_contexts(
     """
     below = scale - 1
     folder = run.folder / FOLDER / f"y{below}"
-    generator = inference.prepare(run.generator(below), device)
+    generator = inference.optimised(run.generator(below), device)
     found = {}
     for name, subject in subjects.items():
         made = []
@@ -95,7 +95,7 @@ def _scale(
 ) -> TiledScale:
     shape, dims = subject.shape(scale), run.config.dims
     fine, rims = subject.shape(max(scale, 1)), subject.rims
-    blind = context is not None and "sketch" in run.config.blind
+    blind = context is not None and "sketch" in run.config.drop_inputs
     read = constant(0.0, len(sketch)) if blind else _reader(sketch, fine)
     drawn = DrawnSketch(read, fine, device, rims[1] if rims and not blind else None)
     geometry, around = generator.geometry, None

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from msgan.translate.job import Job
+from msgan.translate.job import ScaleTask
 from msgan.translate.scale import make
-from msgan.translate.work import Stage
+from msgan.translate.work import StoredScale
 
 
 class Engine(Protocol):
     """Computes the tiles of a job into the store of a stage."""
 
-    def run(self, job: Job, numbers: Iterable[int], stage: Stage) -> Iterator[int]:
+    def run(self, job: ScaleTask, numbers: Iterable[int], stage: StoredScale) -> Iterator[int]:
         """Compute, write and note tiles; yield the number of each when that is done."""
         ...
 
 
-class Here:
+class LocalExecutor:
     """Tiles one after the other in this process, the next one read meanwhile."""
 
-    def run(self, job: Job, numbers: Iterable[int], stage: Stage) -> Iterator[int]:
+    def run(self, job: ScaleTask, numbers: Iterable[int], stage: StoredScale) -> Iterator[int]:
         """See :class:`Engine`."""
         for number, box, values in make(job.open(), numbers):
             stage.write(number, box, values)

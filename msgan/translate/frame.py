@@ -23,12 +23,12 @@ from msgan.data.store import suffix_of
 from msgan.data.writing import WRITERS, write_volume
 from msgan.memory import process
 from msgan.paths import require_scratch, require_space, room, scratch_root, together
-from msgan.training.run import git_commit
+from msgan.runs.run import git_commit
 from msgan.translate.maker import Maker, Making, Progress, Source, Translation
 from msgan.translate.plan import Limits
+from msgan.translate.provenance import PROVENANCE, provenance
 from msgan.translate.scale import Precision
-from msgan.translate.trace import TRACE, trace
-from msgan.translate.work import Work
+from msgan.translate.work import Scratch
 from msgan.types import Array, Box, InputError, Reader
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def translated(
         decided = [method.name, *method.identity(), prep.model_dump(mode="json")]
         here = _stamps(source, modality, labels)
         key = [*decided, here, msgan.__version__, git_commit(), where.type, precision, bool(keep)]
-        with Work.open(scratch_root(), key) as work:
+        with Scratch.open(scratch_root(), key) as work:
             missing = planned.scratch_bytes - work.bytes - subject.unpacked_bytes
             with room(scratch_root(), max(0, missing), SCRATCH):
                 require_space(out.parent, planned.output_bytes, "the result")
@@ -128,8 +128,8 @@ def translated(
             if keep is not None:
                 made_by: dict[str, Any] = {"method": method.name, "labels": labels}
                 made_by |= {"run": method.run, "grid": grid, "tiles": tiles}
-                kept = trace(source, modality, method.target, out, intensity, **made_by)
-                kept.save(Path(keep) / TRACE)
+                kept = provenance(source, modality, method.target, out, intensity, **made_by)
+                kept.save(Path(keep) / PROVENANCE)
     return done
 
 
@@ -214,7 +214,7 @@ def _check_places(
         folder = Path(keep)
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder}: is a file, expected a folder")
-        require_apart([folder, *folder.glob("y*.nii"), folder / TRACE], read, holding=True)
+        require_apart([folder, *folder.glob("y*.nii"), folder / PROVENANCE], read, holding=True)
 
 
 def _stamps(

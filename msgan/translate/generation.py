@@ -20,11 +20,11 @@ from msgan.networks import inference
 from msgan.networks.generator import Geometry
 from msgan.networks.inference import Inference
 from msgan.paths import sha256
-from msgan.training.run import Run
+from msgan.runs.run import Run
 from msgan.training.step import build_generator, geometry
 from msgan.translate import overlap
-from msgan.translate.engine import Here
-from msgan.translate.job import Job
+from msgan.translate.engine import LocalExecutor
+from msgan.translate.job import ScaleTask
 from msgan.translate.maker import Made, Making
 from msgan.translate.plan import Limits, Plan, ScalePlan, check, plan
 from msgan.types import Reader, Shape
@@ -75,7 +75,7 @@ class GeneratedScale:
         """Its generator in the form that is used to translate, without weights, to be counted."""
         with torch.device("meta"):
             network = build_generator(self.run.config, self.scale)
-            return inference.prepare(network, torch.device("meta"), whole=self.overlapping)
+            return inference.optimised(network, torch.device("meta"), whole=self.overlapping)
 
 
 @dataclass(frozen=True)
@@ -231,11 +231,11 @@ def _generate(scale: GeneratedScale, own: ScalePlan, making: Making) -> None:
         shape = overlap.spread(own.shape, own.tile) if scale.overlapping else own.shape
         tile = overlap.slot(own.tile) if scale.overlapping else own.tile
         stage = work.stage(sums, shape, tile)
-        job = Job.of(scale, own, work, stage, making.device, making.plan.precision)
+        job = ScaleTask.of(scale, own, work, stage, making.device, making.plan.precision)
         todo = [k for k in range(own.tiles) if k not in stage.done]
         tell = making.progress or _silent
         tell(scale.label, len(stage.done), own.tiles)
-        for _ in (making.engine or Here()).run(job, todo, stage):
+        for _ in (making.engine or LocalExecutor()).run(job, todo, stage):
             tell(scale.label, len(stage.done), own.tiles)
         stage.finish()
     if scale.overlapping:

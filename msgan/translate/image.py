@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import Unpack
 
-from msgan.training.run import Run
+from msgan.runs.run import Run
 from msgan.translate.frame import translated
 from msgan.translate.generation import Generation
 from msgan.translate.maker import Options, Source, Translation
-from msgan.translate.trace import TRACE
+from msgan.translate.provenance import PROVENANCE
 
 
 def translate(
@@ -24,7 +24,7 @@ def translate(
         out: File to write; its suffix decides the format. One that is there is replaced.
         options: See :class:`msgan.translate.maker.Options`; with ``keep`` the images of all scales
             that are made are kept as ``y0.nii`` .. ``yn.nii``. Sides of a tile are even; the
-            ``paper`` family takes a multiple of the 20 voxels it keeps.
+            ``megan`` family takes a multiple of the 20 voxels it keeps.
 
     Raises:
         InputError: See :func:`msgan.translate.frame.translated`.
@@ -34,4 +34,4 @@ def translate(
 
 def kept_files(run: Run, folder: Path) -> list[Path]:
     """Files that ``keep`` writes to a folder."""
-    return [*(folder / f"y{i}.nii" for i in run.used), folder / TRACE]
+    return [*(folder / f"y{i}.nii" for i in run.used), folder / PROVENANCE]

@@ -13,10 +13,10 @@ import torch
 from msgan import pyramid, sketch
 from msgan.networks import inference
 from msgan.pyramid import Store, read_continued
-from msgan.training.run import Run
+from msgan.runs.run import Run
 from msgan.translate.overlap import OverlapScale
 from msgan.translate.scale import ImageSource, Precision, Source, TiledScale, blinded, sources
-from msgan.translate.work import Stage, Work
+from msgan.translate.work import Scratch, StoredScale
 from msgan.types import InputError, Reader, Shape
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ ONE = Lock()
 
 
 @dataclass(frozen=True)
-class Job:
+class ScaleTask:
     """One scale of one translation.
 
     Attributes:
@@ -40,7 +40,7 @@ class Job:
         tile: Sides of a tile.
         device: Where to compute.
         precision: Of the network.
-        blind: What the generators of s1..sn do not see: more than the folder says if it is
+        drop_inputs: What the generators of s1..sn do not see: more than the folder says if it is
             blacked out in this translation.
         after: See :class:`msgan.translate.generation.GeneratedScale`.
         overlapping: Likewise.
@@ -54,7 +54,7 @@ class Job:
     tile: Shape
     device: str
     precision: Precision
-    blind: tuple[str, ...]
+    drop_inputs: tuple[str, ...]
     after: str | None = None
     overlapping: bool = False
 
@@ -63,11 +63,11 @@ class Job:
         cls,
         scale: GeneratedScale,
         own: ScalePlan,
-        work: Work,
-        stage: Stage,
+        work: Scratch,
+        stage: StoredScale,
         device: torch.device,
         precision: Precision = "float32",
-    ) -> Job:
+    ) -> ScaleTask:
         """With folders in full: another process may stand elsewhere."""
         run = scale.run
         return cls(
@@ -79,16 +79,16 @@ class Job:
             own.tile,
             str(device),
             precision,
-            run.config.blind,
+            run.config.drop_inputs,
             scale.after,
             scale.overlapping,
         )
 
     def open(self) -> TiledScale | OverlapScale:
         """Load the generator and find the stores."""
-        run, work, device = Run.open(self.run), Work(self.work), torch.device(self.device)
+        run, work, device = Run.open(self.run), Scratch(self.work), torch.device(self.device)
         trained = run.generator(self.scale)
-        generator = inference.prepare(trained, device, whole=self.overlapping)
+        generator = inference.optimised(trained, device, whole=self.overlapping)
         i = max(self.scale, 1)  # y0 is made from the sketch of s1
         image = self._stored(work, f"s{i}")
         shown: Reader = image.read
@@ -113,15 +113,15 @@ class Job:
         context: Source | None = None
         if self.scale:
             below = work.finished(f"y{self.scale - 1}")
-            seen, read = blinded(self.blind, drawn, below.read if below else None)
+            seen, read = blinded(self.drop_inputs, drawn, below.read if below else None)
             # Beyond its faces a context goes on where the image does; a blank one is blank there.
-            blank = "context" in self.blind
+            blank = "context" in self.drop_inputs
             source = None if blank else pyramid.halved(image.read, len(image.shape))
             coarse = tuple(n // 2 for n in self.shape)
             context = ImageSource(read, coarse, device, source)
         return TiledScale(generator, sources(generator.geometry, seen, context), *rest)
 
-    def _stored(self, work: Work, name: str) -> Store:
+    def _stored(self, work: Scratch, name: str) -> Store:
         store = work.finished(name)
         if store is None:
             raise InputError(f"{self.work}: holds no image {name}, or is not seen here")
@@ -138,5 +138,5 @@ class Job:
 
 
 @lru_cache(maxsize=1)
-def _opened(job: Job) -> tuple[TiledScale | OverlapScale, Store]:
+def _opened(job: ScaleTask) -> tuple[TiledScale | OverlapScale, Store]:
     return job.open(), Store.open(job.out)

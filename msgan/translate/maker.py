@@ -17,7 +17,7 @@ from msgan.data.intensity import IntensityMap
 from msgan.data.padding import Padding
 from msgan.translate.plan import Limits, Plan
 from msgan.translate.scale import Precision
-from msgan.translate.work import Work
+from msgan.translate.work import Scratch
 from msgan.types import Reader, Shape
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Options(TypedDict, total=False):
         padding: Voxels of the image that are background, ``nan`` or those of a value; None: as
             the preparation says.
         keep: Folder for the images of all scales that are made, each ``.nii`` on its own grid,
-            with ``translation.json`` (:class:`msgan.translate.trace.Trace`).
+            with ``translation.json`` (:class:`msgan.translate.provenance.Provenance`).
         engine: Computes the tiles, as :class:`msgan.translate.cluster.Cluster`; None: this
             process.
         progress: Called as tiles are done.
@@ -105,7 +105,7 @@ class Making:
     """
 
     subject: Prepared
-    work: Work
+    work: Scratch
     device: torch.device
     limits: Limits
     plan: Plan

@@ -44,7 +44,8 @@ class OverlapScale:
     reaches beyond it where the sides do not fit, and sees there how the sketch goes on.
 
     Attributes:
-        generator: In the form that gives whole patches (:func:`msgan.networks.inference.prepare`).
+        generator: In the form that gives whole patches
+            (:func:`msgan.networks.inference.optimised`).
         sketch: Of s_n.
         shape: Of s_n.
         tile: Sides of a block but for the overlap, multiples of 27.

@@ -176,9 +176,9 @@ def check(generation: Generation, device: torch.device, limits: Limits) -> None:
     dims, n = generation.dims, generation.last.scales
     for scale in generation.scales:
         run = scale.run
-        if run.config.previous is not None and scale.after is None:
+        if run.config.auto_context is not None and scale.after is None:
             raise InputError(
-                f"{run.folder}: sees results of the weights {run.config.previous}: "
+                f"{run.folder}: sees results of the weights {run.config.auto_context}: "
                 "translate with both runs (msgan.methods.med_synth.MedSynth)"
             )
         run.weights(scale.scale)
@@ -403,8 +403,8 @@ def _seconds(
         subject.read, last.shape, run.config.sketch, device=device, rim=pyramid.RIM
     )
     below = pyramid.halved(subject.read, len(last.shape))
-    generator = inference.prepare(run.generator(scale.scale), device)
-    seen, context = blinded(run.config.blind, drawn, below)
+    generator = inference.optimised(run.generator(scale.scale), device)
+    seen, context = blinded(run.config.drop_inputs, drawn, below)
     around = ImageSource(context, tuple(n // 2 for n in last.shape), device)
     reads = sources(generator.geometry, seen, around)
     blocks = TiledScale(generator, reads, last.shape, last.tile, device, planned.precision)

@@ -209,16 +209,17 @@ def sources(
 
 
 def blinded(
-    blind: Collection[str], sketch: SketchReader, context: Reader | None
+    drop_inputs: Collection[str], sketch: SketchReader, context: Reader | None
 ) -> tuple[SketchReader | DrawnSketch, Reader]:
-    """Sketch and context as the generators of s1..sn see them: constant if named in ``blind``.
+    """Sketch and context as the generators of s1..sn see them: constant if named in
+    ``drop_inputs``.
 
     ``context`` may be None where they see none.
     """
-    if "context" in blind:
+    if "context" in drop_inputs:
         context = constant(BACKGROUND)
     assert context is not None
-    if "sketch" not in blind:
+    if "sketch" not in drop_inputs:
         return sketch, context
     count = channels(sketch.config, len(sketch.shape))
     return DrawnSketch(constant(0.0, count), sketch.shape, sketch.device), context

@@ -23,7 +23,7 @@ KEPT = 7 * 24 * 3600
 
 
 @dataclass
-class Stage:
+class StoredScale:
     """One image of a translation: its store and the pieces that are written.
 
     Attributes:
@@ -52,11 +52,11 @@ class Stage:
         write_text(self._mark, self.store.path.name)
 
 
-class Work:
+class Scratch:
     """A folder of scratch that the same translation, begun again, finds and goes on with.
 
     Its name is a hash of all that decides the result. A piece counts as done when its number is in
-    the ledger of its stage, which is written after the piece itself; so a kill at any moment loses
+    the journal of its stage, which is written after the piece itself; so a kill at any moment loses
     the pieces under way and no more.
     """
 
@@ -65,7 +65,7 @@ class Work:
 
     @classmethod
     @contextmanager
-    def open(cls, root: Path, key: Any) -> Iterator[Work]:
+    def open(cls, root: Path, key: Any) -> Iterator[Scratch]:
         """The folder for ``key`` below ``root``; others wait no longer than to be refused.
 
         It is removed when the block ends, and also for bad input; it stays after an interruption,
@@ -130,7 +130,7 @@ class Work:
         tile: Sequence[int],
         dtype: str = "float32",
         rim: int = 0,
-    ) -> Stage:
+    ) -> StoredScale:
         """A stage to begin or to go on with; begun with other tiles, it begins anew.
 
         Args:
@@ -145,16 +145,16 @@ class Work:
         for other in self.folder.glob(f"{name}-*"):
             if other.name not in (f"{plain}.zarr", f"{plain}.done"):
                 shutil.rmtree(other) if other.is_dir() else other.unlink()
-        path, ledger = self.folder / f"{plain}.zarr", self.folder / f"{plain}.done"
-        if ledger.is_file():
-            store, done = Store.open(path), _numbers(ledger)
+        path, journal = self.folder / f"{plain}.zarr", self.folder / f"{plain}.done"
+        if journal.is_file():
+            store, done = Store.open(path), _numbers(journal)
             # A number behind a line cut short would be read as another, of a piece not written.
-            write_text(ledger, "".join(f"{number}\n" for number in sorted(done)))
+            write_text(journal, "".join(f"{number}\n" for number in sorted(done)))
         else:
             sides = tuple(tile) if rim else chunk(tile)
             store, done = Store.create(path, shape, dtype, sides, rim), set()
-            write_text(ledger, "")
-        return Stage(store, done, ledger, self.folder / f"{name}.complete")
+            write_text(journal, "")
+        return StoredScale(store, done, journal, self.folder / f"{name}.complete")
 
     def fill(
         self,
@@ -206,9 +206,9 @@ def chunk(tile: Sequence[int]) -> Shape:
     return tuple(n // k if n // k >= side // 4 else n for n, k in zip(tile, parts, strict=True))
 
 
-def _numbers(ledger: Path) -> set[int]:
-    """Pieces in a ledger; a line cut short by a kill, or zeros, do not count."""
-    lines = ledger.read_bytes().split(b"\n")[:-1]
+def _numbers(journal: Path) -> set[int]:
+    """Pieces in a journal; a line cut short by a kill, or zeros, do not count."""
+    lines = journal.read_bytes().split(b"\n")[:-1]
     return {int(line) for line in lines if line.isdigit()}
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgan.types import InputError
-from msgan.widgets.desk import Desk
 from msgan.widgets.slices import Slices
+from msgan.widgets.viewer_controls import ViewerControls
 
 SOURCE, TRANSLATED, REAL, DIFFERENCE = "source", "translated", "real", "translated − real"
 """Titles of the images, in this order."""
@@ -31,7 +31,7 @@ class Comparison:
         left: Menu, the image left of the swipe's divider.
         right: Menu, the image right of it.
         adjusted: Menu, the images whose window is set; translated and real share one.
-        desk: Pictures and all other controls.
+        controls: Pictures and all other controls.
         box: All of it, for a page.
     """
 
@@ -57,8 +57,10 @@ class Comparison:
         self._silent = False
         self._offer()
         above = [self.view, self.plane, self._pair, self.adjusted]
-        self.desk = Desk(slices, self._units, groups=self._groups, above=above, caption=caption)
-        self.box = self.desk.box
+        self.controls = ViewerControls(
+            slices, self._units, groups=self._groups, above=above, caption=caption
+        )
+        self.box = self.controls.box
         for control in (self.view, self.plane, self.left, self.right, self.adjusted):
             control.observe(self._turned, names="value")
         self._turned(None)
@@ -70,15 +72,15 @@ class Comparison:
         Raises:
             InputError: It is set to what is outside the images.
         """
-        return self.desk.panes.at
+        return self.controls.panes.at
 
     @at.setter
     def at(self, voxel: Sequence[int]) -> None:
-        self.desk.panes.at = tuple(voxel)
+        self.controls.panes.at = tuple(voxel)
 
     def on_move(self, listener: Callable[[tuple[int, ...]], None]) -> None:
         """Call ``listener`` with the voxel whenever the crosshair has moved."""
-        self.desk.panes.on_move(listener)
+        self.controls.panes.on_move(listener)
 
     def show(self, view: str) -> None:
         """Turn to ``side by side``, ``swipe`` or ``difference``.
@@ -110,7 +112,7 @@ class Comparison:
         self._unit = self._unit if unit is None else unit
         self._source_unit = self._source_unit if source_unit is None else source_unit
         self._offer()
-        self.desk.swap(
+        self.controls.swap(
             slices,
             self._units,
             panes=self._panes,
@@ -118,17 +120,17 @@ class Comparison:
             swipe=self.view.value == SWIPE,
             caption=caption,
         )
-        self.desk.window.edit(self._adjusted)
+        self.controls.window.edit(self._adjusted)
 
     @property
     def reading(self) -> str:
         """What the pictures show, in words."""
-        return self.desk.reading
+        return self.controls.reading
 
     @property
-    def still(self) -> bytes:
+    def static_fallback(self) -> bytes:
         """The pictures as they are shown, in one PNG; of a swipe both beside each other."""
-        return self.desk.panes.still()
+        return self.controls.panes.static_fallback()
 
     @property
     def _units(self) -> dict[str, str]:
@@ -180,8 +182,8 @@ class Comparison:
         if self._silent:
             return
         self._pair.layout.display = None if self.view.value == SWIPE else "none"
-        self.desk.window.edit(self._adjusted)
-        self.desk.show(self._panes, swipe=self.view.value == SWIPE)
+        self.controls.window.edit(self._adjusted)
+        self.controls.show(self._panes, swipe=self.view.value == SWIPE)
 
     def _ipython_display_(self) -> None:
-        self.desk.display()
+        self.controls.display()

@@ -11,9 +11,9 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgan.runs.run import Run
 from msgan.training.log import LOG
-from msgan.training.run import Run
-from msgan.widgets.still import leave, sentence
+from msgan.widgets.static_fallback import leave, sentence
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,7 +127,7 @@ class Curves:
         return self._task is not None and not self._task.done()
 
     @property
-    def still(self) -> bytes:
+    def static_fallback(self) -> bytes:
         """The curves as PNG; empty where there are no rows yet."""
         return bytes(self.picture.value)
 
@@ -137,7 +137,7 @@ class Curves:
         settings = self.run.config.training
         parts = []
         for i, log in self.logs.items():
-            total = settings.steps if i else settings.low_steps
+            total = settings.steps if i else settings.lr_steps
             step = log.rows[-1]["step"] if log.rows else 0
             state = ", finished" if self.run.finished(i) else ""
             parts.append(f"s{i}: step {step} of at most {total}{state}")
@@ -197,4 +197,4 @@ class Curves:
 
     def _ipython_display_(self) -> None:
         text = sentence(f"Training curves of {self.run.folder.name}", self.reading)
-        leave(self.box, self.still, text)
+        leave(self.box, self.static_fallback, text)

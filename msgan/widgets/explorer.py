@@ -14,7 +14,9 @@ from msgan.report.scores import as_html, scores_of
 from msgan.types import InputError
 from msgan.widgets.comparison import Comparison
 from msgan.widgets.curves import Curves
-from msgan.widgets.exhibits import (
+from msgan.widgets.menus import IMAGES, SCALES, TRAINING, Menus
+from msgan.widgets.static_fallback import leave, sentence
+from msgan.widgets.views import (
     caption_of,
     comparison_of,
     kept_scales,
@@ -22,9 +24,7 @@ from msgan.widgets.exhibits import (
     tiles_of,
     viewer_of,
 )
-from msgan.widgets.menus import IMAGES, SCALES, TRAINING, Menus
-from msgan.widgets.shelf import Shelf
-from msgan.widgets.still import leave, sentence
+from msgan.widgets.volume_cache import VolumeCache
 
 FAULTS = 8
 """Damaged files that are named; the rest is counted."""
@@ -52,7 +52,7 @@ class Explorer:
     Attributes:
         found: What there is.
         menus: What is chosen; each of them is an attribute here too.
-        shelf: The images that are open.
+        volume_cache: The images that are open.
         shown: The view that is shown; None where there is nothing to show.
         box: All of it, for a page.
     """
@@ -60,7 +60,7 @@ class Explorer:
     def __init__(self, found: Catalog) -> None:
         import ipywidgets as widgets
 
-        self.found, self.shelf = found, Shelf()
+        self.found, self.volume_cache = found, VolumeCache()
         self.shown: Any = None
         self._comparison: Comparison | None = None
         self._curves: Curves | None = None
@@ -79,9 +79,9 @@ class Explorer:
         self._show()
 
     @property
-    def still(self) -> bytes:
+    def static_fallback(self) -> bytes:
         """What is shown, as one PNG; empty where there is nothing."""
-        return b"" if self.shown is None else bytes(self.shown.still)
+        return b"" if self.shown is None else bytes(self.shown.static_fallback)
 
     @property
     def reading(self) -> str:
@@ -92,7 +92,7 @@ class Explorer:
         """Stop following trainings and put all images away."""
         if self._curves is not None:
             self._curves.close()
-        self.shelf.keep([])
+        self.volume_cache.keep([])
         self.box.close()
 
     def _show(self) -> None:
@@ -124,33 +124,35 @@ class Explorer:
             return self._curves_of(self.found.folder / entry.removeprefix(TRAINING))
         if entry.startswith(SCALES):
             (kept,) = (k for k in self.found.kept if SCALES + k.name == entry)
-            return self._fresh(kept.paths, lambda: kept_scales(kept.paths, self.shelf))
+            return self._fresh(kept.paths, lambda: kept_scales(kept.paths, self.volume_cache))
         if entry.startswith(IMAGES):
             if self.subject.value is None:
                 raise InputError(f"{entry.removeprefix(IMAGES)}: no image in it can be read")
             group = self.menus.groups[self.subject.value]
             caption = f"Images in {entry.removeprefix(IMAGES)}."
-            return self._fresh(group.paths, lambda: viewer_of(group.paths, self.shelf, caption))
+            return self._fresh(
+                group.paths, lambda: viewer_of(group.paths, self.volume_cache, caption)
+            )
         if one is None:
             raise InputError("nothing is chosen")
         if self.view.value == "curves":
-            if one.trace.run is None:
+            if one.provenance.run is None:
                 raise InputError(f"{one.method} has no training curves")
-            return self._curves_of(one.trace.run)
+            return self._curves_of(one.provenance.run)
         if self.view.value == "scales":
-            return self._fresh(one.scales, lambda: scales_of(one, self.shelf))
+            return self._fresh(one.scales, lambda: scales_of(one, self.volume_cache))
         if self.view.value == "tiles":
-            return self._fresh(_files(one), lambda: tiles_of(one, self.shelf))
+            return self._fresh(_files(one), lambda: tiles_of(one, self.volume_cache))
         # Windows, plane and place stay when another subject or method is looked at.
         self._comparison = self._fresh(
-            _files(one), lambda: comparison_of(one, self.shelf, self._comparison)
+            _files(one), lambda: comparison_of(one, self.volume_cache, self._comparison)
         )
         return self._comparison
 
     def _fresh(self, paths: Any, make: Callable[[], Any]) -> Any:
         """Make a view; images that it does not show are put away."""
         made = make()
-        self.shelf.keep(list(paths))
+        self.volume_cache.keep(list(paths))
         return made
 
     def _curves_of(self, folder: Path) -> Curves:
@@ -163,7 +165,7 @@ class Explorer:
         return self._curves
 
     def _ipython_display_(self) -> None:
-        one, png = self.menus.translated, self.still
+        one, png = self.menus.translated, self.static_fallback
         if not png:  # a sentence needs no picture
             from IPython.display import display
 
@@ -176,8 +178,12 @@ class Explorer:
 
 
 def _files(one: Translated) -> list[Path]:
-    trace = one.trace
-    return [p for p in (trace.image, trace.result, trace.real, trace.labels) if p is not None]
+    provenance = one.provenance
+    return [
+        p
+        for p in (provenance.image, provenance.result, provenance.real, provenance.labels)
+        if p is not None
+    ]
 
 
 def _how(folder: Path) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from msgan.types import InputError
 from msgan.widgets.canvas import Canvas, Picture, Touch
-from msgan.widgets.sheet import Tile, sheet
+from msgan.widgets.contact_sheet import Tile, contact_sheet
 from msgan.widgets.slices import Slices, Window, encoded
 
 Pane = tuple[str, str]
@@ -114,7 +114,7 @@ class Panes:
         titles = {t for t, _ in self.shown}
         return ", ".join(filter(None, [title if len(titles) > 1 or not plane else "", place]))
 
-    def still(self) -> bytes:
+    def static_fallback(self) -> bytes:
         """All panes side by side with their names and the crosshair, as one PNG."""
         from PIL import Image
 
@@ -127,7 +127,7 @@ class Panes:
             tile = tile.resize((width, height), Image.Resampling.BOX)
             name, mark = self.name(title, plane), grid.point(plane, self._at)
             tiles.append(Tile(tile, name, mark, grid.sides(plane)))
-        return encoded(sheet(tiles))
+        return encoded(contact_sheet(tiles))
 
     def _size(self, plane: str) -> tuple[float, float]:
         """Width and height on the page; all panes have the same scale."""

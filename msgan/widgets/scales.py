@@ -11,7 +11,7 @@ import numpy as np
 from msgan.data.grid import Grid
 from msgan.types import InputError, Reader
 from msgan.widgets.slices import Slices, Window, encoded
-from msgan.widgets.still import leave, sentence
+from msgan.widgets.static_fallback import leave, sentence
 from msgan.widgets.viewer import Viewer
 
 
@@ -80,14 +80,14 @@ class Scales:
         return tuple(float(v) for v in self._place)
 
     @property
-    def still(self) -> bytes:
+    def static_fallback(self) -> bytes:
         """All scales below each other at the place shown, as one PNG."""
         from PIL import Image
 
         shown, sheets = self.scale.value, []
         for k in range(len(self._slices)):
             self.scale.value = k
-            sheets.append(Image.open(io.BytesIO(self.viewer.still)).convert("RGB"))
+            sheets.append(Image.open(io.BytesIO(self.viewer.static_fallback)).convert("RGB"))
         self.scale.value = shown
         whole = (max(s.width for s in sheets), sum(s.height for s in sheets))
         picture = Image.new("RGB", whole, "white")
@@ -99,7 +99,7 @@ class Scales:
 
     @property
     def reading(self) -> str:
-        """What :attr:`still` shows, in words."""
+        """What :attr:`static_fallback` shows, in words."""
         sizes = (" x ".join(map(str, grid.shape)) for grid in self.grids)
         named = ", ".join(f"{n} ({s})" for n, s in zip(self.names, sizes, strict=True))
         return f"From top to bottom {named} voxels at one place; {self.viewer.reading}"
@@ -133,4 +133,4 @@ class Scales:
             self._walking = False
 
     def _ipython_display_(self) -> None:
-        leave(self.box, self.still, sentence(self._caption, self.reading))
+        leave(self.box, self.static_fallback, sentence(self._caption, self.reading))

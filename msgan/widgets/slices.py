@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from msgan.types import Array, Box, InputError, Reader, Shape
-from msgan.widgets.ahead import Ahead
 from msgan.widgets.colours import blue_to_red, label_colours, sketch_colour
 from msgan.widgets.planes import Planes
+from msgan.widgets.slice_prefetch import SlicePrefetch
 
 Window = tuple[float, float]
 """Darkest and brightest intensity shown."""
@@ -78,7 +78,10 @@ class Slices:
         self._readers = {title: read for title, (read, _) in images.items()}
         self._over = {name: read for name, (read, _) in over.items()}
         # Two, since an image may be called as an overlay is.
-        self._ahead, self._laid = Ahead(self.grid, self._readers), Ahead(self.grid, self._over)
+        self._ahead, self._laid = (
+            SlicePrefetch(self.grid, self._readers),
+            SlicePrefetch(self.grid, self._over),
+        )
         every = window if isinstance(window, Mapping) else dict.fromkeys(images, window)
         self.given = frozenset(title for title in images if every.get(title))
         self.windows = {title: every.get(title) or self._window(title) for title in images}

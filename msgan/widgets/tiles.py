@@ -13,7 +13,7 @@ import numpy as np
 from msgan.data.grid import Grid
 from msgan.types import Array, Box, InputError, Reader, Shape
 from msgan.widgets.slices import Slices, Window, encoded
-from msgan.widgets.still import leave, sentence
+from msgan.widgets.static_fallback import leave, sentence
 from msgan.widgets.viewer import Viewer
 
 REACH = 8
@@ -205,11 +205,11 @@ class Tiles:
         return f"Nearest {place}: mean |difference| of {', '.join(parts)} {self._unit or 'a.u.'}"
 
     @property
-    def still(self) -> bytes:
+    def static_fallback(self) -> bytes:
         """The image with its tiles, and the profile below, as one PNG."""
         from PIL import Image
 
-        parts = [png for png in (self.viewer.still, bytes(self.profile.value)) if png]
+        parts = [png for png in (self.viewer.static_fallback, bytes(self.profile.value)) if png]
         sheets = [Image.open(io.BytesIO(png)).convert("RGB") for png in parts]
         whole = (max(s.width for s in sheets), sum(s.height for s in sheets))
         picture = Image.new("RGB", whole, "white")
@@ -246,4 +246,4 @@ class Tiles:
         return file.getvalue()
 
     def _ipython_display_(self) -> None:
-        leave(self.box, self.still, sentence(self._caption, self.reading))
+        leave(self.box, self.static_fallback, sentence(self._caption, self.reading))

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgan.types import Array, InputError
-from msgan.widgets.desk import Desk
 from msgan.widgets.place import units_of
 from msgan.widgets.slices import Image, Slices, Window
+from msgan.widgets.viewer_controls import ViewerControls
 
 
 def browse(
@@ -54,7 +54,7 @@ class Viewer:
     Attributes:
         slices: What is shown.
         image: Buttons, the title of the image.
-        desk: Pictures and all other controls.
+        controls: Pictures and all other controls.
         box: All of it, for a page.
     """
 
@@ -67,8 +67,8 @@ class Viewer:
         self._unit = unit
         self.image = widgets.ToggleButtons(options=slices.titles, description="image")
         units = units_of(unit, slices.titles)
-        self.desk = Desk(slices, units, above=[self.image], caption=caption)
-        self.box = self.desk.box
+        self.controls = ViewerControls(slices, units, above=[self.image], caption=caption)
+        self.box = self.controls.box
         self.image.observe(self._turned, names="value")
         self._turned(None)
 
@@ -79,15 +79,15 @@ class Viewer:
         Raises:
             InputError: It is set to what is outside the images.
         """
-        return self.desk.panes.at
+        return self.controls.panes.at
 
     @at.setter
     def at(self, voxel: Sequence[int]) -> None:
-        self.desk.panes.at = tuple(voxel)
+        self.controls.panes.at = tuple(voxel)
 
     def on_move(self, listener: Callable[[tuple[int, ...]], None]) -> None:
         """Call ``listener`` with the voxel whenever the crosshair has moved."""
-        self.desk.panes.on_move(listener)
+        self.controls.panes.on_move(listener)
 
     def show(self, title: str) -> None:
         """Turn to another image.
@@ -124,26 +124,26 @@ class Viewer:
         self.image.value = title
         self.image.observe(self._turned, names="value")
         units = units_of(self._unit, slices.titles)
-        self.desk.swap(slices, units, panes=self._panes, caption=caption)
-        self.desk.window.edit(title)
+        self.controls.swap(slices, units, panes=self._panes, caption=caption)
+        self.controls.window.edit(title)
 
     @property
     def reading(self) -> str:
         """What the pictures show, in words."""
-        return self.desk.reading
+        return self.controls.reading
 
     @property
-    def still(self) -> bytes:
+    def static_fallback(self) -> bytes:
         """All planes as they are shown, in one PNG."""
-        return self.desk.panes.still()
+        return self.controls.panes.static_fallback()
 
     @property
     def _panes(self) -> list[tuple[str, str]]:
         return [(self.image.value, plane) for plane in self.slices.planes]
 
     def _turned(self, _: Any) -> None:
-        self.desk.window.edit(self.image.value)
-        self.desk.show(self._panes)
+        self.controls.window.edit(self.image.value)
+        self.controls.show(self._panes)
 
     def _ipython_display_(self) -> None:
-        self.desk.display()
+        self.controls.display()

@@ -10,7 +10,7 @@ import numpy as np
 from msgan.types import Array, Box, InputError
 from msgan.widgets.planes import Planes
 from msgan.widgets.slices import Image, Slices, Window, opened
-from msgan.widgets.still import leave, sentence
+from msgan.widgets.static_fallback import leave, sentence
 from msgan.widgets.viewer import Viewer
 
 
@@ -101,12 +101,12 @@ class Rendering:
         self.box.load_volumes([drawn])
 
     @property
-    def still(self) -> bytes:
+    def static_fallback(self) -> bytes:
         """The planes through the middle, in one PNG."""
-        return self._planes.still
+        return self._planes.static_fallback
 
     def _ipython_display_(self) -> None:
-        leave(self.box, self.still, f"{self._words} {self._planes.reading}.".strip())
+        leave(self.box, self.static_fallback, f"{self._words} {self._planes.reading}.".strip())
 
 
 def _rendering(

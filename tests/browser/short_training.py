@@ -8,7 +8,7 @@ train in full is seen by `./run_all.sh smoke`. With two subjects there is one to
 def _shorten() -> None:
     from msgan import presets
 
-    few = {"steps": 6, "low_steps": 12, "validate_every": 6, "checkpoint_every": 6}
+    few = {"steps": 6, "lr_steps": 12, "validate_every": 6, "checkpoint_every": 6}
     presets.TABLE["smoke", "any"] |= few
     presets.TABLE["smoke", "brain"] |= few | {"subjects": 6, "size": 48}
 

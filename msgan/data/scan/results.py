@@ -19,9 +19,9 @@ WORD = "'{}' in its name: generated, not acquired"
 GENERATED = ("generated", "translated", "synthesized", "synthesised", "predicted", "fake")
 PREDICTED = "in a folder of a network's results: predicted, not acquired"
 
-TRACE = "translation.json"
+PROVENANCE = "translation.json"
 SMALL = 1 << 16
-"""Bytes of a JSON file that may be the trace of a translation."""
+"""Bytes of a JSON file that may be the provenance of a translation."""
 
 
 def folder_reason(folders: Iterable[str], files: Iterable[str], name: str) -> str:
@@ -54,14 +54,14 @@ def named_reason(stem: str) -> str:
 
 
 def traced(folder: Path, names: Iterable[str]) -> set[str]:
-    """Those names of files in a folder that a trace beside them says are results."""
+    """Those names of files in a folder that its provenance beside them says are results."""
     names = set(names)
     found: set[str] = set()
-    if TRACE in names:
+    if PROVENANCE in names:
         found |= {n for n in names if re.fullmatch(r"y\d+\.nii(\.gz)?", n)}
     stems = {n[: len(n) - len(suffix_of(Path(n)))]: n for n in names if not n.endswith(".json")}
     for name in names:
-        if name != TRACE and not (name.endswith(".json") and name[:-5] in stems):
+        if name != PROVENANCE and not (name.endswith(".json") and name[:-5] in stems):
             continue
         try:
             with (folder / name).open("rb") as stream:
@@ -72,6 +72,6 @@ def traced(folder: Path, names: Iterable[str]) -> set[str]:
             result = content["result"]
             if isinstance(result, str) and "/" not in result:
                 found |= {result} & names
-            if name != TRACE:
+            if name != PROVENANCE:
                 found.add(stems[name[:-5]])
     return found

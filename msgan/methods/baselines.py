@@ -1,0 +1,177 @@
+"""The rows a trained method must beat: the source as it is, and curves on its intensities.
+
+No network: each voxel of the result depends on the same voxel of the source and on histograms.
+Differs: the papers' tables have the untouched source only. Matched histograms say how much of a
+score is grey values, and the inverted curve is the simplest guess of how T1 relates to T2.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+
+from msgan.config import CascadeConfig, Preparation
+from msgan.data.cohort import Cohort, Prepared, prepare
+from msgan.data.geometry import blocks
+from msgan.data.intensity import IntensityMap
+from msgan.methods.untrained import Untrained, digest
+from msgan.translate.maker import Making
+from msgan.types import Array, Box, InputError, Reader
+
+BINS = 4096
+"""Bins of a histogram over [-1, 1]: two of them to a step of an 11-bit image."""
+
+RANKS = np.linspace(0, 1, 1025)
+"""Ranks a profile states the intensity of."""
+
+BACKGROUND = -1.0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How the target domain's intensities are distributed, learnt from training subjects only.
+
+    Attributes:
+        intensity: Its range in source units: the median over subjects, as in a cascade.
+        quantiles: (1025,) intensity in [-1, 1] of each rank among foreground voxels, the mean
+            over subjects.
+    """
+
+    intensity: IntensityMap
+    quantiles: Array = field(repr=False)
+
+    @classmethod
+    def of(cls, cohort: Cohort, target: str, preparation: Preparation) -> Profile:
+        """Learn it from the training and validation subjects that have a ``target`` image.
+
+        Raises:
+            InputError: None of them has one, or a file is at fault.
+        """
+        own = _own_grid(preparation)
+        maps, quantiles = [], []
+        for subject in cohort.with_modality(target):
+            if subject.split == "test":
+                continue
+            with prepare(subject, target, own) as ready:
+                maps.append(ready.intensity)
+                quantiles.append(np.interp(RANKS, _cumulative(ready), _edges()))
+        if not maps:
+            raise InputError(f"no training subject has a {target} image")
+        low, high = (float(np.median([getattr(m, end) for m in maps])) for end in ("low", "high"))
+        return cls(IntensityMap(low, high, maps[0].unit), np.mean(quantiles, axis=0))
+
+
+class Curve(Untrained):
+    """A row whose result depends voxel by voxel on the source, on its own grid."""
+
+    def __init__(self, profile: Profile, preparation: Preparation) -> None:
+        super().__init__(_own_grid(preparation), profile.intensity)
+        self.profile = profile
+
+    @classmethod
+    def fit(
+        cls,
+        cohort: Cohort,
+        source: str | None,
+        target: str,
+        config: CascadeConfig,
+        out: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> Self:
+        """Learn the target's range and distribution; nothing is written to ``out``.
+
+        Raises:
+            InputError: No training subject has a ``target`` image, or a file is at fault.
+        """
+        return cls(Profile.of(cohort, target, config.preparation), config.preparation, **options)
+
+
+class Source(Curve):
+    """The source image itself, its own range shown as the target's."""
+
+    name = "source"
+
+    def parameters(self) -> list[Any]:
+        """None."""
+        return []
+
+    def read(self, making: Making) -> Reader:
+        """The image on its own grid."""
+        return making.subject.read
+
+
+class HistogramMatched(Curve):
+    """The source with the target domain's distribution of intensities.
+
+    The curve is monotonic: ranks stay (``inverted``: are turned round), background stays
+    background. The target's distribution is that of the training subjects, never the test
+    subject's own image.
+    """
+
+    def __init__(
+        self, profile: Profile, preparation: Preparation, *, inverted: bool = False
+    ) -> None:
+        super().__init__(profile, preparation)
+        self.name = "inverted, matched" if inverted else "histogram-matched"
+        self.inverted = inverted
+
+    def parameters(self) -> list[Any]:
+        """Direction and distribution."""
+        return [self.inverted, digest(self.profile.quantiles)]
+
+    def read(self, making: Making) -> Reader:
+        """The image with matched intensities on its own grid."""
+        return self.matched(making.subject)
+
+    def matched(self, ready: Prepared) -> Reader:
+        """A prepared image with matched intensities, of any box."""
+        ranks = _cumulative(ready)
+        matched = np.interp(1 - ranks if self.inverted else ranks, RANKS, self.profile.quantiles)
+        edges = _edges()
+
+        def curve(box: Box) -> Array:
+            values = ready.read(box)
+            seen = np.interp(values, edges, matched)
+            return np.where(values > BACKGROUND, seen, BACKGROUND).astype(np.float32)
+
+        return curve
+
+
+def baselines(
+    cohort: Cohort, target: str, preparation: Preparation
+) -> dict[str, Source | HistogramMatched]:
+    """The baselines of a table, by name.
+
+    Args:
+        cohort: The distribution of the target is learnt from its training subjects.
+        target: Modality to translate to.
+        preparation: Decides foreground and intensity range; images stay on their own grid.
+    """
+    profile = Profile.of(cohort, target, preparation)
+    made = (
+        Source(profile, preparation),
+        HistogramMatched(profile, preparation),
+        HistogramMatched(profile, preparation, inverted=True),
+    )
+    return {row.name: row for row in made}
+
+
+def _own_grid(preparation: Preparation) -> Preparation:
+    """The same without resampling: these rows need no common spacing."""
+    return preparation.updated(spacing_mm=None)
+
+
+def _edges() -> Array:
+    return np.linspace(-1, 1, BINS + 1)
+
+
+def _cumulative(ready: Prepared) -> Array:
+    """(BINS + 1,) share of foreground voxels below each edge, reading block by block."""
+    counts = np.zeros(BINS, dtype=np.int64)
+    for box in blocks(ready.grid.shape):
+        part = ready.read(box)
+        counts += np.histogram(part[part > BACKGROUND], bins=BINS, range=(-1, 1))[0]
+    return np.concatenate([[0], np.cumsum(counts)]) / max(counts.sum(), 1)

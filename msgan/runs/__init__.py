@@ -1,0 +1,1 @@
+"""Run folders, exported models and those that come with the package."""

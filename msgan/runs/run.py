@@ -1,0 +1,296 @@
+"""A run folder: everything needed to translate with a trained cascade, and to say what it is.
+
+``config.yaml`` (resolved), ``run.json`` (target, intensity range, data hashes, versions, seed),
+``s0`` .. ``sn`` (weights, checkpoint, curves of each scale).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgan
+from msgan.config import CascadeConfig
+from msgan.data.intensity import IntensityMap
+from msgan.documents import json_of, shown
+from msgan.lock import alone
+from msgan.networks.generator import Generator
+from msgan.paths import inside, write_text
+from msgan.runs import checksums
+from msgan.runs.bundled import CARD, located
+from msgan.training import checkpoint
+from msgan.training.loop import CHECKPOINT, WEIGHTS
+from msgan.training.step import build_generator
+from msgan.types import InputError
+
+CONFIG = "config.yaml"
+
+PATIENCE = 60.0
+"""Seconds to wait for another process that makes the same folder: it writes two small files."""
+
+Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained cascade, or one in training.
+
+    Attributes:
+        folder: Where it is kept.
+        config: Resolved: spacing and number of scales are stated.
+        target: Modality whose appearance was learnt.
+        intensity: Range of the target in source units, [-1, 1] inside.
+        data: SHA-256 of the files of each training and validation subject.
+    """
+
+    folder: Path
+    config: CascadeConfig
+    target: str
+    intensity: IntensityMap
+    data: Mapping[str, str]
+
+    @property
+    def scales(self) -> int:
+        """n of s0..sn."""
+        assert self.config.preparation.scales is not None
+        return self.config.preparation.scales
+
+    @property
+    def used(self) -> range:
+        """The scales a translation goes through; without context none is needed below the last."""
+        return range(self.scales if "context" in self.config.drop_inputs else 0, self.scales + 1)
+
+    @property
+    def first(self) -> int:
+        """The lowest scale a translation goes through."""
+        return self.used[0]
+
+    @property
+    def key(self) -> str:
+        """Hash of configuration, data and code version: two runs of one key are the same."""
+        content = [self.config.model_dump(mode="json"), self.target, dict(self.data)]
+        text = json.dumps([*content, msgan.__version__], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def create(self) -> None:
+        """Write configuration and card, or accept those of the same run.
+
+        Raises:
+            InputError: The folder holds a run of another configuration, data or version.
+        """
+        path = self.folder / CARD
+        if path.is_file():
+            self._same(_card(path))
+            return
+        # Killed before the card was written, a run leaves its configuration or a part of it.
+        others = self.folder.glob("[!.]*") if self.folder.is_dir() else ()
+        if any(other.name != CONFIG for other in others):
+            raise InputError(f"{self.folder}: is not empty and holds no run: choose another folder")
+        beginning = f"{self.folder}: a training is being begun"
+        with alone(self.folder / ".lock", beginning, wait=PATIENCE):
+            if path.is_file():  # by another process, meanwhile
+                self._same(_card(path))
+                return
+            self._write()
+
+    def _same(self, old: Mapping[str, Any]) -> None:
+        if old.get("key") != self.key:
+            raise InputError(
+                f"{self.folder}: holds another run ({self._difference(old)}): choose another folder"
+            )
+
+    def _write(self) -> None:
+        self.config.save(self.folder / CONFIG)
+        card = {
+            "key": self.key,
+            "target": self.target,
+            "intensity": self.intensity.to_dict(),
+            "data": dict(self.data),
+            "seed": self.config.seed,
+            "versions": versions(),
+            "git": git_commit(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        }
+        write_text(self.folder / CARD, json.dumps(card, indent=1) + "\n")
+
+    @contextmanager
+    def alone(self, scales: Iterable[int]) -> Iterator[None]:
+        """Hold scales for a training by this process, which others are refused meanwhile.
+
+        To read a run, nothing need be held: its files are replaced as a whole.
+
+        Raises:
+            InputError: Another process is training one of them.
+        """
+        with ExitStack() as stack:
+            for i in scales:
+                what = f"{self.folder}: scale {i} is being trained"
+                stack.enter_context(alone(self.folder / f".s{i}.lock", what))
+            yield
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Run:
+        """Read a run folder, a model's folder, or a shipped model by its name.
+
+        Raises:
+            InputError: It is not one, or its files are damaged.
+        """
+        folder = located(folder)
+        if not (folder / CARD).is_file():
+            raise InputError(f"{folder}: not a run folder: it has no {CARD}")
+        for name in (CARD, CONFIG):
+            inside(folder, name)
+        path = folder / CARD
+        card = _card(path)
+        config = CascadeConfig.load(folder / CONFIG)
+        intensity = _intensity(path, card)
+        target = _stated(path, card, "target", str)
+        data = _stated(path, card, "data", dict)
+        if not all(isinstance(own, str) for own in data.values()):
+            raise InputError(f"{path}: data: expected a hash of each subject")
+        if config.preparation.scales is None:
+            raise InputError(f"{folder / CONFIG}: preparation.scales: is not stated, as a run must")
+        run = cls(folder, config, target, intensity, data)
+        for scale in range(run.scales + 1):
+            for name in (WEIGHTS, CHECKPOINT):
+                inside(folder, f"s{scale}/{name}")
+        if "model" in card:  # it was exported
+            checksums.check(folder, card["model"], [f"s{i}/{WEIGHTS}" for i in run.used])
+        return run
+
+    def _difference(self, card: Mapping[str, Any]) -> str:
+        """The first thing in which the run that is there differs from this one."""
+        old, new = (
+            flat({"target": target, "data": data, **config.model_dump(mode="json")})
+            for target, data, config in (
+                (
+                    card.get("target"),
+                    card.get("data", {}),
+                    CascadeConfig.load(self.folder / CONFIG),
+                ),
+                (self.target, self.data, self.config),
+            )
+        )
+        for name in {**new, **old}:
+            if old.get(name) != new.get(name):
+                return f"{name} is {old.get(name)} there and {new.get(name)} here"
+        versions = card.get("versions")
+        there = versions.get("msgan") if isinstance(versions, dict) else "unknown"
+        if there == msgan.__version__:
+            return "its settings have the names of an older version"
+        return f"made by version {there}, this is {msgan.__version__}"
+
+    def folder_of(self, scale: int) -> Path:
+        """Where scale s_i keeps weights, checkpoint and curves."""
+        return self.folder / f"s{scale}"
+
+    def finished(self, scale: int) -> bool:
+        """Whether the training of s_i came to its end."""
+        path = self.folder_of(scale) / "done.json"
+        return path.is_file() and (self.folder_of(scale) / WEIGHTS).is_file()
+
+    def finish(self, scale: int, about: Mapping[str, Any]) -> None:
+        """Note that the training of s_i came to its end and drop what only resuming needs."""
+        write_text(self.folder_of(scale) / "done.json", json.dumps(about, indent=1) + "\n")
+        (self.folder_of(scale) / CHECKPOINT).unlink(missing_ok=True)
+
+    def weights(self, scale: int) -> Path:
+        """The file with the best averaged weights of s_i.
+
+        Raises:
+            InputError: The scale has no weights yet.
+        """
+        path = self.folder_of(scale) / WEIGHTS
+        if not path.is_file():
+            raise InputError(f"{self.folder}: scale {scale} of {self.scales} is not trained yet")
+        return path
+
+    def generator(self, scale: int) -> Generator:
+        """The generator of s_i, with the best averaged weights, ready to translate.
+
+        Raises:
+            InputError: The scale has no weights yet.
+        """
+        path = self.weights(scale)
+        network = build_generator(self.config, scale)
+        checkpoint.load_weights(network, path)
+        return network.requires_grad_(False).eval()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    names = ("torch", "numpy", "scipy", "nibabel", "zarr", "lightning-fabric")
+    found = {"msgan": msgan.__version__, "python": platform.python_version()}
+    return found | {name: version(name) for name in names}
+
+
+def git_commit() -> str | None:
+    """The commit of the code, marked where files were changed; None outside a checkout."""
+    folder = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        return commit + ("-changed" if git("status", "--porcelain", "--", str(folder)) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _card(path: Path) -> dict[str, Any]:
+    card = json_of(path)
+    if not isinstance(card, dict):
+        raise InputError(f"{path}: not a JSON object")
+    return card
+
+
+def _stated(path: Path, card: Mapping[str, Any], name: str, kind: type[Kind]) -> Kind:
+    """A value of a card that must be there, and of that kind."""
+    if name not in card:
+        raise InputError(f"{path}: has no '{name}'")
+    value = card[name]
+    if not isinstance(value, kind):
+        what = "text" if kind is str else "names with values"
+        raise InputError(f"{path}: {name}: is {shown(value)}: expected {what}")
+    return value
+
+
+def _intensity(path: Path, card: Mapping[str, Any]) -> IntensityMap:
+    own = _stated(path, card, "intensity", dict)
+    try:
+        low, high = float(own["low"]), float(own["high"])
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ValueError
+        return IntensityMap.from_dict(own)
+    except KeyError as error:
+        raise InputError(f"{path}: intensity: has no {error}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(
+            f"{path}: intensity: low {shown(own.get('low'))} and high {shown(own.get('high'))}: "
+            "expected two finite numbers in this order"
+        ) from None
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined by dots."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found

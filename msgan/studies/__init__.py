@@ -1,0 +1,1 @@
+"""Experiments: tables, folds and what is measured on results of methods."""

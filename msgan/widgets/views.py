@@ -1,0 +1,145 @@
+"""What can be shown of one translation: the images compared, its scales, its tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from msgan.data.grid import Grid
+from msgan.data.volume import Volume
+from msgan.report.catalog import Translated
+from msgan.types import InputError
+from msgan.widgets.compare import compared
+from msgan.widgets.comparison import Comparison
+from msgan.widgets.scales import Scales
+from msgan.widgets.slices import Slices
+from msgan.widgets.tiles import TileGrid, Tiles
+from msgan.widgets.viewer import Viewer
+from msgan.widgets.volume_cache import VolumeCache
+
+NEAR = 1e-3
+"""Grids that differ by less mm show the same place: files round."""
+
+
+def caption_of(shown: Translated) -> str:
+    """Who and what is shown, for below a picture."""
+    return f"{shown.subject}, {shown.task} by {shown.method}, {shown.study}."
+
+
+def images_of(shown: Translated, volume_cache: VolumeCache) -> tuple[Slices, dict[str, Any]]:
+    """The images of a comparison, and its other arguments.
+
+    A real image on another grid is left out, and the caption says so.
+
+    Raises:
+        InputError: Source or translation cannot be read, or they lie on different grids.
+    """
+    provenance = shown.provenance
+    source, made = volume_cache.volume(provenance.image), volume_cache.volume(provenance.result)
+    if not source.grid.same_as(made.grid, NEAR):
+        raise InputError(
+            f"{provenance.result}: its grid {made.grid} is not the source's, {source.grid}"
+        )
+    caption, real = caption_of(shown), _there(provenance.real, made.grid, volume_cache)
+    if provenance.real is not None and real is None:
+        caption += " The real image is missing or lies on another grid."
+    labels = None
+    if provenance.labels is not None and provenance.labels.exists():
+        labels = volume_cache.labels(provenance.labels)
+    slices = compared(
+        (source.read, source.grid.shape),
+        (made.read, made.grid.shape),
+        None if real is None else (real.read, real.grid.shape),
+        affine=made.grid.affine,
+        labels=None if labels is None else (labels.read, labels.grid.shape),
+    )
+    return slices, {"unit": provenance.unit, "source_unit": _unit(source), "caption": caption}
+
+
+def comparison_of(
+    shown: Translated, volume_cache: VolumeCache, before: Comparison | None = None
+) -> Comparison:
+    """Source, translation and real image; in the controls of ``before`` where there are some.
+
+    Raises:
+        InputError: See :func:`images_of`.
+    """
+    slices, words = images_of(shown, volume_cache)
+    if before is None:
+        return Comparison(slices, **words)
+    before.set_slices(slices, **words)
+    return before
+
+
+def scales_of(shown: Translated, volume_cache: VolumeCache) -> Scales:
+    """The scales of a translation that were kept.
+
+    Raises:
+        InputError: They were not kept, or cannot be read.
+    """
+    if not shown.scales:
+        raise InputError(
+            f"no scales of {shown.subject} by {shown.method} were kept: "
+            "msgan translate RUN IN OUT --keep DIR keeps them"
+        )
+    return kept_scales(shown.scales, volume_cache, shown.provenance.unit, caption_of(shown))
+
+
+def kept_scales(
+    paths: Sequence[Path], volume_cache: VolumeCache, unit: str = "", caption: str = ""
+) -> Scales:
+    """The scales in a folder, y0 and so on.
+
+    Raises:
+        InputError: One cannot be read.
+    """
+    volumes = [volume_cache.volume(path) for path in paths]
+    names = [f"s{path.name.split('.')[0].removeprefix('y')}" for path in paths]
+    images = [(volume.read, volume.grid) for volume in volumes]
+    return Scales(images, names=names, unit=unit, caption=caption)
+
+
+def tiles_of(shown: Translated, volume_cache: VolumeCache) -> Tiles:
+    """A translation with its tiles over it, and the real image as the control of its seams.
+
+    Raises:
+        InputError: The method has no tiles, or the image cannot be read.
+    """
+    provenance = shown.provenance
+    if provenance.grid is None or not provenance.tiles:
+        raise InputError(f"{shown.method} makes the whole image at once: it has no tiles")
+    made = volume_cache.volume(provenance.result)
+    tiles = TileGrid.of(made.grid, provenance.grid, provenance.tiles[-1])
+    images = {"translated": made.read}
+    if (real := _there(provenance.real, made.grid, volume_cache)) is not None:
+        images["real"] = real.read
+    sides = " x ".join(map(str, provenance.tiles[-1]))
+    caption = f"{caption_of(shown)} Dots: borders of tiles of {sides} voxels."
+    return Tiles(images, made.grid, tiles, unit=provenance.unit, caption=caption)
+
+
+def viewer_of(paths: Sequence[Path], volume_cache: VolumeCache, caption: str) -> Viewer:
+    """Images of one grid.
+
+    Raises:
+        InputError: One cannot be read.
+    """
+    volumes = [volume_cache.volume(path) for path in paths]
+    names = [path.name for path in paths]
+    images = {name: (v.read, v.grid.shape) for name, v in zip(names, volumes, strict=True)}
+    units = {name: _unit(volume) for name, volume in zip(names, volumes, strict=True)}
+    slices = Slices(images, affine=volumes[0].grid.affine)
+    return Viewer(slices, unit=units, caption=caption)
+
+
+def _there(path: Path | None, grid: Grid, volume_cache: VolumeCache) -> Volume | None:
+    """An image if it is there and lies on ``grid``."""
+    if path is None or not path.exists():
+        return None
+    volume = volume_cache.volume(path)
+    return volume if volume.grid.same_as(grid, NEAR) else None
+
+
+def _unit(volume: Volume) -> str:
+    return "" if volume.unit == "a.u." else volume.unit
