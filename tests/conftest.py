@@ -36,6 +36,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def without_coverage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that are started do not measure coverage, which takes memory and writes a file."""
+    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+        monkeypatch.delenv(name)
+
+
 @pytest.fixture(autouse=True)
 def same_weights_every_time() -> None:
     """Biases that layers draw for themselves: a bound that holds, holds in every run."""

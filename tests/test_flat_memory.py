@@ -72,6 +72,7 @@ def peak(source, target):
     ("suffix", "target", "limit"),
     [(".nii", ".nii", 8), (".zarr", ".zarr", 18), (".mha", ".nrrd", 8), (".nii.gz", ".mha", 16)],
 )
+@pytest.mark.usefixtures("without_coverage")
 def test_peak_memory_does_not_grow_with_the_image(suffix, target, limit, tmp_path, monkeypatch):
     monkeypatch.setenv("MSGAN_SCRATCH", str(tmp_path / "scratch"))
     peaks = []

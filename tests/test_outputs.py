@@ -174,7 +174,7 @@ def test_the_check_comes_before_the_work(here, runs, monkeypatch):
     (here / "link.nii").symlink_to(here / "gone.nii")  # even a link that leads nowhere
     for name in ("msgan.translate.translate", "msgan.metrics.scores_of"):
         monkeypatch.setattr(name, lambda *a, **k: pytest.fail("too late"))
-    monkeypatch.setattr("msgan.data.volume.Volume.scan", lambda *a: pytest.fail("too late"))
+    monkeypatch.setattr("msgan.data.volume.Volume.visit", lambda *a: pytest.fail("too late"))
     for out in (here / "out.nii", here / "link.nii"):
         assert "--force" in untouched(here, "translate", runs[3].folder, source, out)
         assert "--force" in untouched(here, "sketch", source, out)

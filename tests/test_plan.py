@@ -118,6 +118,7 @@ print(json.dumps([done.plan.host_bytes, peak_resident_bytes(), done.plan.tiles[-
 
 @pytest.mark.slow
 @pytest.mark.skipif(not process.STATUS.is_file(), reason="peaks of memory are read from /proc")
+@pytest.mark.usefixtures("without_coverage")
 def test_the_measured_peak_is_what_was_said(tmp_path):
     """In a process of its own, within a fifth, for a tile of the whole image and for small ones."""
     config = CascadeConfig(

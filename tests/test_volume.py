@@ -702,6 +702,7 @@ def test_a_full_scratch_is_one_clear_error(tmp_path, small_disk, monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha"])
+@pytest.mark.usefixtures("without_coverage")
 def test_a_file_larger_than_allowed_is_one_clear_error(suffix, tmp_path):
     code = (
         "import resource, sys, numpy as np\n"

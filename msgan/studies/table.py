@@ -141,8 +141,10 @@ def score_table(
             start = perf_counter()
             done = method.translate(subject, path, modality=source)
             seconds = perf_counter() - start
-            named: dict[str, Any] = {"method": name, "regions": tuple(known), "run": done.run}
-            if done.tiles:
+            named: dict[str, Any] = {"method": name, "regions": tuple(known)}
+            if done is not None:
+                named["run"] = done.run
+            if done is not None and done.tiles:
                 named |= {"grid": done.grid, "tiles": done.tiles}
             provenance(subject, source, target, path, intensity, **named).save(beside(path))
             line: dict[str, Any] = {"method": name, "subject": subject.name}
