@@ -20,6 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("what", ["sketch", "context"])
+@pytest.mark.slow
 def test_the_same_weights_see_less(dims, tmp_path, what):
     """The result is that of a blind run of these weights, and the run itself is as before."""
     run = untrained(tmp_path / "run", tiny(dims))
@@ -61,6 +62,7 @@ def test_s0_is_as_before_and_no_scale_without_a_say_is_made(dims, tmp_path, monk
         assert np.abs(kept["sketch"][file] - kept["full"][file]).max() > 1
 
 
+@pytest.mark.slow
 def test_nothing_is_gone_on_with_that_was_made_of_other_inputs(tmp_path, monkeypatch):
     """Scratch of an interrupted translation belongs to what was shown."""
     scratch = tmp_path / "scratch"

@@ -209,6 +209,7 @@ def test_check_finds_what_is_wrong(study, tmp_path, t1):
     assert "no such file" in fails("data", "check", tmp_path / "none.csv")
 
 
+@pytest.mark.slow
 def test_training_says_how_it_went(study, tmp_path):
     done = train(study, tmp_path / "run")
     lines = done.stderr.splitlines()
@@ -238,6 +239,7 @@ def test_a_run_is_only_continued_on_request(study):
     assert "holds" in train(study, study / "run", "--resume", "--seed", 1, status=2).stderr
 
 
+@pytest.mark.slow
 def test_scales_can_be_trained_one_by_one(study, tmp_path):
     done = train(study, tmp_path / "run", "--scale", "1", "--cache", tmp_path / "cache")
     assert done.stdout.endswith("scales 0 are still to be trained\n")
@@ -270,6 +272,7 @@ def test_without_context_there_is_one_scale_to_train_and_plan(study, tmp_path, t
     assert nib.load(tmp_path / "o.nii").shape == nib.load(t1).shape
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_where_it_stopped(study, tmp_path, monkeypatch):
     from msgan.training.step import Step
 
@@ -389,6 +392,7 @@ def test_a_bad_image_in_a_folder_does_not_stop_the_others(study, tmp_path, t1):
     assert [p.name for p in (tmp_path / "some").iterdir()] == ["a.nii.gz"]
 
 
+@pytest.mark.slow
 def test_labels_are_drawn_over_the_sketch(study, tmp_path, t1):
     (tmp_path / "labels.yaml").write_text(yaml.safe_dump(TINY | {"labels": [1, 2, 4]}))
     (tmp_path / "tiny.yaml").symlink_to(tmp_path / "labels.yaml")

@@ -50,6 +50,7 @@ def trained(folder: Path, config: CascadeConfig, cohort: Cohort, scales=(0, 1)) 
 
 
 @pytest.mark.parametrize("family", ["seamless", "megan"])
+@pytest.mark.slow
 def test_contexts_are_what_a_translation_makes(dims, family, tmp_path, monkeypatch):
     """Of the image's own sketch, at every scale, whatever the tiles."""
     monkeypatch.setattr(cache, "SKETCH_DTYPE", "float32")  # else halves are compared

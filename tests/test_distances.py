@@ -120,6 +120,7 @@ def test_whole_slices_of_a_volume(tmp_path: Path) -> None:
     assert found.count == 26
 
 
+@pytest.mark.slow
 def test_more_like_the_target_is_nearer(tmp_path: Path, dims: int) -> None:
     people = cohort(tmp_path, dims)
     extract = SeededFeatures(dims, side=8)

@@ -293,6 +293,7 @@ def test_commands_of_the_readme_exist_with_their_options() -> None:
         assert context.params
 
 
+@pytest.mark.slow
 def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch, capsys) -> None:
     """As printed, with fewer and smaller steps."""
     from msgan import presets

@@ -43,6 +43,7 @@ def test_a_log_grows_by_whole_rows_and_notices_a_resume(tmp_path: Path) -> None:
     assert [r["step"] for r in log.rows] == [20]
 
 
+@pytest.mark.slow
 def test_curves_follow_a_training_to_its_end(tmp_path: Path) -> None:
     trained = run(tmp_path / "run", rows=2)
 

@@ -49,6 +49,7 @@ def test_the_loss_falls(dims, tmp_path, scale):
 
 
 @pytest.mark.parametrize("scale", [0, 2])
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_bit_by_bit(dims, tmp_path, scale):
     config = tiny(dims, checkpoint_every=15, validate_every=10, gan_weight=0.1, mirror=(0,))
     subjects = [made(tmp_path, config, seed=k) for k in range(2)]

@@ -94,6 +94,7 @@ def test_any_tiling_gives_the_whole_image_and_its_border(levels, shape, side, bo
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3, 4])
+@pytest.mark.slow
 def test_the_halo_is_what_gradients_reach(dims, levels):
     """One axis long enough for it; the other ones do not matter."""
     network = local(dims, levels, width=6).double()

@@ -144,6 +144,7 @@ def test_carried_detail_is_nearer_to_the_truth_than_interpolation():
         assert (made[images[source] == -1] == -1).all()
 
 
+@pytest.mark.slow
 def test_the_row_is_written_in_the_unit_of_the_target(tmp_path):
     subjects = []
     for person, split in ((0, "train"), (1, "test")):

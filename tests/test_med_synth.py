@@ -259,6 +259,7 @@ def test_it_beats_the_source_on_someone_new(tmp_path):
     assert error["made"] < 0.8 * error["source"], error
 
 
+@pytest.mark.slow
 def test_what_makes_no_sense_is_refused(tmp_path):
     cohort, config = pairs(tmp_path, 2), tiny()
     method = trained(tmp_path / "runs", cohort, config)

@@ -139,6 +139,7 @@ def test_shape_follows_the_box(size: int) -> None:
     np.testing.assert_allclose(np.array(sides) / size, np.array(EXTENT_MM) / 192, atol=0.51 / size)
 
 
+@pytest.mark.slow
 def test_sizes_sample_the_same_person_in_the_same_box(clean: BrainPhantom) -> None:
     for size in (32, 50):
         small = brain(0, 1, size=size, protocol=CLEAN)

@@ -290,6 +290,7 @@ def test_exponential_and_logarithm_are_those_of_mathematics() -> None:
 
 
 @pytest.mark.usefixtures("few_rays")
+@pytest.mark.slow
 def test_a_cohort_is_whole_and_has_the_same_bytes_again(tmp_path: Path) -> None:
     made = [
         write_xray_cohort(tmp_path / n, subjects=2, size=32, seed=4, folds=2, test_share=0.5)

@@ -104,6 +104,7 @@ def test_index_tells_all_at_a_glance(out: Path) -> None:
     assert not [part for part in ("http://", "https://", "<script") if part in index]
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_whole_pages_and_the_next_run_repeats_it(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -28,6 +28,7 @@ def cores(monkeypatch):
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_each_job_has_its_share_of_the_cores(cores):
     done = run_parallel({k: partial(where, k) for k in "abc"}, "cpu")
     assert [value for value, _, _ in done.values()] == list(done) == ["a", "b", "c"]
