@@ -368,3 +368,21 @@ def test_memory_does_not_grow_with_the_image(tmp_path, monkeypatch):
     largest = [overlap.need(generator, megan(2), (27 * k,) * 2).beside for k in (1, 2, 4)]
     assert largest == sorted(largest)
     assert 4 * largest[0] > largest[1] > 2 * largest[0]
+
+
+def test_sums_of_other_blocks_are_not_gone_on_with(tmp_path, scratch, monkeypatch):
+    """Stopped when all sums are there, and begun again with another tile."""
+    run = untrained(tmp_path / "run", megan(2))
+    method, source = PatchGan(run, "cpu"), stored(tmp_path / "x.nii", head((90, 70)))
+    method.translate(source, tmp_path / "whole.nii", tile=54)
+
+    def stopped(*words):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(overlap, "joined", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            method.translate(source, tmp_path / "o.nii", tile=27)
+    assert list(scratch.iterdir())
+    method.translate(source, tmp_path / "o.nii", tile=54)
+    np.testing.assert_array_equal(whole(tmp_path / "o.nii"), whole(tmp_path / "whole.nii"))

@@ -16,7 +16,7 @@ from msgan.data.foreground import blocks
 from msgan.data.intensity import IntensityMap
 from msgan.methods.baselines import Profile
 from msgan.methods.untrained import Untrained
-from msgan.translate.maker import Making
+from msgan.translate.maker import Making, silent
 from msgan.types import Array, Box, InputError, Reader, Shape
 
 TILE = {2: 1024, 3: 96}
@@ -124,7 +124,7 @@ class NonLocalMeans(Untrained):
         sides = self.sides(shape, making.limits.tile)
         stage = making.work.stage("smooth", shape, sides)
         boxes = list(Box.whole(shape).tiles(sides))
-        tell = making.progress or (lambda stage, done, count: None)
+        tell = making.progress or silent
         tell("smoothing", len(stage.done), len(boxes))
         todo = [(k, box) for k, box in enumerate(boxes) if k not in stage.done]
         sigma = noise(read, shape) if todo else 0.0

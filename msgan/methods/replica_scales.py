@@ -16,7 +16,7 @@ from msgan.config import Preparation
 from msgan.data.cohort import Prepared, Subject, prepare
 from msgan.methods.replica_features import BACKGROUND, RINGS, Surroundings
 from msgan.seeds import numpy_rng
-from msgan.translate.maker import Progress
+from msgan.translate.maker import Progress, silent
 from msgan.translate.work import Scratch
 from msgan.types import Array, Box, Reader, Shape
 
@@ -80,7 +80,7 @@ class Image:
         sides = tuple(min(tile or TILE[len(shape)], n) for n in shape)
         stage = self.work.stage(f"made{scale}", shape, sides)
         boxes = list(Box.whole(shape).tiles(sides))
-        tell = partial(progress or _silent, f"s{SCALES - 1 - scale}")
+        tell = partial(progress or silent, f"s{SCALES - 1 - scale}")
         tell(len(stage.done), len(boxes))
         for k, box in enumerate(boxes):
             if k in stage.done:
@@ -93,10 +93,6 @@ class Image:
             stage.write(k, box, values)
             tell(len(stage.done), len(boxes))
         self.made[scale] = stage.store.read
-
-
-def _silent(stage: str, done: int, count: int) -> None:
-    pass
 
 
 def scratch_bytes(shapes: Sequence[Shape]) -> int:

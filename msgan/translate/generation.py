@@ -25,7 +25,7 @@ from msgan.training.step import build_generator, geometry
 from msgan.translate import overlap
 from msgan.translate.engine import LocalExecutor
 from msgan.translate.job import ScaleTask
-from msgan.translate.maker import Made, Making
+from msgan.translate.maker import Made, Making, silent
 from msgan.translate.plan import Limits, Plan, ScalePlan, check, plan
 from msgan.types import Reader, Shape
 
@@ -226,27 +226,22 @@ def _sources(generation: Generation, making: Making) -> None:
 def _generate(scale: GeneratedScale, own: ScalePlan, making: Making) -> None:
     """The tiles of one scale that are not there yet."""
     work, name = making.work, scale.name
-    sums = f"{name}sums" if scale.overlapping else name
-    if not scale.overlapping or work.finished(sums) is None:
-        shape = overlap.spread(own.shape, own.tile) if scale.overlapping else own.shape
-        tile = overlap.slot(own.tile) if scale.overlapping else own.tile
-        stage = work.stage(sums, shape, tile)
-        job = ScaleTask.of(scale, own, work, stage, making.device, making.plan.precision)
-        todo = [k for k in range(own.tiles) if k not in stage.done]
-        tell = making.progress or _silent
-        tell(scale.label, len(stage.done), own.tiles)
-        for _ in (making.engine or LocalExecutor()).run(job, todo, stage):
-            tell(scale.label, len(stage.done), own.tiles)
-        stage.finish()
+    shape, tile = own.shape, own.tile
     if scale.overlapping:
-        store = work.finished(sums)
-        assert store is not None
-        work.fill(name, own.shape, overlap.joined(store.read, own.shape, own.tile), rim=0)
-        work.drop(sums)
-
-
-def _silent(stage: str, done: int, count: int) -> None:
-    pass
+        name, shape, tile = f"{name}sums", overlap.spread(shape, tile), overlap.slot(tile)
+    # Begun with other tiles it begins anew: sums of other blocks lie in other places.
+    stage = work.stage(name, shape, tile)
+    job = ScaleTask.of(scale, own, work, stage, making.device, making.plan.precision)
+    todo = [k for k in range(own.tiles) if k not in stage.done]
+    tell = making.progress or silent
+    tell(scale.label, len(stage.done), own.tiles)
+    for _ in (making.engine or LocalExecutor()).run(job, todo, stage):
+        tell(scale.label, len(stage.done), own.tiles)
+    stage.finish()
+    if scale.overlapping:
+        sums = overlap.joined(stage.store.read, own.shape, own.tile)
+        work.fill(scale.name, own.shape, sums, rim=0)
+        work.drop(name)
 
 
 def enlarged(read: Reader, shape: Sequence[int], full: Sequence[int]) -> Reader:

@@ -30,6 +30,10 @@ Progress = Callable[[str, int, int], None]
 is computed."""
 
 
+def silent(stage: str, done: int, count: int) -> None:
+    """Progress that nobody asked for."""
+
+
 class Options(TypedDict, total=False):
     """What every method's ``translate`` takes beside the image and the result.
 
