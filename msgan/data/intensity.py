@@ -131,6 +131,12 @@ class IntensityMap:
         scan(lambda _, part: fine.add(seen.values(part)))
         return cls(start, fine.value(below), unit)
 
+    @classmethod
+    def median(cls, maps: Sequence[IntensityMap]) -> IntensityMap:
+        """The range of a target: the median over subjects, in the unit of the first."""
+        low, high = (float(np.median([getattr(m, end) for m in maps])) for end in ("low", "high"))
+        return cls(low, high, maps[0].unit)
+
     def to_unit(self, values: Array) -> Array:
         """Source values as float32 in [-1, 1]; what lies outside the range is clipped.
 

@@ -60,8 +60,7 @@ class Profile:
                 quantiles.append(np.interp(RANKS, _cumulative(ready), _edges()))
         if not maps:
             raise InputError(f"no training subject has a {target} image")
-        low, high = (float(np.median([getattr(m, end) for m in maps])) for end in ("low", "high"))
-        return cls(IntensityMap(low, high, maps[0].unit), np.mean(quantiles, axis=0))
+        return cls(IntensityMap.median(maps), np.mean(quantiles, axis=0))
 
 
 class Curve(Untrained):

@@ -253,12 +253,7 @@ def _hash(subject: Subject, target: str, config: CascadeConfig) -> str:
 
 def _range(subjects: Any) -> IntensityMap:
     """The target's range in source units: the median over subjects."""
-    maps = [s.intensity for s in subjects]
-    return IntensityMap(
-        float(np.median([m.low for m in maps])),
-        float(np.median([m.high for m in maps])),
-        maps[0].unit,
-    )
+    return IntensityMap.median([s.intensity for s in subjects])
 
 
 def _placed(subjects: dict[str, CachedSubject], fabric: Fabric) -> dict[str, CachedSubject]:

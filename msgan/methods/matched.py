@@ -66,8 +66,7 @@ class SpectrumProfile:
                 spectra.append(_spectrum(ready))
         if not maps:
             raise InputError(f"no training subject has a {target} image")
-        low, high = (float(np.median([getattr(m, end) for m in maps])) for end in ("low", "high"))
-        return cls(IntensityMap(low, high, maps[0].unit), tuple(spectra))
+        return cls(IntensityMap.median(maps), tuple(spectra))
 
 
 class SpectrumMatched(Untrained):

@@ -61,9 +61,7 @@ class MeanImage(Untrained):
                 cells.append(enlarged(ready.read, ready.grid.shape, side)(Box.whole(side)))
         if not maps:
             raise InputError(f"no training subject has a {target} image")
-        low, high = (float(np.median([getattr(m, end) for m in maps])) for end in ("low", "high"))
-        intensity = IntensityMap(low, high, maps[0].unit)
-        return cls(intensity, config.preparation, np.mean(cells, axis=0))
+        return cls(IntensityMap.median(maps), config.preparation, np.mean(cells, axis=0))
 
     def parameters(self) -> list[Any]:
         """The mean."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 import msgan
-from msgan.data.cohort import Prepared, Subject, prepare
+from msgan.data.cohort import Subject, prepare
 from msgan.data.formats import picture
 from msgan.data.intensity import IntensityMap
 from msgan.data.padding import Padding
@@ -90,7 +90,6 @@ def translated(
     if modality is None and isinstance(source, Subject):
         modality = method.source
     with prepare(source, modality, prep, labels, **demands(method)) as subject:
-        require_axes(subject, method)
         intensity = method.intensity or subject.intensity
         dtype = voxel_type(out, len(subject.grid.shape), intensity)
         output = prod(subject.grid.source.shape) * np.dtype(dtype).itemsize
@@ -141,19 +140,6 @@ def demands(method: Maker) -> dict[str, Any]:
     if method.run is not None and method.intensity is not None:
         found["wanted"] = method.intensity.unit
     return found
-
-
-def require_axes(subject: Prepared, method: Maker) -> None:
-    """Refuse an image of other axes than those a method has learnt on.
-
-    Raises:
-        InputError: It is one.
-    """
-    axes, dims = len(subject.grid.shape), method.dims
-    if dims is not None and axes != dims:
-        if method.run is not None:
-            raise InputError(f"{subject.name}: image of {axes} axes, the run was trained on {dims}")
-        raise InputError(f"{subject.name}: image of {axes} axes, {_learnt_on(method)} {dims}")
 
 
 def _learnt_on(method: Maker) -> str:
