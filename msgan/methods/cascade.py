@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import shutil
@@ -190,7 +191,21 @@ def _fabric(device: str, precision: Any) -> Fabric:
         precision=precision,
     )
     fabric.launch()
+    if world > 1:
+        atexit.register(_leave_group)
     return fabric
+
+
+def _leave_group() -> None:
+    """End the threads of the process group before the interpreter goes.
+
+    Lightning does so for NCCL alone. A thread of Gloo that still lets go of a tensor then asks
+    for the interpreter's lock, and the process dies by SIGABRT after its work is done.
+    """
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _open(
