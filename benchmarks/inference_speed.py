@@ -38,7 +38,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from msgan import pyramid, sketch
 from msgan.memory.process import peak_resident_bytes
-from msgan.networks.high import MeganGenerator, SeamlessGenerator
+from msgan.networks.hr_generators import MeganGenerator, SeamlessGenerator
 from msgan.networks.inference import optimised
 from msgan.patches import Tiling
 from msgan.paths import write_text

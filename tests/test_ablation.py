@@ -10,7 +10,7 @@ from msgan.methods.cascade import fit
 from msgan.methods.trained import Cascade
 from msgan.runs.run import Run
 from msgan.translate import Generation, Limits, ablated, plan, translate
-from msgan.translate.work import Scratch, StoredScale
+from msgan.translate.scratch import Scratch, StoredScale
 from msgan.types import InputError
 
 CPU = torch.device("cpu")

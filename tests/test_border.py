@@ -13,8 +13,8 @@ from msgan.data.cohort import prepare
 from msgan.data.geometry import WorkingGrid
 from msgan.data.grid import Grid
 from msgan.networks import inference
-from msgan.networks.high import MeganGenerator, SeamlessGenerator
-from msgan.networks.low import LocalLowGenerator
+from msgan.networks.hr_generators import MeganGenerator, SeamlessGenerator
+from msgan.networks.lr_generators import LocalLowGenerator
 from msgan.phantoms.brain import brain
 from msgan.pyramid import read_continued
 from msgan.runs.run import Run

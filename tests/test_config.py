@@ -157,9 +157,9 @@ def test_another_family_keeps_what_both_have():
 
 
 def test_families_are_those_that_can_be_built():
-    from msgan.networks import high, low
+    from msgan.networks import hr_generators, lr_generators
 
-    assert set(FAMILIES) == set(high.FAMILIES) == set(low.FAMILIES)
+    assert set(FAMILIES) == set(hr_generators.FAMILIES) == set(lr_generators.FAMILIES)
 
 
 def test_what_only_one_family_has_is_stored_for_it_alone():

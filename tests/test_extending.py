@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import msgan as ms
-from msgan.networks import high
+from msgan.networks import hr_generators
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "extending.md"
 
@@ -17,7 +17,7 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     names: dict = {"__name__": "example"}
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
     assert len(blocks) == 5
-    monkeypatch.setitem(high.FAMILIES, "seamless", high.FAMILIES["seamless"])
+    monkeypatch.setitem(hr_generators.FAMILIES, "seamless", hr_generators.FAMILIES["seamless"])
     for k, block in enumerate(blocks):
         exec(compile(block, f"{PAGE.name}, example {k}", "exec"), names)
     made, real, source = (

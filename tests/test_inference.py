@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from msgan.networks import cpu_ops, inference, layers, low
+from msgan.networks import cpu_ops, inference, layers, lr_generators
 from msgan.networks.generator import Generator, Geometry, View
-from msgan.networks.high import FAMILIES, MeganGenerator, SeamlessGenerator
+from msgan.networks.hr_generators import FAMILIES, MeganGenerator, SeamlessGenerator
 from msgan.networks.inference import optimised
 from msgan.types import Box
 
@@ -193,9 +193,9 @@ def test_what_does_not_use_onednn_gives_the_same(dims, family, monkeypatch):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", low.FAMILIES)
+@pytest.mark.parametrize("family", lr_generators.FAMILIES)
 def test_low_generators_give_all_that_comes_out(dims, family):
-    network = randomised(low.FAMILIES[family](dims, 2, 4, 2, 0.5))
+    network = randomised(lr_generators.FAMILIES[family](dims, 2, 4, 2, 0.5))
     fast = optimised(network.train(), CPU)
     sketch = torch.rand(1, 2, *(20, 12, 16)[:dims])
     assert network.training

@@ -8,10 +8,10 @@ from msgan.config import CascadeConfig, SketchConfig, TrainConfig, network_of
 from msgan.memory import tiles
 from msgan.memory.count import counted, peak_bytes
 from msgan.networks import inference, layers
-from msgan.networks.high import FAMILIES
-from msgan.networks.low import FAMILIES as LOW
+from msgan.networks.hr_generators import FAMILIES
+from msgan.networks.lr_generators import FAMILIES as LOW
 from msgan.patches import Block, Tiling
-from msgan.translate.work import chunk
+from msgan.translate.scratch import chunk
 
 
 def config(dims: int, family: str = "seamless") -> CascadeConfig:

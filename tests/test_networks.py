@@ -3,10 +3,10 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from msgan.networks import layers, low
+from msgan.networks import layers, lr_generators
 from msgan.networks.discriminators import PatchDiscriminator
-from msgan.networks.high import FAMILIES, MeganGenerator, SeamlessGenerator
-from msgan.networks.low import LocalLowGenerator, MeganLowGenerator
+from msgan.networks.hr_generators import FAMILIES, MeganGenerator, SeamlessGenerator
+from msgan.networks.lr_generators import LocalLowGenerator, MeganLowGenerator
 from msgan.patches import Tiling, crop_padded
 from msgan.pyramid import upsample
 from msgan.types import Box
@@ -177,10 +177,10 @@ def test_a_feature_that_is_shut_everywhere_still_learns(dims):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", low.FAMILIES)
+@pytest.mark.parametrize("family", lr_generators.FAMILIES)
 @pytest.mark.parametrize("levels", [1, 2, 4])
 def test_the_low_generator_halves_any_shape(dims, family, levels):
-    network = randomised(low.FAMILIES[family](dims, 2, 4, levels, 0.2))
+    network = randomised(lr_generators.FAMILIES[family](dims, 2, 4, levels, 0.2))
     for shape in ((7, 5, 9), (16, 8, 8), (1, 3, 2)):
         half = shape[:dims]
         (out,) = network(torch.rand(2, 2, *[2 * n for n in half]))
@@ -220,9 +220,9 @@ def test_a_low_generator_of_bounded_view_does_not_see_further(dims):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", low.FAMILIES)
+@pytest.mark.parametrize("family", lr_generators.FAMILIES)
 def test_dropout_of_the_low_generator_is_on_in_training_only(dims, family):
-    network = randomised(low.FAMILIES[family](dims, 1, 4, 3, 0.5))
+    network = randomised(lr_generators.FAMILIES[family](dims, 1, 4, 3, 0.5))
     torch.manual_seed(0)  # or the same few features may be dropped twice
     sketch = torch.rand(1, 1, *[16] * dims)
     assert torch.equal(network(sketch)[0], network(sketch)[0])

@@ -17,7 +17,7 @@ from msgan.methods.cascade import fit
 from msgan.methods.patch_gan import PatchGan
 from msgan.methods.small_gan import SmallGan
 from msgan.networks import inference
-from msgan.networks.high import MeganGenerator
+from msgan.networks.hr_generators import MeganGenerator
 from msgan.patches import crop_padded
 from msgan.runs.run import Run
 from msgan.sketch import DrawnSketch, sketch_reader
@@ -27,7 +27,7 @@ from msgan.training.step import build_generator
 from msgan.translate import overlap
 from msgan.translate.overlap import OverlapScale, patches
 from msgan.translate.scale import SNAP, make
-from msgan.translate.work import Scratch, StoredScale
+from msgan.translate.scratch import Scratch, StoredScale
 from msgan.types import Box, InputError
 
 CPU = torch.device("cpu")

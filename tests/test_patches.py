@@ -4,7 +4,7 @@ import torch
 from torch.testing import assert_close
 
 from msgan.networks.generator import Geometry, View
-from msgan.networks.high import MeganGenerator, SeamlessGenerator
+from msgan.networks.hr_generators import MeganGenerator, SeamlessGenerator
 from msgan.patches import Tiling, crop_padded
 from msgan.types import Box
 

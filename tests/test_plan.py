@@ -16,9 +16,8 @@ from msgan.memory import process
 from msgan.memory.translation import untrained_run, write_ball
 from msgan.paths import scratch_root
 from msgan.pyramid import Store
-from msgan.translate import Generation, Limits
+from msgan.translate import Generation, Limits, scratch
 from msgan.translate import plan as planned
-from msgan.translate import work as scratch
 from msgan.translate.frame import demands
 from msgan.translate.plan import MEMORY, RESERVE, STREAM, check, resident, scale_plan
 from msgan.types import InputError

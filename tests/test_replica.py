@@ -22,7 +22,7 @@ from msgan.methods.replica import Replica
 from msgan.methods.replica_features import RINGS, Rings, Surroundings
 from msgan.phantoms.brain import write_cohort
 from msgan.studies.table import score_table
-from msgan.translate.work import Scratch
+from msgan.translate.scratch import Scratch
 from msgan.types import Box, InputError
 
 PREPARATION = Preparation(scales=1, margin=1)

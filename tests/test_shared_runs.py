@@ -14,7 +14,7 @@ from msgan.data.grid import Grid
 from msgan.data.volume import write_volume
 from msgan.methods import shared
 from msgan.methods.refine import refine
-from msgan.networks.high import FAMILIES
+from msgan.networks.hr_generators import FAMILIES
 from msgan.paths import sha256
 from msgan.phantoms import cohorts
 from msgan.translate import translate
@@ -188,7 +188,7 @@ def test_what_training_imports_decides_the_weights() -> None:
     for name in (
         "types",
         "training/step",
-        "networks/high",
+        "networks/hr_generators",
         "data/formats/nifti",
         "methods/cascade",
     ):

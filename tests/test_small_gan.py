@@ -22,7 +22,7 @@ from msgan.training.loop import WEIGHTS
 from msgan.training.step import build_generator
 from msgan.translate import frame
 from msgan.translate.generation import enlarged
-from msgan.translate.work import Scratch
+from msgan.translate.scratch import Scratch
 from msgan.types import Box, InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

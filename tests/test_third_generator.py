@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from msgan.data.volume import open_volume
 from msgan.methods.cascade import fit
-from msgan.networks import high, inference, layers
+from msgan.networks import hr_generators, inference, layers
 from msgan.networks.generator import Generator, Geometry, View
 from msgan.pyramid import halve, upsample
 from msgan.runs.run import Run
@@ -75,7 +75,7 @@ KINDS = (TwoResolutions, Patchwise, Framed)
 @pytest.mark.parametrize("gan", ["least_squares", "relativistic"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_trains_and_translates(kind, gan, dims, tmp_path, monkeypatch):
-    monkeypatch.setitem(high.FAMILIES, "seamless", kind)
+    monkeypatch.setitem(hr_generators.FAMILIES, "seamless", kind)
     config, cohort = tiny(dims, gan=gan, steps=20, mirror=(0,)), cohort_in(tmp_path, dims)
     run = fit(cohort, "t2", config, tmp_path / "run", device="cpu")
     assert type(Run.open(run.folder).generator(1)) is kind
@@ -92,7 +92,7 @@ def test_it_trains_and_translates(kind, gan, dims, tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_tiling_gives_one_image(kind, dims, monkeypatch):
     """That of one call where the geometry says so; else at least all of it, once."""
-    monkeypatch.setitem(high.FAMILIES, "seamless", kind)
+    monkeypatch.setitem(hr_generators.FAMILIES, "seamless", kind)
     generator = build_generator(tiny(dims), 1).requires_grad_(False)
     shape, rng = (40, 28, 16)[:dims], np.random.default_rng(0)
     inside = (..., *(slice(6, 16),) * dims)

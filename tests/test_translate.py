@@ -31,7 +31,7 @@ from msgan.training.step import build_generator
 from msgan.translate import frame as translation
 from msgan.translate import generation, pick_device
 from msgan.translate.scale import SNAP, ImageSource, TiledScale, make
-from msgan.translate.work import Scratch
+from msgan.translate.scratch import Scratch
 from msgan.types import Box, InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

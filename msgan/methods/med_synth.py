@@ -22,7 +22,7 @@ from msgan.runs.run import Run
 from msgan.translate import GeneratedScale, Generation, Limits, pick_device
 from msgan.translate.maker import Making
 from msgan.translate.plan import resident
-from msgan.translate.work import Scratch
+from msgan.translate.scratch import Scratch
 from msgan.types import InputError, Reader
 
 ADVERSARIAL = 0.5

@@ -10,7 +10,7 @@ from msgan.networks import inference
 from msgan.networks.generator import Generator
 from msgan.sketch import DrawnSketch, SketchReader
 from msgan.translate.scale import ImageSource, TiledScale, make, sources
-from msgan.translate.work import chunk
+from msgan.translate.scratch import chunk
 from msgan.types import InputError, Reader
 
 

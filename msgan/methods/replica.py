@@ -19,7 +19,7 @@ from msgan.methods.untrained import Untrained, digest
 from msgan.paths import room, scratch_folder
 from msgan.seeds import derive
 from msgan.translate.maker import Making
-from msgan.translate.work import Scratch
+from msgan.translate.scratch import Scratch
 from msgan.types import InputError, Reader, Shape
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from msgan.data.cohort import Prepared, Subject, prepare
 from msgan.methods.replica_features import BACKGROUND, RINGS, Surroundings
 from msgan.seeds import numpy_rng
 from msgan.translate.maker import Progress, silent
-from msgan.translate.work import Scratch
+from msgan.translate.scratch import Scratch
 from msgan.types import Array, Box, Reader, Shape
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from msgan.networks import cpu_ops, layers
 from msgan.networks.generator import Generator
-from msgan.networks.high import LEAK, MeganGenerator, SeamlessGenerator
+from msgan.networks.hr_generators import LEAK, MeganGenerator, SeamlessGenerator
 from msgan.pyramid import upsample
 
 SLAB = 16 << 20
@@ -98,7 +98,7 @@ class PlainInference(Inference):
 
 
 class MeganInference(Inference):
-    """The published HR generator; see :class:`msgan.networks.high.MeganGenerator`."""
+    """The published HR generator; see :class:`msgan.networks.hr_generators.MeganGenerator`."""
 
     def __init__(self, generator: MeganGenerator, whole: bool = False) -> None:
         super().__init__(generator, whole)

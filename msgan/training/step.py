@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from msgan import losses, sketch
 from msgan.config import CascadeConfig
-from msgan.networks import discriminators, high, layers, low
+from msgan.networks import discriminators, hr_generators, layers, lr_generators
 from msgan.networks.discriminators import Options, PatchDiscriminator
 from msgan.networks.generator import Generator, Geometry
 from msgan.training.batches import Batch
@@ -28,9 +28,9 @@ def build_generator(config: CascadeConfig, scale: int) -> Generator:
     net = config.network
     if scale == 0:
         own = {"border": net.lr_border} if net.lr_border else {}
-        first = low.FAMILIES[net.family]
+        first = lr_generators.FAMILIES[net.family]
         return first(config.dims, channels, net.lr_width, net.lr_levels, net.dropout, **own)
-    return high.FAMILIES[net.family](config.dims, channels, net.hr_width, net.hr_blocks)
+    return hr_generators.FAMILIES[net.family](config.dims, channels, net.hr_width, net.hr_blocks)
 
 
 def geometry(config: CascadeConfig, scale: int) -> Geometry:

@@ -14,9 +14,9 @@ from typing import Any
 from msgan.data.cohort import Subject
 from msgan.runs.run import Run
 from msgan.translate.image import translate
-from msgan.translate.job import ScaleTask
 from msgan.translate.maker import Translation
-from msgan.translate.work import StoredScale
+from msgan.translate.scale_task import ScaleTask
+from msgan.translate.scratch import StoredScale
 from msgan.types import InputError
 
 Source = Subject | str | os.PathLike[str]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from msgan.translate.job import ScaleTask
 from msgan.translate.scale import make
-from msgan.translate.work import StoredScale
+from msgan.translate.scale_task import ScaleTask
+from msgan.translate.scratch import StoredScale
 
 
 class Engine(Protocol):

@@ -28,7 +28,7 @@ from msgan.translate.maker import Maker, Making, Progress, Source, Translation
 from msgan.translate.plan import Limits
 from msgan.translate.provenance import PROVENANCE, provenance
 from msgan.translate.scale import Precision
-from msgan.translate.work import Scratch
+from msgan.translate.scratch import Scratch
 from msgan.types import Array, Box, InputError, Reader
 
 if TYPE_CHECKING:

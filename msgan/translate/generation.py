@@ -24,9 +24,9 @@ from msgan.runs.run import Run
 from msgan.training.step import build_generator, geometry
 from msgan.translate import overlap
 from msgan.translate.engine import LocalExecutor
-from msgan.translate.job import ScaleTask
 from msgan.translate.maker import Made, Making, silent
 from msgan.translate.plan import Limits, Plan, ScalePlan, check, plan
+from msgan.translate.scale_task import ScaleTask
 from msgan.types import Reader, Shape
 
 

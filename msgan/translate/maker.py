@@ -17,7 +17,7 @@ from msgan.data.intensity import IntensityMap
 from msgan.data.padding import Padding
 from msgan.translate.plan import Limits, Plan
 from msgan.translate.scale import Precision
-from msgan.translate.work import Scratch
+from msgan.translate.scratch import Scratch
 from msgan.types import Reader, Shape
 
 if TYPE_CHECKING:

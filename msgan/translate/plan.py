@@ -19,7 +19,7 @@ from msgan.paths import size
 from msgan.pyramid import RIM, chunk_of
 from msgan.translate import overlap
 from msgan.translate.scale import ImageSource, Precision, TiledScale, blinded, sources
-from msgan.translate.work import chunk
+from msgan.translate.scratch import chunk
 from msgan.types import InputError, Shape
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
-from msgan.networks.low import LocalLowGenerator, MeganLowGenerator
+from msgan.networks.lr_generators import LocalLowGenerator, MeganLowGenerator
 from msgan.types import Box
 
 

@@ -16,7 +16,7 @@ from msgan.pyramid import Store, read_continued
 from msgan.runs.run import Run
 from msgan.translate.overlap import OverlapScale
 from msgan.translate.scale import ImageSource, Precision, Source, TiledScale, blinded, sources
-from msgan.translate.work import Scratch, StoredScale
+from msgan.translate.scratch import Scratch, StoredScale
 from msgan.types import InputError, Reader, Shape
 
 if TYPE_CHECKING:
