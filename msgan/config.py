@@ -190,6 +190,37 @@ class ContrastAugmentation(Model):
     noise: float = Field(0.02, ge=0, description="largest standard deviation added after")
 
 
+class Guidance(Model):
+    """What of the source image itself guides a translation, beside its sketch.
+
+    Off, as in the papers, only the sketch of the source is seen. Differs: a sketch loses what
+    tissue a region is, and what can be matched without pairs is worth more than what a small
+    network learns in minutes.
+
+    Attributes:
+        match: How the source is brought to the target before it is used: ``histogram`` by a curve
+            on its intensities (MR), ``spectrum`` by a filter (CT); ``auto`` is decided by the
+            target's unit when training begins.
+        student: The estimate at s0 is smoothed by a regression on the source's local features.
+        detail: The generators of s1..sn see the source and add to its detail.
+    """
+
+    match: Literal["none", "auto", "histogram", "spectrum"] = "none"
+    student: bool = False
+    detail: bool = False
+
+    @property
+    def on(self) -> bool:
+        """Whether anything of the source is used beside its sketch."""
+        return self.match != "none"
+
+    @model_validator(mode="after")
+    def _based(self) -> Self:
+        if not self.on and (self.student or self.detail):
+            raise ValueError("guidance: student and detail need a match: auto, histogram, spectrum")
+        return self
+
+
 class _Network(Model):
     """What the networks of every family have."""
 
@@ -343,6 +374,7 @@ class CascadeConfig(Model):
     sketch: SketchConfig = SketchConfig()
     conditioning: ConditioningAugmentation = ConditioningAugmentation()
     contrast: ContrastAugmentation = ContrastAugmentation()
+    guidance: Guidance = Guidance()
     labels: tuple[Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)], ...] = Field(
         (), max_length=256, description="label values overlaid on the sketch, in order"
     )
@@ -391,7 +423,19 @@ class CascadeConfig(Model):
                 f"contrast share {self.contrast.share:g} recolours the target, but the sketch is "
                 f"of the {self.paired} image (paired): expected 0"
             )
+        if self.guidance.on and (self.paired is not None or self.drop_inputs):
+            raise ValueError("guidance: needs a cascade that is neither paired nor drops inputs")
+        if self.guidance.detail and family == "megan":
+            raise ValueError("guidance.detail: needs the seamless family; megan is as published")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_guidance(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """No key for no guidance: the hash of a run without it is that of an older run."""
+        content: dict[str, Any] = whole(self)
+        if not self.guidance.on:
+            content.pop("guidance", None)
+        return content
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the configuration as YAML, atomically."""
