@@ -11,23 +11,13 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import numpy as np
-
 from msgan.config import CascadeConfig, Preparation
 from msgan.data.cohort import Cohort, Prepared, prepare
-from msgan.data.geometry import blocks
 from msgan.data.intensity import IntensityMap
+from msgan.match import histogram
 from msgan.methods.untrained import Untrained, digest
 from msgan.translate.maker import Making
-from msgan.types import Array, Box, InputError, Reader
-
-BINS = 4096
-"""Bins of a histogram over [-1, 1]: two of them to a step of an 11-bit image."""
-
-RANKS = np.linspace(0, 1, 1025)
-"""Ranks a profile states the intensity of."""
-
-BACKGROUND = -1.0
+from msgan.types import Array, InputError, Reader
 
 
 @dataclass(frozen=True)
@@ -51,16 +41,16 @@ class Profile:
             InputError: None of them has one, or a file is at fault.
         """
         own = _own_grid(preparation)
-        maps, quantiles = [], []
+        maps, shares = [], []
         for subject in cohort.with_modality(target):
             if subject.split == "test":
                 continue
             with prepare(subject, target, own) as ready:
                 maps.append(ready.intensity)
-                quantiles.append(np.interp(RANKS, _cumulative(ready), _edges()))
+                shares.append(histogram.cumulative(ready.read, ready.grid.shape))
         if not maps:
             raise InputError(f"no training subject has a {target} image")
-        return cls(IntensityMap.median(maps), np.mean(quantiles, axis=0))
+        return cls(IntensityMap.median(maps), histogram.mean_quantiles(shares))
 
 
 class Curve(Untrained):
@@ -127,16 +117,9 @@ class HistogramMatched(Curve):
 
     def matched(self, ready: Prepared) -> Reader:
         """A prepared image with matched intensities, of any box."""
-        ranks = _cumulative(ready)
-        matched = np.interp(1 - ranks if self.inverted else ranks, RANKS, self.profile.quantiles)
-        edges = _edges()
-
-        def curve(box: Box) -> Array:
-            values = ready.read(box)
-            seen = np.interp(values, edges, matched)
-            return np.where(values > BACKGROUND, seen, BACKGROUND).astype(np.float32)
-
-        return curve
+        shares = histogram.cumulative(ready.read, ready.grid.shape)
+        target = self.profile.quantiles
+        return histogram.matched(ready.read, shares, target, inverted=self.inverted)
 
 
 def baselines(
@@ -161,16 +144,3 @@ def baselines(
 def _own_grid(preparation: Preparation) -> Preparation:
     """The same without resampling: these rows need no common spacing."""
     return preparation.updated(spacing_mm=None)
-
-
-def _edges() -> Array:
-    return np.linspace(-1, 1, BINS + 1)
-
-
-def _cumulative(ready: Prepared) -> Array:
-    """(BINS + 1,) share of foreground voxels below each edge, reading block by block."""
-    counts = np.zeros(BINS, dtype=np.int64)
-    for box in blocks(ready.grid.shape):
-        part = ready.read(box)
-        counts += np.histogram(part[part > BACKGROUND], bins=BINS, range=(-1, 1))[0]
-    return np.concatenate([[0], np.cumsum(counts)]) / max(counts.sum(), 1)
