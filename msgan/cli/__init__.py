@@ -1,4 +1,4 @@
-"""The command line: ``msgan phantom | data | sketch | train | translate | evaluate``."""
+"""The command line, ``msgan COMMAND``: one module for each command."""
 
 from msgan.cli.program import app, main
 

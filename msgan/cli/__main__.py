@@ -1,4 +1,4 @@
-"""``python -m msgan.cli``: for torchrun, which starts modules."""
+"""``python -m msgan.cli``: needed by torchrun, which starts modules."""
 
 from msgan.cli import main
 

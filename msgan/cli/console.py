@@ -1,4 +1,4 @@
-"""What the commands share: output, sizes of memory, and progress."""
+"""Functions that all commands share: output, memory sizes and progress bars."""
 
 from __future__ import annotations
 

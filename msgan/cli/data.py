@@ -1,4 +1,4 @@
-"""``msgan data``: look after data sets."""
+"""``msgan data``: check and sort data sets."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import typer
 from msgan.cli import console
 from msgan.cli.padding import Padding
 
-app = typer.Typer(help="Look after data sets.", rich_markup_mode=None)
+app = typer.Typer(help="Check and sort data sets.", rich_markup_mode=None)
 
 
 @app.callback()
 def _group() -> None:
-    """Look after data sets."""
+    """Check and sort data sets."""
 
 
 @app.command()
@@ -26,7 +26,9 @@ def check(
     root: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Folder the paths are below.", show_default="the manifest's folder"
+            metavar="DIR",
+            help="Folder that the paths start from.",
+            show_default="the manifest's folder",
         ),
     ] = None,
     unpaired: Annotated[
@@ -39,7 +41,7 @@ def check(
 ) -> None:
     """Check that the files of a manifest are there, unchanged, readable and consistent.
 
-    One line on stdout for each fault, a summary as the last; exit status 2 if there are errors.
+    Prints one line for each fault and a summary at the end; exit status 2 if there are errors.
 
     \b
     Example:
@@ -68,26 +70,26 @@ def check(
 @app.command()
 def sort(
     source: Annotated[
-        Path, typer.Argument(metavar="DOWNLOAD", help="Folder with DICOM files, however nested.")
+        Path, typer.Argument(metavar="DOWNLOAD", help="Folder with DICOM files at any depth.")
     ],
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Gets a folder PATIENT/NAME a series.")
+        Path, typer.Argument(metavar="OUT", help="Gets a folder PATIENT/NAME for each series.")
     ],
     by: Annotated[
         str | None,
         typer.Option(
             metavar="kernel|description",
-            help="What names a series.",
+            help="Name series by this.",
             show_default="kernel for CT, description for others",
         ),
     ] = None,
 ) -> None:
     """Give each DICOM series its own folder, named by patient and kernel or description.
 
-    In the example: copd/PATIENT/B20f, copd/PATIENT/B80f and so on. MR is named by its
-    description; where two series have the same, by its number too. Files are linked where the
-    file system can, else copied; the download stays as it is. Files that cannot be read are
-    named, and the exit status is 2.
+    In the example: copd/PATIENT/B20f, copd/PATIENT/B80f and so on. MR series are named by their
+    description, and also by their number if two have the same description. Files are linked if
+    the file system supports it, else copied; the download does not change. Files that cannot be
+    read are listed, and the exit status is 2.
 
     \b
     Example:

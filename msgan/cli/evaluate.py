@@ -1,4 +1,4 @@
-"""``msgan evaluate``: a translated image against the real one."""
+"""``msgan evaluate``: compare a translated image with the real one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="M",
-            help="Label map on the same grid; scores inside it (not 0) are added.",
+            help="Label map on the same grid; adds scores of the voxels where it is not 0.",
             show_default="none",
         ),
     ] = None,
@@ -53,7 +53,7 @@ def evaluate(
     json_out: Annotated[
         Path | None,
         typer.Option(
-            "--json", metavar="OUT", help="JSON file to write, too.", show_default="not written"
+            "--json", metavar="OUT", help="JSON file to write as well.", show_default="not written"
         ),
     ] = None,
     padding: Padding = None,
@@ -61,10 +61,10 @@ def evaluate(
 ) -> None:
     """Compare a translated image with the real one.
 
-    SSIM, MAE, MSE, PSNR and NMSE of the whole image and inside a mask.
+    Prints SSIM, MAE, MSE, PSNR and NMSE of the whole image and inside a mask.
 
-    Intensities are scaled so that black is 0 and white is 1, as in the papers; nothing is
-    clipped. All scores are for images scaled so: mae in shares of the data range, psnr in dB.
+    Before scoring, intensities are scaled so that black is 0 and white is 1, as in the papers,
+    without clipping: mae is in shares of the data range, psnr in dB.
 
     \b
     Example:

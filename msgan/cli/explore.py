@@ -1,4 +1,4 @@
-"""``msgan explore``: JupyterLab, opened on what there is to look at."""
+"""``msgan explore``: open JupyterLab with the explorer notebook."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def explore(
 ) -> None:
     """Look at images, translations and training curves in JupyterLab.
 
-    A notebook, explore.ipynb, is written to the working folder and opened; run its cells (Run >
-    Run All Cells). One that you have changed is kept, and another is written beside it. The server
-    answers on this machine only, at the address it prints; press Ctrl-C to stop it.
+    Writes a notebook, explore.ipynb, to the working folder and opens it; run its cells (Run > Run
+    All Cells). If you have changed an earlier one, it is kept and a new one gets another name. The
+    server is reachable from this machine only, at the address it prints; Ctrl-C stops it.
 
     \b
     Examples:

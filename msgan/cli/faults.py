@@ -1,4 +1,4 @@
-"""Errors whose cause is outside the program, each as one line."""
+"""Errors with a cause outside the program, such as a full disk, as one line each."""
 
 from __future__ import annotations
 

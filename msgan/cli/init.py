@@ -1,4 +1,4 @@
-"""``msgan init``: a manifest to correct, from a folder of images."""
+"""``msgan init``: propose a manifest for a folder of images."""
 
 from __future__ import annotations
 
@@ -19,23 +19,26 @@ MANIFEST, NOTES, CONFIG = "manifest.csv", "notes.md", "config.yaml"
 
 def init(
     out: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Gets manifest.csv and notes.md; made if absent.")
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Folder for manifest.csv and notes.md; created if missing."
+        ),
     ],
     source: Annotated[
         Path,
         typer.Option("--from", metavar="FOLDER", help="Folder with images; it is only read."),
     ],
     force: Annotated[
-        bool, typer.Option("--force", help="Replace what an earlier call has written to DIR.")
+        bool, typer.Option("--force", help="Overwrite files of an earlier call in DIR.")
     ] = False,
 ) -> None:
-    """Look through a folder of images and propose a manifest of it.
+    """Scan a folder of images and propose a manifest for it.
 
     Guesses subjects, modalities, labels and masks from names and from headers of NIfTI, DICOM,
-    MetaImage, NRRD, MGH, OME-Zarr, PNG and TIFF, finds which images of a subject lie on one grid,
-    and divides the subjects into train, val and test. Correct DIR/manifest.csv where a guess is
-    wrong; DIR/notes.md says what was guessed from what, and names every file that was left out.
-    For CT and radiographs, DIR/config.yaml has the settings that differ from those for MR.
+    MetaImage, NRRD, MGH, OME-Zarr, PNG and TIFF, finds which images of a subject share a grid,
+    and divides the subjects into train, val and test. Correct wrong guesses in
+    DIR/manifest.csv; DIR/notes.md gives the reason for each guess and lists every file that was
+    left out. For CT and radiographs, DIR/config.yaml has the settings that differ from MR.
 
     \b
     Example:

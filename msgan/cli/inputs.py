@@ -1,4 +1,4 @@
-"""What the commands are given: sizes of memory, runs and images."""
+"""Arguments of the commands: memory sizes, runs and images."""
 
 from __future__ import annotations
 

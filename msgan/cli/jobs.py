@@ -1,4 +1,4 @@
-"""The images of a folder, one translation each: what is read, and where results go."""
+"""Translation of a folder: which images are read, and where each result is written."""
 
 from __future__ import annotations
 

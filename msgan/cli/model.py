@@ -1,4 +1,4 @@
-"""``msgan model``: trained runs as folders that can be given away."""
+"""``msgan model``: export trained models, and list the bundled ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from msgan.cli import console, inputs, outputs
 
-app = typer.Typer(help="Give trained runs away, and see what is shipped.", rich_markup_mode=None)
+app = typer.Typer(help="Export trained models, and list the bundled ones.", rich_markup_mode=None)
 
 STATED = {
     "data": ("--data", "training data"),
@@ -21,14 +21,15 @@ STATED = {
 
 @app.callback()
 def _group() -> None:
-    """Give trained runs away, and see what is shipped."""
+    """Export trained models, and list the bundled ones."""
 
 
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained run.")],
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Folder to make; its name is the model's.")
+        Path,
+        typer.Argument(metavar="OUT", help="Folder to create; its name becomes the model's name."),
     ],
     data: Annotated[
         str | None,
@@ -50,14 +51,16 @@ def export(
         str | None,
         typer.Option(
             metavar="TEXT",
-            help="Licence of the weights, as Apache-2.0.",
+            help="Licence of the weights, such as Apache-2.0.",
             show_default="the card says: not stated",
         ),
     ] = None,
     summary: Annotated[
         str,
         typer.Option(
-            metavar="TEXT", help="What the model does, one sentence.", show_default="from the run"
+            metavar="TEXT",
+            help="What the model does, in one sentence.",
+            show_default="from the run",
         ),
     ] = "",
     notice: Annotated[
@@ -91,11 +94,11 @@ def export(
         ),
     ] = False,
 ) -> None:
-    """Write a trained run as one folder that translates on another machine.
+    """Export a trained run as one folder for use on other machines.
 
-    It holds weights (safetensors), configuration (YAML), hashes, and a card for people,
-    README.md. Caches, checkpoints, curves and names of subjects stay behind. translate and plan
-    take the folder in place of a run's.
+    It contains weights (safetensors), configuration (YAML), checksums, and a card, README.md.
+    Caches, checkpoints, training curves and names of subjects are left out. translate and plan
+    accept the folder as RUN.
 
     \b
     Example:
@@ -131,10 +134,10 @@ def export(
 def card(
     run: Annotated[
         Path,
-        typer.Argument(metavar="RUN", help="Folder of a run or model, or a shipped model's name."),
+        typer.Argument(metavar="RUN", help="Folder of a run or model, or name of a bundled model."),
     ],
 ) -> None:
-    """Show the card of a model, or the card a run would be exported with.
+    """Show the card of a model, or the card that a run would get.
 
     \b
     Example:
@@ -147,7 +150,9 @@ def card(
 
 @app.command("list")
 def list_() -> None:
-    """List the models that are shipped; translate and plan take their names as RUN.
+    """List the bundled models.
+
+    translate and plan accept their names as RUN.
 
     \b
     Example:

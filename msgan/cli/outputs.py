@@ -1,4 +1,4 @@
-"""Where the commands write: what the user has is never replaced unasked."""
+"""Output files of the commands: existing files are not overwritten without ``--force``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import typer
 from msgan.cli import console
 from msgan.types import InputError
 
-Force = Annotated[bool, typer.Option("--force", help="Replace results that are there already.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing results.")]
 
 SHOWN = 3
 """Names of a message, where there are many."""

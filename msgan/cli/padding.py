@@ -1,4 +1,4 @@
-"""The option that says which voxels stand for nothing."""
+"""The option ``--padding``: which value marks voxels outside of the measured image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Padding = Annotated[
     str | None,
     typer.Option(
         metavar="nan|VALUE",
-        help="Voxels that count as background: NaN, or those of one value, as -2000.",
+        help="Voxels to treat as background: nan, or one value, such as -2000.",
         show_default="none; NaN is refused",
     ),
 ]

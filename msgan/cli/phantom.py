@@ -1,4 +1,4 @@
-"""``msgan phantom``: cohorts of people who do not exist."""
+"""``msgan phantom``: make cohorts of synthetic subjects."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from msgan.cli import console, outputs
 
 app = typer.Typer(help="Make cohorts of synthetic subjects.", rich_markup_mode=None)
 
-Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; made if absent.")]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to; created if missing.")]
 Subjects = Annotated[int, typer.Option(metavar="N", min=1, help="Number of subjects.")]
 Seed = Annotated[
-    int, typer.Option(metavar="N", min=0, help="Names the cohort: the same seed, the same bytes.")
+    int, typer.Option(metavar="N", min=0, help="Random seed: the same seed gives the same bytes.")
 ]
 TestShare = Annotated[
-    float, typer.Option(metavar="SHARE", min=0, max=1, help="Share of the subjects to test on.")
+    float, typer.Option(metavar="SHARE", min=0, max=1, help="Share of subjects in split test.")
 ]
 
 
@@ -38,13 +38,14 @@ def brain(
     ] = 64,
     seed: Seed = 0,
     healthy: Annotated[
-        bool, typer.Option("--healthy", help="Volunteers without tumours, from another scanner.")
+        bool,
+        typer.Option("--healthy", help="Healthy volunteers from another scanner, without tumours."),
     ] = False,
     force: outputs.Force = False,
 ) -> None:
     """Write brains with T1, T2 and FLAIR, tumour labels, a brain mask and manifest.csv.
 
-    A quarter of the subjects are of split test, the others of split train.
+    A quarter of the subjects are in split test, the others in split train.
 
     \b
     Example:
@@ -72,7 +73,7 @@ def thorax(
     test_share: TestShare = 0.25,
     force: outputs.Force = False,
 ) -> None:
-    """Write chest CTs in HU of three kernels and at low dose, with lungs and manifest.csv.
+    """Write chest CTs in HU with three kernels and at low dose, lung masks and manifest.csv.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""``msgan plan``: what a translation will take, before it begins."""
+"""``msgan plan``: estimate memory, disk and time of a translation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Memory = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE",
-        help="Host memory the program keeps to, as 2GB or 512MiB.",
+        help="Limit of host memory, such as 2GB or 512MiB.",
         show_default="2GiB; with a GPU 8GiB",
     ),
 ]
@@ -23,7 +23,7 @@ GpuMemory = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE",
-        help="Memory of the tensors on the GPU, as 8GB.",
+        help="Limit for tensors in GPU memory, such as 8GB.",
         show_default="80 % of what is free",
     ),
 ]
@@ -31,12 +31,10 @@ Trained = Annotated[
     Path,
     typer.Argument(
         metavar="RUN",
-        help="Folder of a trained run or model, or a shipped model's name (msgan model list).",
+        help="Folder of a trained run or model, or name of a bundled model (msgan model list).",
     ),
 ]
-Device = Annotated[
-    str, typer.Option(metavar="auto|cpu|cuda", help="auto: cuda where there is one.")
-]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="auto: cuda if available.")]
 
 
 def plan(
@@ -56,14 +54,15 @@ def plan(
         ),
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="The images of all scales will be kept.")
+        bool,
+        typer.Option("--keep", help="Plan for a translation that saves the images of all scales."),
     ] = False,
     padding: Padding = None,
 ) -> None:
-    """Say what translating an image will take: tiles, memory, disk and time.
+    """Estimate tiles, memory, disk and time of a translation.
 
-    Nothing is written. The image is looked at, because the grid follows from what is in it, and a
-    tile or two are computed to tell the time. translate plans in the same way and keeps to it.
+    Nothing is written. The image is read, because the grid depends on its content, and one or two
+    tiles are computed to estimate the time. translate makes the same plan and keeps to it.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""The program: its commands, and one line instead of a traceback for bad input."""
+"""The program ``msgan``: its commands, and one line instead of a traceback for bad input."""
 
 from __future__ import annotations
 

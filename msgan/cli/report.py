@@ -1,4 +1,4 @@
-"""``msgan report``: one page and tables of what was measured."""
+"""``msgan report``: one HTML page with all results, and their tables."""
 
 from __future__ import annotations
 
@@ -31,19 +31,18 @@ def report(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder for report.html and tables; an earlier report there is replaced, but "
-            "nothing else without --force.",
+            help="Folder for report.html and tables; an earlier report there is overwritten, "
+            "other files only with --force.",
             show_default="RUNS/report",
         ),
     ] = None,
     force: outputs.Force = False,
 ) -> None:
-    """Write a report: one HTML page to send, and its tables as CSV and LaTeX.
+    """Write a report: one HTML page, and its tables as CSV and LaTeX.
 
-    Scores with standard deviations and 95 % intervals, paired tests, figures, cards of the
-    trained runs, and every number the papers printed beside ours. The page needs no other file
-    and no network. A file that cannot be read is named, the rest is written, and the exit status
-    is 2.
+    It has scores with standard deviations and 95 % intervals, paired tests, figures, cards of the
+    trained runs, and the published values beside ours. The page needs no other file and no
+    network. Files that cannot be read are listed, and the exit status is then 2.
 
     \b
     Examples:

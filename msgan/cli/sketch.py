@@ -1,4 +1,4 @@
-"""``msgan sketch``: the sketch of an image as an image."""
+"""``msgan sketch``: write the sketch of an image as an image."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sketch(
         Path | None,
         typer.Option(
             metavar="SEG",
-            help="Label map on the grid of IN, drawn over the sketch in a gray for each label.",
+            help="Label map on the grid of IN, drawn over the sketch, each label in its own grey.",
             show_default="none",
         ),
     ] = None,
@@ -38,16 +38,16 @@ def sketch(
         str,
         typer.Option(
             metavar="NAMES",
-            help="Channels separated by commas, of: edges, self_similarity, ridges, image. More "
-            "than one are written to OUT with the channel's name and number before the suffix.",
+            help="Channels separated by commas: edges, self_similarity, ridges, image. Several "
+            "channels go to several files, with the channel's name and number before the suffix.",
         ),
     ] = "edges",
     window: Annotated[
         tuple[float, float] | None,
         typer.Option(
             metavar="LOW HIGH",
-            help="Intensities, in the unit of IN, between which edges are looked for; for CT in "
-            "HU, as -1024 3071.",
+            help="Intensity range for edge detection, in the unit of IN; for CT in HU, such as "
+            "-1024 3071.",
             show_default="0 to the 99.5th percentile of the voxels above 0",
         ),
     ] = None,
@@ -56,8 +56,8 @@ def sketch(
 ) -> None:
     """Draw the sketch of an image.
 
-    The sketch is what a generator sees of a source image: weighted Canny edges in [0, 1]. It is
-    drawn on the grid of the image.
+    The sketch is the input of the generators: weighted Canny edges of the source in [0, 1]. It has
+    the grid of the image.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""``msgan train``: a cascade from the images of a manifest."""
+"""``msgan train``: train a cascade on the images of a manifest."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ def train(
     manifest: Annotated[
         Path, typer.Argument(metavar="MANIFEST", help="CSV with a row for each file.")
     ],
-    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run; made if absent.")],
+    out: Annotated[
+        Path, typer.Option(metavar="RUN", help="Folder of the run; created if missing.")
+    ],
     target: Annotated[
         str | None,
         typer.Option(
             metavar="MODALITY",
-            help="Modality of the manifest whose appearance is learnt, as t2.",
+            help="Modality to generate, such as t2.",
             show_default="required; with --resume the run's",
         ),
     ] = None,
@@ -36,7 +38,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="smoke (minutes, shows that everything runs), small or published.",
+            help="smoke (minutes; only shows that everything runs), small or published.",
             show_default="smoke; with --resume the run's configuration",
         ),
     ] = None,
@@ -44,39 +46,41 @@ def train(
         Path | None,
         typer.Option(
             metavar="FILE.yaml",
-            help="Configuration; what it states replaces what the preset states.",
+            help="Settings that replace those of the preset.",
             show_default="the preset alone",
         ),
     ] = None,
     root: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Folder the paths are below.", show_default="the manifest's folder"
+            metavar="DIR",
+            help="Folder that the paths start from.",
+            show_default="the manifest's folder",
         ),
     ] = None,
     scale: Annotated[
         str,
         typer.Option(
             metavar="all|0|1|..",
-            help="Scales to train, separated by commas; they do not depend on each other and may "
-            "be trained at the same time.",
+            help="Scales to train, separated by commas. With the preset published, scales can be "
+            "trained at the same time; else each needs the scale below it.",
         ),
     ] = "all",
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Go on with the run in RUN where it stopped; begin if there is none."
+            "--resume", help="Continue the run in RUN where it stopped; start it if there is none."
         ),
     ] = False,
     device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda", help="auto: cuda where there is one.")
+        str, typer.Option(metavar="auto|cpu|cuda", help="auto: cuda if available.")
     ] = "auto",
     seed: Annotated[
         int | None,
         typer.Option(
             metavar="N",
             min=0,
-            help="Decides every random number.",
+            help="Random seed.",
             show_default="the configuration's, else 0",
         ),
     ] = None,
@@ -84,7 +88,7 @@ def train(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder for prepared subjects, which runs can share.",
+            help="Folder for prepared subjects; runs can share it.",
             show_default="RUN/cache",
         ),
     ] = None,
@@ -92,9 +96,9 @@ def train(
 ) -> None:
     """Train a cascade on images of one modality.
 
-    Subjects of split test are left alone; those of split val choose the best weights. Labels of
-    the subjects are drawn over the sketches if the configuration names them (labels: [1, 2, 4]).
-    2D or 3D is decided by the images. Several GPUs: torchrun --nproc-per-node N -m msgan.cli ...
+    Subjects in split test are not used; those in split val choose the best weights. Labels of
+    the subjects are drawn over the sketches if the configuration lists them (labels: [1, 2, 4]).
+    The images decide between 2D and 3D. Several GPUs: torchrun --nproc-per-node N -m msgan.cli ...
 
     \b
     Examples:
@@ -133,7 +137,11 @@ def train(
     if seed is not None:
         chosen = chosen.updated(seed=seed)
     held = cohort.with_modality(target).split("val").subjects
-    remarks = [] if held else ["no subject of split val: training subjects choose the best weights"]
+    remarks = (
+        []
+        if held
+        else ["no subject of split val: the best weights are chosen on training subjects"]
+    )
     before = _finished(old) if old else []
 
     with console.Bars("preparing images") as bars:

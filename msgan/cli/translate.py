@@ -1,4 +1,4 @@
-"""``msgan translate``: one image, or a folder of them, through a trained cascade."""
+"""``msgan translate``: translate one image, or a folder of images, with a trained cascade."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def translate(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder for the images of all scales, y0.nii and so on; for a folder of images, "
-            "a folder in it for each.",
+            help="Save the images of all scales, y0.nii and so on, in this folder; for a folder of "
+            "images, in a subfolder for each.",
             show_default="not kept",
         ),
     ] = None,
@@ -72,7 +72,7 @@ def translate(
         Precision,
         typer.Option(
             metavar="float32|bfloat16|float16",
-            help="Of the networks' arithmetic; the shorter ones are faster on a GPU.",
+            help="Number format of the networks; 16 bits are faster on a GPU.",
         ),
     ] = "float32",
     cluster: Annotated[
@@ -85,7 +85,10 @@ def translate(
         ),
     ] = None,
     match: Annotated[
-        str, typer.Option(metavar="PATTERN", help="Names of the images to take from a folder.")
+        str,
+        typer.Option(
+            metavar="PATTERN", help="File name pattern: which images of a folder to translate."
+        ),
     ] = "*",
     padding: Padding = None,
     force: outputs.Force = False,
@@ -93,22 +96,21 @@ def translate(
         bool,
         typer.Option(
             "--skip-existing",
-            help="Of a folder, leave out images whose results are there already; so an "
-            "interrupted folder is gone on with.",
+            help="Skip images of a folder whose results exist already; continues an interrupted "
+            "folder.",
         ),
     ] = False,
 ) -> None:
     """Translate images to the modality of a run.
 
-    Results lie on the grids of the images, in the unit of the modality.
+    Results have the grids of the images and the unit of the modality.
 
-    OUT with the suffix of an image is one image; otherwise every readable image in the folder IN
-    is written under its name (formats that cannot be written become .nii.gz) to the folder OUT.
-    There a bad image is reported and the others go on; the exit status is 2 at the end.
+    If OUT has the suffix of an image, one image is translated. Otherwise every readable image in
+    the folder IN is written to the folder OUT under its name (formats that cannot be written become
+    .nii.gz). There an unreadable image is reported and the others go on; the exit status is then 2.
 
-    What is there is not replaced: all results are looked for before the first is made, and if one
-    is there nothing is done, unless --force or, for a folder, --skip-existing is given. What is
-    read is never replaced.
+    Existing results are not overwritten: if one exists, nothing is done, unless --force or, for a
+    folder, --skip-existing is given. Input files are never overwritten.
 
     \b
     Examples:
