@@ -1,4 +1,4 @@
-"""Text that people and programs write: YAML, JSON, tables. What is wrong with it is one line."""
+"""Reads and writes YAML, JSON and text tables; an error in a file is one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What killed processes leave on disk: whose it is, and what becomes of it."""
+"""Files that killed processes leave on disk: who owns them, and when they are removed."""
 
 from __future__ import annotations
 

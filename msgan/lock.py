@@ -1,4 +1,4 @@
-"""One process at a time: a lock that ends with the process that holds it."""
+"""A lock for one process at a time; it is released when the process ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory-mapped files that are written: their bytes are taken from the disk before.
+"""Writable memory-mapped files; their disk space is reserved before.
 
 A page that is written through a mapping and finds no room on the disk ends the process (SIGBUS);
 no error can be caught.

@@ -1,4 +1,4 @@
-"""How the calls of a generator become an image: the blocks that cover it, and what they read."""
+"""Splits a scale into blocks, and computes which boxes a generator reads for each."""
 
 from __future__ import annotations
 

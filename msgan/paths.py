@@ -1,4 +1,4 @@
-"""Files on disk: atomic writes, scratch, room, hashes, and the places where things are kept."""
+"""Files on disk: atomic writes, scratch folders, free space, hashes and standard locations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Named sizes of an experiment: configurations, phantoms and folds, in one table.
+"""Presets: configurations and sizes of phantoms and folds, in one table.
 
 ``smoke`` shows in minutes on two CPU cores that everything runs and makes no claim; ``small``
 is for a workstation overnight, or minutes on one GPU; ``published`` is what was published.

@@ -1,4 +1,4 @@
-"""Image -> scales s0..sn, streamed from store to store; all resampling between scales."""
+"""Computes scales s0..sn of an image from store to store; all resampling between scales."""
 
 from __future__ import annotations
 

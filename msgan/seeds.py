@@ -1,4 +1,4 @@
-"""One seed in, the same numbers out."""
+"""Random seeds: one seed for each purpose, derived from the seed of the run."""
 
 from __future__ import annotations
 

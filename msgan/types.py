@@ -1,4 +1,4 @@
-"""The values everything else speaks in: boxes, shapes and the error for bad input."""
+"""Basic types: boxes, shapes, readers, and the error for bad input."""
 
 from __future__ import annotations
 

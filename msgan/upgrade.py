@@ -1,4 +1,4 @@
-"""Configurations of older runs and models in today's words."""
+"""Converts configurations of older runs and models to the current names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The body in a CT: what lies inside the skin, lungs included."""
+"""The body in a CT: everything inside the skin, lungs included."""
 
 from __future__ import annotations
 

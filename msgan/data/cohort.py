@@ -1,4 +1,4 @@
-"""Who is in a study, and who of them is trained and tested on."""
+"""The subjects of a study, and which of them are used for training and for testing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The values of an image while they are few and whole, as those of a label map are."""
+"""The distinct values of an image, while they are few and whole numbers, as in a label map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an image is as large as something that is imaged."""
+"""Checks that the physical size of an image is plausible."""
 
 from __future__ import annotations
 

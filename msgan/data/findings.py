@@ -1,4 +1,4 @@
-"""What a check of the data found."""
+"""The findings of a check of the data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of an image is not background: found while it passes through memory piece by piece."""
+"""The foreground of an image, found while the image passes through memory piece by piece."""
 
 from __future__ import annotations
 

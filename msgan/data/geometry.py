@@ -1,4 +1,4 @@
-"""Where the cascade computes: the working grid, and the way there and back for any tile."""
+"""The working grid of the cascade, and resampling to it and back for any tile."""
 
 from __future__ import annotations
 

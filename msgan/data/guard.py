@@ -1,4 +1,4 @@
-"""What decoders raise, warn and log, turned into one line for one file."""
+"""Turns errors, warnings and logs of decoders into one line for each file."""
 
 from __future__ import annotations
 

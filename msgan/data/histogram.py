@@ -1,4 +1,4 @@
-"""A histogram of bounded size that holds any range of values, and percentiles read from it.
+"""A histogram of bounded size for any range of values, and percentiles computed from it.
 
 Equal bins between the extremes of an image are spoilt by one voxel of 1e9: all others share a bin.
 So values are counted by the first 16 bits of their float32, which are sign, exponent and the start

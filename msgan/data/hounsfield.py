@@ -1,4 +1,4 @@
-"""Whether the values of an image can be in Hounsfield units, judged by the air in it.
+"""Checks by the amount of air whether the values of an image can be in Hounsfield units.
 
 NIfTI states no unit, and a manifest may state a wrong one: a CT in stored units (HU + 1024), or an
 MR, would be shown in a window of HU as something it is not.

@@ -1,4 +1,4 @@
-"""How source values become [-1, 1] and back; nothing above this layer sees HU."""
+"""Scales source values to [-1, 1] and back; no layer above uses HU."""
 
 from __future__ import annotations
 

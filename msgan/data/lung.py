@@ -1,4 +1,4 @@
-"""The lungs in a CT of the chest, found without training on a coarse grid."""
+"""Segments the lungs in a chest CT, without training, on a coarse grid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the data are, never the data: one CSV row for each file of a data set."""
+"""The manifest of a data set: a CSV with one row for each file, never the data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exchanging and reversing whole axes, so that anatomy points the same way in all subjects."""
+"""Exchanges and reverses whole axes, so that all subjects have the same orientation."""
 
 from __future__ import annotations
 

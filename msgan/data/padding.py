@@ -1,4 +1,4 @@
-"""Voxels that stand for nothing: NaN, or a constant, outside of what was measured."""
+"""Padding voxels outside of the measured image: NaN, or one constant value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pieces in which images of any size pass through memory."""
+"""Splits images of any size into pieces that fit into memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where results may go: never onto what is read, nor into it."""
+"""Checks that results are not written over input files or into them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One image made ready for the cascade."""
+"""One image prepared for the cascade: on the working grid and in [-1, 1]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of voxels as they are, first axis fastest: read and written by region, without mapping."""
+"""Raw voxel files, first axis fastest, read and written by region without memory mapping."""
 
 from __future__ import annotations
 

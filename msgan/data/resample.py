@@ -1,4 +1,4 @@
-"""Separable resampling of one tile at a time, with the same values for any tiling."""
+"""Separable resampling of one tile at a time; any tiling gives the same values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DICOM downloads, where series lie mixed or deeply nested, as one folder for each series."""
+"""Sorts DICOM downloads, with mixed or nested series, into one folder for each series."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Voxels on disk: what a format tells, unpacking into scratch, and the checks on the way."""
+"""Voxels on disk: metadata of the format, unpacking into scratch, and checks."""
 
 from __future__ import annotations
 

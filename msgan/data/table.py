@@ -1,4 +1,4 @@
-"""The table of a manifest as spreadsheets write it: separators, marks, empty columns, quotes."""
+"""Reads a manifest as spreadsheets write it: separators, marks, empty columns, quotes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Units of length as files state them: names, plurals and symbols."""
+"""Units of length in files: names, plurals and symbols."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images whose voxels are read region by region, whatever their file format.
+"""Images of any file format, read region by region.
 
 Formats: NIfTI (:mod:`.formats.nifti`), MGH (:mod:`.formats.mgh`), MetaImage and NRRD
 (:mod:`.formats.itk`), DICOM series (:mod:`.formats.dicom`), OME-Zarr (:mod:`.formats.omezarr`),

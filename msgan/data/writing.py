@@ -1,4 +1,4 @@
-"""Images to files: streamed where the format allows, complete or absent."""
+"""Writes images region by region where the format allows; a file is complete or absent."""
 
 from __future__ import annotations
 

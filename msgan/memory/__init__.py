@@ -1,1 +1,1 @@
-"""Memory as bytes: of a training step, of a tile, and the plan of a translation."""
+"""Memory in bytes: of a training step, of a tile, and of a translation."""

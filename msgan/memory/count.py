@@ -1,4 +1,4 @@
-"""Bytes and operations that work on tensors takes, counted without computing anything."""
+"""Counts bytes and operations of work on tensors without computing anything."""
 
 from __future__ import annotations
 

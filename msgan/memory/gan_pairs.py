@@ -1,4 +1,4 @@
-"""Whose training steps figure 4 of the extended paper compares, and what a step is."""
+"""The GANs whose training steps figure 4 of the extended paper compares."""
 
 from __future__ import annotations
 

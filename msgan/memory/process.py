@@ -1,4 +1,4 @@
-"""What work takes in a process of its own, where nothing else counts."""
+"""Measures the memory of work in its own process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one tile of a scale takes: bytes and operations, counted; and the sides to try."""
+"""Bytes and operations of one tile of a scale, counted; and the tile sizes to try."""
 
 from __future__ import annotations
 

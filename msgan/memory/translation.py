@@ -1,4 +1,4 @@
-"""Memory of a translation: measured here, and what the published scheme needs (figure 4's sequel).
+"""Memory of a translation: measured here, and counted for the published scheme.
 
 The paper's figure ends with the training step. Its public code then translates a volume with all
 of its patches in host memory, which grows with the cube of the side after all.

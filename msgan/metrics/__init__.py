@@ -1,4 +1,4 @@
-"""Numbers about images: similarity to the real image, seams left by tiles, distance of domains."""
+"""Metrics: similarity to the real image, seams between tiles, distance between domains."""
 
 from msgan.metrics.catalogue import CATALOGUE, SIMILARITY, Metric, header_of, metric_of
 from msgan.metrics.errors import mae, mse, nmse, psnr, psnr_from_mse

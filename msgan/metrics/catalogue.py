@@ -1,4 +1,4 @@
-"""The scores that tables state: how each is named, printed and read."""
+"""The catalogue of metrics: their names, units, digits and direction."""
 
 from __future__ import annotations
 

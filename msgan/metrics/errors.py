@@ -1,4 +1,4 @@
-"""Errors of a translated image in numbers that need no neighbourhood: MAE, MSE, PSNR, NMSE.
+"""Voxel-wise errors of a translated image: MAE, MSE, PSNR, NMSE.
 
 - PSNR = 10 log10(data_range^2 / MSE) in dB.
 - NMSE = sum (fake - real)^2 / sum real^2. Ha et al. (mDAUNet, section 4) report NMSE without a

@@ -1,4 +1,4 @@
-"""Fréchet distance of two sets of features, from statistics gathered patch by patch.
+"""Fréchet distance of two sets of features, from statistics collected patch by patch.
 
 With Gaussians fitted to both sets (Heusel et al., 2017, eq. 6; the 2019 paper, section 3.2, with
 features of an Inception network):

@@ -1,4 +1,4 @@
-"""Gradient correlation: does a translated image have its edges where the real one has them?
+"""Gradient correlation: whether a translated image has its edges where the real one has them.
 
 Penney et al. (1998, "A comparison of similarity measures for use in 2-D-3-D medical image
 registration", IEEE TMI 17(4)): both images are filtered by Sobel templates along each axis, and the

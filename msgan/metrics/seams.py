@@ -1,4 +1,4 @@
-"""Seams: are jumps larger across the faces of tiles than anywhere else?
+"""Seam score: whether jumps at the faces of tiles are larger than elsewhere.
 
 The papers show seams in figures only (extended paper, fig. 5); this puts a number and a p-value
 on them. At position k along an axis the jump is x[k] - x[k-1]. Anatomy jumps too, but much of it

@@ -1,4 +1,4 @@
-"""The kernel model against filtered back-projection: is this what a scanner's kernel does?
+"""Compares the kernel model with filtered back-projection, which scanners use.
 
 A scanner filters projections and adds them up; :mod:`msgan.phantoms.ct_kernels` filters images.
 By the projection-slice theorem both are the same transfer function in the plane. Here a disc and

@@ -1,4 +1,4 @@
-"""Brain phantoms: T1, T2 and FLAIR of people who do not exist, with and without a tumour.
+"""Brain phantoms: synthetic T1, T2 and FLAIR images, with and without a tumour.
 
 A person is a deformed ICBM152 brain (:mod:`msgan.phantoms.brain_anatomy`), optionally with a
 tumour (:mod:`msgan.phantoms.tumour`), seen by a scanner (:mod:`msgan.phantoms.brain_signal`).

@@ -1,4 +1,4 @@
-"""The cohorts a notebook works on: the reader's data, or phantoms of the preset's size."""
+"""The cohorts of the notebooks: the user's data, or phantoms of the preset's size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A CT as it would look at lower dose: the noise that fewer photons would have added."""
+"""Simulates a CT at lower dose by adding the noise that fewer photons cause."""
 
 from __future__ import annotations
 

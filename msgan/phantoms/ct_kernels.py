@@ -1,4 +1,4 @@
-"""Reconstruction kernels of CT: how sharp an image is and what its noise looks like.
+"""Reconstruction kernels of CT: the sharpness of an image and the spectrum of its noise.
 
 A kernel is its in-plane transfer function; slices are independent. Images (2D, or 3D with slices
 across the last axis) are read box by box. Every value is a fixed sum over a neighbourhood, in a

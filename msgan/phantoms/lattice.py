@@ -1,4 +1,4 @@
-"""Random values that depend on a seed and a place only, never on what else is computed.
+"""Random values that depend only on a seed and a position.
 
 Only sums, products and shifts are used: they give the same bits whatever the length of the
 arrays, which logarithms, sines and matrix products do not.

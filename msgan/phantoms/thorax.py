@@ -1,4 +1,4 @@
-"""Thorax phantoms: CT of people who do not exist, as three kernels and at low dose.
+"""Thorax phantoms: synthetic CTs with three kernels and at low dose.
 
 A person (:mod:`msgan.phantoms.thorax_anatomy`) is a function of (seed, subject) and of position,
 seen through kernels (:mod:`msgan.phantoms.ct_kernels`). Everything is read box by box: any size

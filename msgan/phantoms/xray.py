@@ -1,4 +1,4 @@
-"""X-ray phantoms: chests of people who do not exist, seen from the front, up to 2048 x 2048.
+"""X-ray phantoms: synthetic frontal chest X-rays, up to 2048 x 2048.
 
 A person of the thorax phantom (:mod:`msgan.phantoms.thorax_anatomy`) stands between a source and
 a detector (:mod:`msgan.phantoms.xray_rays`, :mod:`msgan.phantoms.xray_detector`). Everything is

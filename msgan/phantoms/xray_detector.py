@@ -1,4 +1,4 @@
-"""From attenuation to the picture: quanta, noise, light spread, and bright bone on black air.
+"""From attenuation to the X-ray image: quanta, noise, light spread, and bright bone on black.
 
 Logarithms and exponentials are written out as sums, products and quotients: those of libraries
 may differ in the last bit with the length of an array, and then tiles would.

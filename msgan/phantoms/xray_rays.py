@@ -1,4 +1,4 @@
-"""Rays through a body: how much each X-ray is attenuated, as exact as surfaces are smooth.
+"""Rays through a body: the attenuation of each X-ray.
 
 Organs are distances from their surfaces, which are smooth, so they are sampled on a coarse grid
 once, whatever the size of the image; along a ray and between the samples they are taken as

@@ -1,4 +1,4 @@
-"""How an image is cut and laid out, and what of its intensities is shown."""
+"""How figures cut and lay out an image, and which intensities they show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slices of images: beside each other, and against the real image."""
+"""Slices of images, side by side and compared with the real image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a notebook tells of a figure to who cannot see it: its caption."""
+"""The text description of a figure in a notebook: its caption."""
 
 from __future__ import annotations
 

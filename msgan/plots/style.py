@@ -1,4 +1,4 @@
-"""What all figures share: fonts, colours, captions, panels, colour bars and legends."""
+"""The style of all figures: fonts, colours, captions, panels, colour bars and legends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One slice of many images: once whole, then the same part of each, magnified."""
+"""One slice of many images: the whole slice, then the same part of each, magnified."""
 
 from __future__ import annotations
 

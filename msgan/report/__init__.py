@@ -1,4 +1,4 @@
-"""Reports: the notebooks run headless, and one page that says how they went."""
+"""Reports: runs the notebooks headless, and writes a page about the results."""
 
 from msgan.report.results import results_folder, write_results
 from msgan.report.run_cache import Run

@@ -1,4 +1,4 @@
-"""``python -m msgan.report run``: what ``run_all.sh`` calls; ``record`` keeps its tables."""
+"""``python -m msgan.report run``, called by ``run_all.sh``; ``record`` saves result tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results of record: what a run of a notebook measured, small enough to be kept with the code."""
+"""Results of record: a run of a notebook, small enough to be stored with the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cards of trained cascades: on what, with what, how long, and how to tell that it is the same."""
+"""Cards of trained cascades: data, settings, training time, and hashes to identify them."""
 
 from __future__ import annotations
 

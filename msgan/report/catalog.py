@@ -1,4 +1,4 @@
-"""What there is to look at below a folder: trained runs, translations, tables, plain images."""
+"""Finds everything below a folder: trained runs, translations, tables, plain images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must not be in the page of a notebook: warnings, holes, requests."""
+"""Checks the page of a notebook for warnings, empty pictures and external requests."""
 
 from __future__ import annotations
 

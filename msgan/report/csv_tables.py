@@ -1,4 +1,4 @@
-"""The tables that a study writes, read where a kill or a full disk may have cut them short."""
+"""Reads the tables of a study, also if a kill or a full disk has cut them short."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A report of record: one page that can be sent to a colleague, and its tables for a paper."""
+"""A report as one HTML page to share, with its tables for a paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One notebook executed by this very interpreter, its memory watched."""
+"""Executes one notebook with this interpreter and records its peak memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One notebook's results as a report reads them, whichever of its files are there."""
+"""The results of one notebook for a report, whichever of its files exist."""
 
 from __future__ import annotations
 

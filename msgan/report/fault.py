@@ -1,4 +1,4 @@
-"""What cannot be shown, and why."""
+"""A result that cannot be shown, and why."""
 
 from __future__ import annotations
 

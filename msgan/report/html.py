@@ -1,4 +1,4 @@
-"""An executed notebook as one page that loads nothing."""
+"""An executed notebook as one HTML page that loads nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LaTeX of a table: booktabs, every name escaped, nothing that a package must provide but that."""
+"""A table as LaTeX with booktabs; all text is escaped."""
 
 from __future__ import annotations
 

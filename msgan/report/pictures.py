@@ -1,4 +1,4 @@
-"""Pictures of an executed notebook, with the words around them."""
+"""Pictures of an executed notebook, with their captions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the papers printed, as constants, beside what follows from it."""
+"""The published values of the papers as constants, and values that follow from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Published against ours: every number that the papers printed, and what was measured here."""
+"""Compares every published value with our measurement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a notebook leaves behind for the index page: its results folder and key figures."""
+"""The results folder and key figures of a notebook, for the index page."""
 
 from __future__ import annotations
 

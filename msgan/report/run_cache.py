@@ -1,4 +1,4 @@
-"""What is known about a notebook's last run, addressed by everything that run depended on."""
+"""Records of a notebook's last run, found by a hash of everything it depends on."""
 
 from __future__ import annotations
 

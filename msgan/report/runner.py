@@ -1,4 +1,4 @@
-"""All notebooks of a folder, in order, each repeated only when something it depends on changed."""
+"""Runs all notebooks of a folder in order, each only if something it depends on changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of one subject, with all that a number needs beside it."""
+"""Scores of one subject, with the settings they were computed with."""
 
 from __future__ import annotations
 

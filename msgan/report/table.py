@@ -1,4 +1,4 @@
-"""One table of a report: as it is read, as LaTeX, and the numbers behind it."""
+"""One table of a report: its text, its LaTeX, and its numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of an experiment: scores, their tests, and whatever else it wrote."""
+"""The tables of an experiment: scores, their tests, and other tables it wrote."""
 
 from __future__ import annotations
 

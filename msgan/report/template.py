@@ -1,4 +1,4 @@
-"""Pages are rendered from the files in ``templates``, with everything escaped."""
+"""Renders pages from the files in ``templates``; all text is escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checksums of an exported model: sizes and hashes of its files, checked when it is opened."""
+"""Checksums of an exported model: sizes and hashes of its files, checked at opening."""
 
 from __future__ import annotations
 

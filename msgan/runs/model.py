@@ -1,4 +1,4 @@
-"""A model: a trained run as one folder that can be given away.
+"""A model: a trained run exported as one folder to share.
 
 Weights, configuration and run card as in a run folder (:mod:`msgan.runs.run`), so that it is
 opened like one, and ``README.md``, a card for people. What only training needs stays behind:

@@ -1,4 +1,4 @@
-"""The card of a model: what a person must know who downloads that folder and nothing else."""
+"""The card of a model: all that a user who downloads only that folder must know."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run folder: everything needed to translate with a trained cascade, and to say what it is.
+"""A run folder: everything needed to translate with a trained cascade and to identify it.
 
 ``config.yaml`` (resolved), ``run.json`` (target, intensity range, data hashes, versions, seed),
 ``s0`` .. ``sn`` (weights, checkpoint, curves of each scale).

@@ -1,4 +1,4 @@
-"""Image -> sketch: gradient-weighted Canny edges, labels laid over, in 2D and 3D, tile-exact."""
+"""Sketches: gradient-weighted Canny edges with labels on top, the same for any tiling."""
 
 from msgan.sketch.reader import DrawnSketch, SketchReader, sketch_reader, stacked
 from msgan.sketch.region import CHANNELS, channels, halo, images, mirror, overlay, sketch

@@ -1,4 +1,4 @@
-"""Sketch channels beside the edges: contrast-free ones (our own), and the image itself."""
+"""Sketch channels besides edges: contrast-free ones (our own), and the image itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filters without padding, exact to the bit at every position, in any number of dimensions.
+"""Filters without padding, bit-identical at every position, in 2D and 3D.
 
 An edge is a decision, so the last bit of what it is decided on matters: one tile must not round
 differently from its neighbour. Everything here is therefore made of single additions,

@@ -1,4 +1,4 @@
-"""Sketches of images of any size: read a region, then draw it."""
+"""Sketches of images of any size, computed region by region."""
 
 from __future__ import annotations
 

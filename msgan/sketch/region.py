@@ -1,4 +1,4 @@
-"""A region of an image -> its sketch: the table of channels, and the overlay."""
+"""The sketch of one region: the table of channels, and the overlay of labels."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Experiments: tables, folds and what is measured on results of methods."""
+"""Experiments: score tables, cross-validation, and measures on results of methods."""

@@ -1,4 +1,4 @@
-"""Cross-validation: every subject is translated once, by methods that have not seen them."""
+"""Cross-validation: every subject is translated once, by methods not trained on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Distances between domains: of sets of images, no two of which need be of one person.
+"""Distances between domains: between sets of images, which need not be paired.
 
 What the 2019 paper measures its low-dose experiment with (section 3.2): features of each image
 are taken patch by patch, and the Fréchet distance is that of all patches of one domain to all of

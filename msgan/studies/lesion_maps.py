@@ -1,4 +1,4 @@
-"""What is bright in a T2 image and where in the brain that is, in mm and at any voxel size."""
+"""Bright regions of a T2 image and their position in the brain, in mm at any voxel size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Healthy people translated with and without tumours: what was asked for, what was drawn.
+"""Healthy people translated with and without tumour masks: requested and generated lesions.
 
 Figures 9 and 10 of the extended paper (section 3.2.2) as numbers.
 """

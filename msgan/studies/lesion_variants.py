@@ -1,4 +1,4 @@
-"""The masks of figures 9 and 10: tumours of patients in the brains of healthy people.
+"""The masks of figures 9 and 10: tumours of patients placed in brains of healthy people.
 
 Extended paper, section 3.2.2.
 """

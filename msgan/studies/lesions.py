@@ -1,4 +1,4 @@
-"""Which lesions a T2 image shows: a fixed threshold, for counting what a network has invented.
+"""Detects lesions in a T2 image with a fixed threshold, to count invented ones.
 
 A lesion is brighter in T2 than brain, but so is the fluid in ventricles and sulci. What is to be
 called healthy is therefore learnt from the training cohort outside its labels: how bright, and

@@ -1,4 +1,4 @@
-"""Low dose to high dose through a network trained on neither pair nor low dose (2020, 3.2.1)."""
+"""Low dose to high dose with a network trained on neither pairs nor low dose (2020, 3.2.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a CT is measured for: emphysema, and whether HU are still HU after a translation."""
+"""Clinical measures of a CT: emphysema index, and whether HU are preserved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the tiles of a method show in its results."""
+"""Whether the tiles of a method are visible in its results."""
 
 from __future__ import annotations
 

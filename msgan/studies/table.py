@@ -1,4 +1,4 @@
-"""The table of a study: every method translates every subject, every result is scored."""
+"""The score table of a study: every method translates every subject and is scored."""
 
 from __future__ import annotations
 

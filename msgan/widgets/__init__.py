@@ -1,4 +1,4 @@
-"""Looking at images in JupyterLab, at the speed of a hand, however large they are."""
+"""Interactive viewers for JupyterLab, fast for images of any size."""
 
 from msgan.widgets.compare import compare, compared
 from msgan.widgets.comparison import Comparison

@@ -1,4 +1,4 @@
-"""Pictures in a page that report where they are touched; what moves at once lives in canvas.js."""
+"""Pictures in a page that report clicks and drags; immediate reactions are in canvas.js."""
 
 from __future__ import annotations
 

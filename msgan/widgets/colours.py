@@ -1,4 +1,4 @@
-"""Colours of what is laid over images, [0, 255]; colour-blind readers can tell them apart."""
+"""Colours of overlays, [0, 255]; colour-blind readers can tell them apart."""
 
 from __future__ import annotations
 

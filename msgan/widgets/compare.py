@@ -1,4 +1,4 @@
-"""Source, translation and real image of one subject: beside each other, swiped, subtracted."""
+"""Source, translation and real image of one subject: side by side, swiped, subtracted."""
 
 from __future__ import annotations
 

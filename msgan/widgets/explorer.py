@@ -1,4 +1,4 @@
-"""The explorer: whatever lies below a folder, picked from menus."""
+"""The explorer: choose anything below a folder from menus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Menus of what a catalog holds: run, task, method, subject, and the view of it."""
+"""Menus for the entries of a catalog: run, task, method, subject, and view."""
 
 from __future__ import annotations
 

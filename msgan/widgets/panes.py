@@ -1,4 +1,4 @@
-"""Pictures of one grid that share a crosshair: what the viewer and the comparison are made of."""
+"""Pictures of one grid that share a crosshair, used by the viewer and the comparison."""
 
 from __future__ import annotations
 

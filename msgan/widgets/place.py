@@ -1,4 +1,4 @@
-"""Controls of where and how planes are drawn: sliders for slices, overlays, the readout."""
+"""Controls for position and display of planes: slice sliders, overlays, the readout."""
 
 from __future__ import annotations
 

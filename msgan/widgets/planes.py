@@ -1,4 +1,4 @@
-"""How planes lie in an image: what runs right, up and through, and which voxel a point is."""
+"""Orientation of planes in an image, and the voxel below a point."""
 
 from __future__ import annotations
 

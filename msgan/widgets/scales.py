@@ -1,4 +1,4 @@
-"""The scales s0..sn of one image, walked through at one place of the body."""
+"""The scales s0..sn of one image at the same position."""
 
 from __future__ import annotations
 

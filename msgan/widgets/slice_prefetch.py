@@ -1,4 +1,4 @@
-"""Reading slices as a hand leafs through them: several at once, when it goes step by step."""
+"""Reads slices ahead while a user scrolls step by step."""
 
 from __future__ import annotations
 

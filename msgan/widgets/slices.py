@@ -1,4 +1,4 @@
-"""Planes of any number of images of one grid as pictures, with what is laid over them."""
+"""Planes of several images of one grid as pictures, with overlays."""
 
 from __future__ import annotations
 

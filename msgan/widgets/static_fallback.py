@@ -1,4 +1,4 @@
-"""The picture a widget leaves where nobody answers: in exported pages and closed notebooks."""
+"""The static picture of a widget for exported pages and closed notebooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the tiles of a translation meet, and whether that shows."""
+"""The borders of the tiles of a translation, and whether they are visible."""
 
 from __future__ import annotations
 

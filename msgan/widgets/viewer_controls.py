@@ -1,4 +1,4 @@
-"""Pictures with their controls: what the viewer and the comparison share."""
+"""Pictures with their controls, used by the viewer and the comparison."""
 
 from __future__ import annotations
 

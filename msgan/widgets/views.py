@@ -1,4 +1,4 @@
-"""What can be shown of one translation: the images compared, its scales, its tiles."""
+"""The views of one translation: compared images, scales, tiles."""
 
 from __future__ import annotations
 

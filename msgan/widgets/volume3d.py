@@ -1,4 +1,4 @@
-"""A volume in three dimensions, to turn by hand; reduced so that a page can hold it."""
+"""A volume in 3D that can be rotated, reduced so that it fits into a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images that are open because they are shown, and no others."""
+"""The cache of open images: only images that are shown are open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which intensities are black and white: presets, and a range of one's own."""
+"""The intensity window of a view: presets, and a custom range."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chunks that the metadata of a Zarr array promise, compared with those that are stored."""
+"""Compares the chunks that the metadata of a Zarr array state with the stored chunks."""
 
 from __future__ import annotations
 

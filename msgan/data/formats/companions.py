@@ -1,4 +1,4 @@
-"""Files that a text header names for its voxels: in the header's own folder, and nowhere else."""
+"""Data files named by a text header; they must be in the header's own folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deflated DICOM files: pydicom inflates one at once, so what it holds is counted before."""
+"""Deflated DICOM files: pydicom inflates one at once, so its size is counted before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Headers of DICOM files: which files are DICOM, their tags, and numbers that may be badly written.
+"""Headers of DICOM files: which files are DICOM, their tags, and badly written numbers.
 
 A value that breaks the rules of its type is kept as the text that stands there. What needs it says
 so (:func:`numbers`), what only guesses from it goes on without (:func:`number`).

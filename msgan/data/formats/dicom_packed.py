@@ -1,4 +1,4 @@
-"""Compressed pixels of a DICOM slice, and how pixels are laid out.
+"""Compressed pixels of a DICOM slice, and the layout of pixels.
 
 Run lengths are unpacked here, all other compressions by SimpleITK (GDCM), which is given the
 compressed image alone: no tag but those that describe it can change what it does.

@@ -1,4 +1,4 @@
-"""Voxels behind a text header: raw, compressed or as text, decoded in parts of a megabyte.
+"""Voxels after a text header: raw, compressed or as text, decoded in parts of a megabyte.
 
 Nothing is believed of a header before it is compared with the file: what it promises must fit
 into what the file can hold at the best compression, and no more than that is decoded.

@@ -1,4 +1,4 @@
-"""Fields of text headers: read by rules of our own before anything is done with them."""
+"""Fields of text headers, parsed by our own strict rules before they are used."""
 
 from __future__ import annotations
 

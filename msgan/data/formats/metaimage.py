@@ -1,4 +1,4 @@
-"""Headers of MetaImage (.mha, .mhd), as ITK reads them where they are free of contradictions."""
+"""Headers of MetaImage (.mha, .mhd), read as ITK reads them if they are consistent."""
 
 from __future__ import annotations
 

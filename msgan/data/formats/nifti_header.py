@@ -1,4 +1,4 @@
-"""Headers of NIfTI-1 and NIfTI-2: what is in them, checked, and where they place an image.
+"""Headers of NIfTI-1 and NIfTI-2: their fields, checked, and the position of the image.
 
 The fields are taken as they stand and not as nibabel mends them, because a result repeats them.
 """

@@ -1,4 +1,4 @@
-"""Where a NIfTI header places its image, and what must be said where it contradicts itself.
+"""The position that a NIfTI header gives its image, and notes where it contradicts itself.
 
 The transform that counts is nibabel's: the sform where its code is not 0, else the qform where
 its code is not 0, else the voxel sizes alone. ITK (ITK-SNAP, Slicer, ANTs) prefers the qform

@@ -1,4 +1,4 @@
-"""Headers of NRRD (.nrrd, .nhdr), as ITK reads them where they say where the voxels lie."""
+"""Headers of NRRD (.nrrd, .nhdr), read as ITK reads them if they state a position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the metadata of an OME-Zarr image place it: axes, units, orientation, scale."""
+"""The position of an OME-Zarr image from its metadata: axes, units, orientation, scale."""
 
 from __future__ import annotations
 

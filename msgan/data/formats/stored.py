@@ -1,4 +1,4 @@
-"""Voxels as NIfTI and MGH store them: one after another, or in one gzip stream."""
+"""Voxels as stored in NIfTI and MGH files: one after another, or in one gzip stream."""
 
 from __future__ import annotations
 

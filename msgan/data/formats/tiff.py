@@ -1,4 +1,4 @@
-"""The only page of a TIFF file: read where it is, or decoded into memory."""
+"""The only page of a TIFF file, read in place or decoded into memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of images, understood as far as names and headers tell; nothing in it is changed."""
+"""Scans a folder of images by names and headers; it changes nothing in the folder."""
 
 from msgan.data.scan.proposal import Proposal, propose
 

@@ -1,4 +1,4 @@
-"""Names as the Brain Imaging Data Structure (BIDS 1.9) has them: ``sub-01_ses-1_echo-2_T1w``."""
+"""File names of the Brain Imaging Data Structure (BIDS 1.9): ``sub-01_ses-1_echo-2_T1w``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files below a folder by what they are; nothing is opened but to look at a few bytes."""
+"""The files below a folder by type; at most a few bytes of each are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each image of a folder is taken to be, before it is opened."""
+"""Guesses the role of each image of a folder before it is opened."""
 
 from __future__ import annotations
 

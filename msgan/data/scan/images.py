@@ -1,4 +1,4 @@
-"""Where an image lies and whether it can be opened, from its header alone."""
+"""The grid of an image and whether it can be opened, from its header alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the layout of a data set tells of its files, where their names alone do not."""
+"""What the folder layout of a data set says about files whose names say too little."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the name of a file and of its folders tells: whose it is, and of what kind."""
+"""What names of files and folders say: the subject and the kind of image."""
 
 from __future__ import annotations
 

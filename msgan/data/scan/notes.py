@@ -1,4 +1,4 @@
-"""What a scan understood, in words: a short table to print, and notes to correct by."""
+"""The result of a scan in words: a short table to print, and notes for corrections."""
 
 from __future__ import annotations
 

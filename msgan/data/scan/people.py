@@ -1,4 +1,4 @@
-"""Who is one person: names that differ in case, visit or side, and what may be one in doubt."""
+"""Which names belong to one person: names that differ in case, visit or side only."""
 
 from __future__ import annotations
 

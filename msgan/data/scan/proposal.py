@@ -1,4 +1,4 @@
-"""A manifest to correct, from what a folder holds."""
+"""Proposes a manifest from the contents of a folder; the user corrects it."""
 
 from __future__ import annotations
 

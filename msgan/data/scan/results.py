@@ -1,4 +1,4 @@
-"""What programs have made of images, which is never proposed as acquired: our results first."""
+"""Finds generated images, those of msgan first; they are never proposed as acquired."""
 
 from __future__ import annotations
 

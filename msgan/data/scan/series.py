@@ -1,4 +1,4 @@
-"""DICOM series: grouped and understood by their headers, without looking at a pixel."""
+"""DICOM series, grouped and classified by their headers, without reading pixels."""
 
 from __future__ import annotations
 

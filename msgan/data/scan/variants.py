@@ -1,4 +1,4 @@
-"""What tells apart images of one person and one kind: echoes, phases, inversions, repeats."""
+"""Distinguishes images of one person and one kind: echoes, phases, inversions, repeats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What words in names of files, folders and DICOM series say of an image."""
+"""Meaning of words in names of files, folders and DICOM series."""
 
 from __future__ import annotations
 
