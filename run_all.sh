@@ -13,14 +13,14 @@ usage: ./run_all.sh [smoke|small|published] [--data-root DIR] [--only GLOB]
        ./run_all.sh test
        ./run_all.sh explore [DIR] [--no-browser] [--port N]
 
-  smoke      minutes on 2 CPU cores; shows that everything runs, makes no claim (default)
-  small      a workstation overnight, or minutes on one GPU; the tables of record, on phantoms
+  smoke      minutes on 2 CPU cores; only shows that everything runs (default)
+  small      a few hours on 2 CPU cores; the tables of docs/results.md, on phantoms
   published  the published sizes and data
   test       lint, format, types, layers, tests with coverage
-  explore    JupyterLab on results in reports/runs, or on the images in DIR; where there is
-             nothing yet, a phantom is translated by the model that is shipped
+  explore    JupyterLab with the results in reports/runs, or the images in DIR; if there are
+             none yet, the model that comes with the package translates a phantom
 
-  --data-root DIR   folder with the data; phantoms stand in where it is not given
+  --data-root DIR   folder with the data; without it, phantoms are used
   --only GLOB       run only the notebooks whose name (without .ipynb) matches, e.g. '03*'
 
 Run again, only notebooks that changed or failed are repeated.
