@@ -1,10 +1,10 @@
-"""What contexts that the cascade makes itself are worth: one cascade trained with and without.
+"""Effect of training on generated contexts: one cascade trained with and without them.
 
 The cascade of notebook 09 (preset ``small``, first fold, phantoms of brains with tumours) is
 trained twice from one s0: its HR scales on real contexts with noise, blur and halving, as in the
-papers, and on what the scales below make of the training sketches. T1 and FLAIR of the people of
-the fold, whom no network has seen, are translated and compared with the real T2 inside the brain.
-What is trained already, as by the notebook, is not trained again.
+papers, and on the output of the scales below for the training sketches. T1 and FLAIR of the test
+people of the fold are translated and compared with the real T2 inside the brain. Networks that the
+notebook has trained already are not trained again.
 
     python benchmarks/made_contexts.py
 """
@@ -27,7 +27,7 @@ from msgan.phantoms.cohorts import brain_cohort
 from msgan.runs.run import git_commit, versions
 from msgan.studies.crossval import Fitted, cross_validate, folds_of
 
-SHARES = {"real contexts": 0.0, "made contexts": 1.0}
+SHARES = {"real contexts": 0.0, "generated contexts": 1.0}
 TASKS = [("t1", "t2"), ("flair", "t2")]
 
 
@@ -48,7 +48,7 @@ def main() -> None:
         config = base.updated(conditioning={"generated_share": share})
         asked = {"cohort": fold.train, "target": "t2", "root": options.shared}
         jobs[name] = partial(fit_cached, config=config, **asked)
-    full = jobs["made contexts"](scales=[0])
+    full = jobs["generated contexts"](scales=[0])
     reuse_scale(full, jobs["real contexts"](scales=[]), 0)
     runs = run_parallel(jobs)
     methods = {name: Cascade(run) for name, run in runs.items()}
