@@ -6,7 +6,8 @@ from math import ceil
 
 import numpy as np
 import torch
-from scipy.ndimage import correlate1d
+from scipy.ndimage import maximum_filter
+from torch import Tensor
 
 from msgan.pyramid import BACKGROUND, halve, upsample
 from msgan.types import Array, Box, Reader
@@ -17,6 +18,11 @@ SIGMA = 1.0
 FLOOR = 1e-3
 """Added to the variance of the source: where it is flat, nothing is carried."""
 
+MASKED = True
+"""Whether blocks and windows are means of the foreground in them, or of all their voxels."""
+
+HIDDEN = -2.0
+"""Value of the source where it may not be seen: in labels and near them. It is no intensity."""
 
 EPSILON = 1e-6
 
@@ -26,82 +32,171 @@ def reach(sigma: float = SIGMA) -> int:
     return ceil(3 * sigma)
 
 
+def rim(sigma: float = SIGMA) -> int:
+    """Voxels of the coarse grid that a result needs around it: windows, and interpolation."""
+    return reach(sigma) + 1
+
+
 def halo(sigma: float = SIGMA) -> int:
     """Voxels of the fine source that a result depends on, on every side."""
-    return 2 * (reach(sigma) + 1) + 1
+    return 2 * rim(sigma) + 1
 
 
-def carried(
-    source: Reader, coarse: Reader, *, sigma: float = SIGMA, floor: float = FLOOR
-) -> Reader:
+MARGIN = reach() + 1
+"""Voxels around a label within which the source is hidden too."""
+
+
+def slope_transfer(
+    source: Tensor,
+    coarse: Tensor,
+    *,
+    sigma: float = SIGMA,
+    floor: float = FLOOR,
+    masked: bool = MASKED,
+) -> Tensor:
     """An estimate on the coarse grid, with the detail that the source has on the fine one.
 
     ``up(y) + up(a) (x - up(half x))``, ``a`` being the slope of a linear regression of the
     estimate ``y`` on the halved source ``half x`` in a Gaussian window: guided upsampling (as the
     guided filter, He et al. 2013), with the sign of the slope: what is dark in the source and
-    bright in the estimate stays so. Background takes no part: blocks and windows are means of the
-    foreground in them, or each border would be a slope of its own. Each voxel is one expression of
-    a fixed neighbourhood (:func:`halo`), so tiles of any size agree.
+    bright in the estimate stays so. Each voxel is one expression of a fixed neighbourhood, in
+    single additions and multiplications, so tiles of any size agree; nothing is padded.
+
+    A source that is :data:`HIDDEN` has no say: a block with such a voxel is left out of every
+    window, its slope is 0, and its voxels are those of the enlarged estimate.
+
+    Args:
+        source: x in [-1, 1] or :data:`HIDDEN`, (B, 1, 2n, ...), float32 or float64.
+        coarse: y in [-1, 1], (B, 1, n, ...).
+        sigma: Of the window, voxels of the coarse grid.
+        floor: Added to the variance of the source.
+        masked: Background takes no part, as where it does each border of the image is a slope of
+            its own: blocks and windows are means of the foreground in them.
+
+    Returns:
+        (B, 1, 2 (n - 2 rim), ...) in [-1, 1]; background of the source is background.
+    """
+    dims, window = source.ndim - 2, reach(sigma)
+    blank = halve((source <= HIDDEN).to(source.dtype), dims) > 0
+    hidden = _doubled(blank, dims)
+    x = halve(source.clamp(min=BACKGROUND), dims)
+    ones = torch.ones_like(x)
+    share = halve((source > BACKGROUND).to(source.dtype), dims) if masked else ones
+    y = torch.where(blank, coarse, _unmixed(coarse, share)) if masked else coarse
+    x = _unmixed(x, share) if masked else x
+    share = share.masked_fill(blank, 0)
+    weight, *sums = (
+        _windowed(values, sigma, dims)
+        for values in (share, share * x, share * y, share * x * x, share * x * y)
+    )
+    mean_x, mean_y, mean_xx, mean_xy = (total / weight.clamp(min=EPSILON) for total in sums)
+    slope = (mean_xy - mean_x * mean_y) / (mean_xx - mean_x * mean_x + floor)
+    x, y, share, blank = (_cropped(v, window, dims) for v in (x, y, share, blank))
+    seen = (share > 0).to(x.dtype)
+    told = seen.masked_fill(blank, 1)  # there the estimate is, and its slope is 0
+    level = _enlarged(y, told, dims)
+    rise = _enlarged(slope.masked_fill(blank, 0), told, dims)
+    blurred = _enlarged(x, seen, dims)
+    here, hidden = (_cropped(v, 2 * rim(sigma), dims) for v in (source, hidden))
+    carried = torch.where(hidden, level, level + rise * (here - blurred)).clamp(-1, 1)
+    return carried.masked_fill((here <= BACKGROUND) & ~hidden, BACKGROUND)
+
+
+def carried(
+    source: Reader,
+    coarse: Reader,
+    *,
+    sigma: float = SIGMA,
+    floor: float = FLOOR,
+    masked: bool = MASKED,
+) -> Reader:
+    """:func:`slope_transfer` of images of any size.
 
     Args:
         source: x in [-1, 1], of any box.
         coarse: y in [-1, 1], of any box of the grid that is twice as coarse.
         sigma: Of the window, voxels of the coarse grid.
         floor: Added to the variance of the source.
+        masked: See :func:`slope_transfer`.
 
     Returns:
-        A reader of any box in [-1, 1]; background of the source is background.
+        A reader of any box in [-1, 1].
     """
-    around = reach(sigma)
-    weights = _gaussian(sigma, around)
 
     def read(box: Box) -> Array:
-        dims, inner = box.dims, box.coarse(2)
-        near = inner.grown(1)  # what linear interpolation needs
-        wide = near.grown(around)
-        fine = np.asarray(source(wide.scaled(2)), dtype=np.float64)
-        share = halve((fine > BACKGROUND).astype(np.float64), dims)
-        x = _unmixed(halve(fine, dims), share)
-        y = _unmixed(np.asarray(coarse(wide), dtype=np.float64), share)
-        mean_x, mean_y, mean_xx, mean_xy = (
-            _windowed(values, share, weights, around) for values in (x, y, x * x, x * y)
+        inner = box.coarse(2)
+        wide = inner.grown(rim(sigma))
+        x, y = (
+            torch.from_numpy(np.asarray(part, dtype=np.float64, order="C"))[None, None]
+            for part in (source(wide.scaled(2)), coarse(wide))
         )
-        slope = (mean_xy - mean_x * mean_y) / (mean_xx - mean_x**2 + floor)
-        kept = near.inside(wide).slices
-        seen = (share[kept] > 0).astype(np.float64)
-        level, rise, blurred = (_enlarged(v, seen) for v in (y[kept], slope, x[kept]))
-        here = fine[inner.scaled(2).inside(wide.scaled(2)).slices]
-        made = np.clip(level + rise * (here - blurred), -1, 1)
-        made = np.where(here > BACKGROUND, made, BACKGROUND).astype(np.float32)
-        return made[box.inside(inner.scaled(2)).slices]
+        fine = slope_transfer(x, y, sigma=sigma, floor=floor, masked=masked)
+        return fine[0, 0].numpy().astype(np.float32)[box.inside(inner.scaled(2)).slices]
 
     return read
 
 
-def _gaussian(sigma: float, around: int) -> Array:
-    bell = np.exp(-0.5 * (np.arange(-around, around + 1) / sigma) ** 2)
-    return bell / bell.sum()
+def hiding(source: Reader, labels: Reader, margin: int = MARGIN) -> Reader:
+    """The source without what is in labels, or within a margin of them.
+
+    What is hidden is not there for anything that reads it, so that no pathology of the source can
+    pass into a label.
+
+    Args:
+        source: In [-1, 1], of any box.
+        labels: On the same grid, of any box; 0 where nothing is.
+        margin: Voxels.
+
+    Returns:
+        A reader of any box, :data:`HIDDEN` there.
+    """
+
+    def read(box: Box) -> Array:
+        image = source(box)
+        wide = box.grown(margin)
+        marks = np.asarray(labels(wide)) != 0
+        if not marks.any():
+            return image
+        near = maximum_filter(marks, 2 * margin + 1)[box.inside(wide).slices]
+        return np.where(near, np.float32(HIDDEN), image)
+
+    return read
 
 
-def _unmixed(values: Array, share: Array) -> Array:
+def _unmixed(values: Tensor, share: Tensor) -> Tensor:
     """Means of the foreground alone, from those of blocks of which ``share`` is foreground."""
-    return np.clip((values - BACKGROUND) / np.maximum(share, EPSILON) + BACKGROUND, -1, 1)
+    return ((values - BACKGROUND) / share.clamp(min=EPSILON) + BACKGROUND).clamp(-1, 1)
 
 
-def _windowed(values: Array, share: Array, weights: Array, around: int) -> Array:
-    """Means over the foreground of a window, without the voxels whose window is not whole."""
-    total, weight = values * share, share
-    for axis in range(values.ndim):
-        total, weight = correlate1d(total, weights, axis), correlate1d(weight, weights, axis)
-    inner = (slice(around, -around),) * values.ndim
-    return total[inner] / np.maximum(weight[inner], EPSILON)
+def _windowed(values: Tensor, sigma: float, dims: int) -> Tensor:
+    """Gaussian means, without the voxels whose window is not whole."""
+    around = reach(sigma)
+    bell = np.exp(-0.5 * (np.arange(-around, around + 1) / sigma) ** 2)
+    weights = (bell / bell.sum()).tolist()
+    for axis in range(values.ndim - dims, values.ndim):
+        size = values.shape[axis] - 2 * around
+        total = weights[0] * values.narrow(axis, 0, size)
+        for k, weight in enumerate(weights[1:], 1):
+            # Two roundings: fused ones differ with a voxel's place in the tile.
+            total = total + weight * values.narrow(axis, k, size)
+        values = total
+    return values
 
 
-def _enlarged(values: Array, seen: Array) -> Array:
+def _enlarged(values: Tensor, seen: Tensor, dims: int) -> Tensor:
     """Linear interpolation between voxels that are ``seen``: n -> 2n - 4."""
-    dims = values.ndim
-    total, weight = (
-        upsample(torch.from_numpy(np.ascontiguousarray(v)), dims).numpy()
-        for v in (values * seen, seen)
-    )
-    return np.asarray(total / np.maximum(weight, EPSILON))
+    total, weight = upsample(values * seen, dims), upsample(seen, dims)
+    return total / weight.clamp(min=EPSILON)
+
+
+def _cropped(x: Tensor, rim: int, dims: int) -> Tensor:
+    for axis in range(x.ndim - dims, x.ndim):
+        x = x.narrow(axis, rim, x.shape[axis] - 2 * rim)
+    return x
+
+
+def _doubled(x: Tensor, dims: int) -> Tensor:
+    """Each voxel as the 2^d it covers."""
+    for axis in range(x.ndim - dims, x.ndim):
+        x = x.repeat_interleave(2, axis)
+    return x

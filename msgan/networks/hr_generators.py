@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from msgan.match import slope
 from msgan.networks import layers
 from msgan.networks.generator import Generator, Geometry, View
 from msgan.pyramid import upsample
@@ -88,13 +89,57 @@ class SeamlessGenerator(Generator):
 
     def forward(self, sketch: Tensor, context: Tensor) -> tuple[Tensor, ...]:
         """Detail of side T from its sketch (T + 4c) and context (T/2 + 2c), c its halo."""
+        base, missing = self.parts(sketch, context)
+        return (base + missing,)
+
+    def parts(self, sketch: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """The two images whose sum is the detail: the enlarged context, and what is learnt."""
         drawn, below = (view.halo for view in self.geometry.reads)
         base = upsample(layers.crop(context, below - 2), context.ndim - 2)
         x = self.first(torch.cat((context, layers.space_to_depth(sketch)), dim=1))
         x = layers.depth_to_space(self.expand(self.blocks(x)))
         near = layers.crop(sketch, drawn - 2)
         x = F.leaky_relu(self.join(torch.cat((x, near, base), dim=1)), LEAK)
-        return (layers.crop(base, 2) + self.last(x),)
+        return layers.crop(base, 2), self.last(x)
+
+
+@final
+class GuidedGenerator(Generator):
+    """The seamless generator, which sees the source and adds to the detail that can be carried.
+
+    Differs: the papers' generators see the source's sketch alone. Here the slope transfer of the
+    context onto the source (:func:`msgan.match.slope.slope_transfer`) is a layer without
+    parameters. The network sees its result and the source as if they were channels of the sketch,
+    and adds to it, so training begins at the slope transfer. Where the source is hidden, in labels
+    and near them, what it adds to is the enlarged context.
+    """
+
+    def __init__(self, dims: int, sketch_channels: int, width: int, blocks: int) -> None:
+        super().__init__()
+        self.rest = SeamlessGenerator(dims, sketch_channels + 2, width, blocks)
+        drawn, below = (view.halo for view in self.rest.geometry.reads)
+        wide = below + slope.rim()
+        views = View("sketch", 0, drawn), View("below", -1, wide), View("source", 0, 2 * wide)
+        self.geometry = Geometry(views, exact=True)
+
+    def forward(self, sketch: Tensor, context: Tensor, source: Tensor) -> tuple[Tensor, ...]:
+        """Detail of side T from its sketch (T + 4c), context (T/2 + 2c + 2k), source (T + 4c + 4k).
+
+        c is the halo of :class:`SeamlessGenerator`, k what the slope transfer needs.
+        """
+        seen, near = guided_reads(sketch, context, source)
+        base = layers.crop(seen[:, -1:], self.geometry.reads[0].halo)
+        return (base + self.rest.parts(seen, near)[1],)
+
+
+def guided_reads(sketch: Tensor, context: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+    """What :class:`GuidedGenerator` hands on: sketch, source and slope transfer; the context.
+
+    The slope transfer is the last channel, in float32 whatever the precision of the network.
+    """
+    base = slope.slope_transfer(source.float(), context.float())
+    seen = torch.cat((sketch, layers.crop(source, 2 * slope.rim()), base), dim=1)
+    return seen, layers.crop(context, slope.rim())
 
 
 FAMILIES: dict[str, Callable[..., Generator]] = {

@@ -19,7 +19,13 @@ from torch import Tensor, nn
 
 from msgan.networks import cpu_ops, layers
 from msgan.networks.generator import Generator
-from msgan.networks.hr_generators import LEAK, MeganGenerator, SeamlessGenerator
+from msgan.networks.hr_generators import (
+    LEAK,
+    GuidedGenerator,
+    MeganGenerator,
+    SeamlessGenerator,
+    guided_reads,
+)
 from msgan.pyramid import upsample
 
 SLAB = 16 << 20
@@ -177,10 +183,11 @@ class SeamlessInference(Inference):
     def core(self, sketch: Tensor, context: Tensor) -> Tensor:
         """Detail of side T from its sketch (T + 4c) and context (T/2 + 2c), c its halo."""
         pairs = zip(sketch.split(1), context.split(1), strict=True)
-        made = [self._detail(s, c) for s, c in pairs]
+        made = [missing + base for base, missing in (self.parts(s, c) for s, c in pairs)]
         return made[0] if len(made) == 1 else torch.cat(made)
 
-    def _detail(self, sketch: Tensor, context: Tensor) -> Tensor:
+    def parts(self, sketch: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Of one sample; see :meth:`msgan.networks.hr_generators.SeamlessGenerator.parts`."""
         full = tuple(context.shape[2:])
         sides = [n - 2 * self.halo for n in full]
         drawn = sketch.shape[1] * self.corners
@@ -207,7 +214,7 @@ class SeamlessInference(Inference):
             self._block(block, x, between, features if k == len(self.blocks) else out)
         fine = self.room.take("first", context, self.corners, sides)
         by_slabs(self._last, joined, fine)
-        return layers.depth_to_space(fine) + layers.crop(upsampled, 2)
+        return layers.crop(upsampled, 2), layers.depth_to_space(fine)
 
     def _first(self, x: Tensor, rows: slice) -> Tensor:
         return cpu_ops.convolve(self.first, x)
@@ -231,9 +238,33 @@ class SeamlessInference(Inference):
         by_slabs(added, between, out)
 
 
+class GuidedInference(Inference):
+    """The guided HR generator: the slope transfer, and the fast form of what is added to it."""
+
+    def __init__(self, generator: GuidedGenerator, whole: bool = False) -> None:
+        super().__init__(generator, whole)
+        self.rest = SeamlessInference(generator.rest)
+
+    @torch.inference_mode()
+    @torch.autocast("cpu", enabled=False)
+    def core(self, sketch: Tensor, context: Tensor, source: Tensor) -> Tensor:
+        """See :meth:`msgan.networks.hr_generators.GuidedGenerator.forward`."""
+        made = [
+            self._detail(*reads)
+            for reads in zip(*(x.split(1) for x in (sketch, context, source)), strict=True)
+        ]
+        return made[0] if len(made) == 1 else torch.cat(made)
+
+    def _detail(self, *reads: Tensor) -> Tensor:
+        seen, near = guided_reads(*reads)
+        base = layers.crop(seen[:, -1:], self.geometry.reads[0].halo)
+        return self.rest.parts(seen, near)[1] + base
+
+
 FAST: dict[type[nn.Module], Callable[..., Inference]] = {
     MeganGenerator: MeganInference,
     SeamlessGenerator: SeamlessInference,
+    GuidedGenerator: GuidedInference,
 }
 """The form of each class that is known to compute the same, faster on a CPU."""
 

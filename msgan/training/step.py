@@ -30,7 +30,10 @@ def build_generator(config: CascadeConfig, scale: int) -> Generator:
         own = {"border": net.lr_border} if net.lr_border else {}
         first = lr_generators.FAMILIES[net.family]
         return first(config.dims, channels, net.lr_width, net.lr_levels, net.dropout, **own)
-    return hr_generators.FAMILIES[net.family](config.dims, channels, net.hr_width, net.hr_blocks)
+    finer = hr_generators.FAMILIES[net.family]
+    if config.guidance.detail:
+        finer = hr_generators.GuidedGenerator
+    return finer(config.dims, channels, net.hr_width, net.hr_blocks)
 
 
 def geometry(config: CascadeConfig, scale: int) -> Geometry:
