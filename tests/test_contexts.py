@@ -60,11 +60,11 @@ def test_contexts_are_what_a_translation_makes(dims, family, tmp_path, monkeypat
     assert not (run.folder / contexts.FOLDER).exists()  # of no more use
     subjects, there = subjects_of(run, cohort, tmp_path / "cache"), tmp_path / "kept"
     translate(run, cohort["s1"], tmp_path / "out.nii", device="cpu", keep=there)
-    monkeypatch.setattr(contexts, "TILE", {2: 24, 3: 20})  # also of the published family
+    monkeypatch.setattr(contexts, "MEMORY", 0)  # the smallest tiles
     for scale in (1, 2):
         found = contexts.generate_contexts(run, subjects, scale, torch.device("cpu"))
         assert list(found) == list(subjects)
-        made = found["s1"].made
+        made = found["s1"].generated
         assert [m.shape for m in made] == [subjects["s1"].images[scale - 1].shape] * 3
         expected = kept(there / f"y{scale - 1}.nii", run)
         np.testing.assert_allclose(made[0][0].numpy(), expected, rtol=0, atol=2e-4)
@@ -81,14 +81,14 @@ def test_patches_see_the_context_of_their_own_sketch(dims, tmp_path):
     for step in range(12):
         sample = patches.decide("train", step, 0)
         (around,) = patches.draw("train", step, [0]).reads[1]
-        made = own["s0"].made[sample.variant]
+        made = own["s0"].generated[sample.variant]
         outside = Box.whole(made.shape[1:])
         box = sample.reads[1]
         inside = box.clipped(outside.size)
         expected = torch.full(box.size, -1.0)
         expected[inside.inside(box).slices] = made[0][inside.slices]
         flipped = expected.flip(sample.mirrored) if sample.mirrored else expected
-        assert sample.made
+        assert sample.generated
         torch.testing.assert_close(around[0], flipped, rtol=0, atol=0)
         seen.add(sample.variant)
     assert len(seen) > 1
@@ -101,7 +101,7 @@ def test_a_share_of_contexts_is_real_and_degraded(tmp_path):
         run, subjects_of(run, cohort, tmp_path / "cache"), 1, torch.device("cpu")
     )
     patches = Patches([own["s0"]], run.config, 1, run.generator(1).geometry, augmented=True)
-    chosen = [patches.decide("train", step, 0).made for step in range(400)]
+    chosen = [patches.decide("train", step, 0).generated for step in range(400)]
     assert sum(chosen) == pytest.approx(160, abs=30)
     step = chosen.index(False)
     other = Patches([own["s0"]], run.config, 1, run.generator(1).geometry, augmented=False)
@@ -109,11 +109,11 @@ def test_a_share_of_contexts_is_real_and_degraded(tmp_path):
     assert float((noisy - plain).std()) > 0.03
     # Beside real ones in a batch those that were made stay as they are.
     mixed = next(
-        k for k in range(400) if len({patches.decide("train", k, n).made for n in (0, 1)}) > 1
+        k for k in range(400) if len({patches.decide("train", k, n).generated for n in (0, 1)}) > 1
     )
     noisy, plain = (p.draw("train", mixed, [0, 1]).reads[1] for p in (patches, other))
     for number, (one, raw) in enumerate(zip(noisy, plain, strict=True)):
-        assert torch.equal(one, raw) == patches.decide("train", mixed, number).made
+        assert torch.equal(one, raw) == patches.decide("train", mixed, number).generated
     # What else is drawn does not depend on it.
     without = Patches([own["s0"]], taught(share=0.0), 1, run.generator(1).geometry)
     for k in range(20):
@@ -176,8 +176,8 @@ def test_contexts_of_a_cascade_without_sketches_come_from_the_context_alone(tmp_
     config = taught().model_copy(update={"drop_inputs": ("sketch",)})
     run = trained(tmp_path, config, cohort)
     subjects = subjects_of(run, cohort, tmp_path / "cache")
-    below = contexts.generate_contexts(run, subjects, 1, torch.device("cpu"))["s0"].made
-    own = contexts.generate_contexts(run, subjects, 2, torch.device("cpu"))["s0"].made
+    below = contexts.generate_contexts(run, subjects, 1, torch.device("cpu"))["s0"].generated
+    own = contexts.generate_contexts(run, subjects, 2, torch.device("cpu"))["s0"].generated
     blank = [torch.zeros_like(s) for s in subjects["s0"].sketches[1]]
     generator = run.generator(1)
     halo, wide = (view.halo for view in generator.geometry.reads)

@@ -76,7 +76,29 @@ def need(form: Inference, config: CascadeConfig, shape: Shape, tile: Shape) -> N
     rest = 2 * 4 * block.core.voxels
     for view, box in zip(geometry.reads, block.reads, strict=True):
         rest += read_bytes(config, box) if view.image == "sketch" else 2 * 4 * box.voxels
+        if view.image == "source" and config.labels:
+            rest += 4 * box.voxels  # labels, where they are, what is near them
     return Need(*_counted(form, work), rest)
+
+
+def within(form: Inference, config: CascadeConfig, shape: Shape, device: str, most: int) -> Shape:
+    """The largest tile that takes at most so many bytes; the smallest if none does.
+
+    Args:
+        form: See :func:`need`.
+        config: Likewise.
+        shape: Of the scale.
+        device: ``cpu`` or ``cuda``.
+        most: Bytes of a tile, all in all.
+    """
+    if form.geometry.whole:
+        return shape
+    tile = shape
+    for tile in candidates(shape, device, form.geometry.core_side):
+        found = need(form, config, shape, tile)
+        if found.network + found.beside <= most:
+            break
+    return tile
 
 
 def candidates(shape: Shape, device: str, core: int | None = None) -> Iterator[Shape]:

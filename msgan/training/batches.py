@@ -50,7 +50,7 @@ class Sample:
         targets: Box cut out of each image to make, likewise.
         mirrored: Axes that are flipped.
         seed: Of what its augmentation is drawn from.
-        made: Whether the context is what the scales below have made of the variant's sketch.
+        generated: Whether the context is what the scales below have made of the variant's sketch.
     """
 
     subject: int
@@ -59,7 +59,7 @@ class Sample:
     targets: tuple[Box, ...]
     mirrored: tuple[int, ...]
     seed: int
-    made: bool = False
+    generated: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,9 @@ class Patches:
         self.augmented = augmented
         self.device = device or torch.device("cpu")
         for view in geometry.reads:
-            if view.image not in ("sketch", "below"):
+            known = view.image in ("sketch", "below")
+            guides = view.image == "source" and all(s.sources for s in self.subjects)
+            if not known and not guides:
                 raise InputError(f"the generator reads {view.image}, which is not cached")
 
     def draw(self, purpose: str, step: int, samples: Sequence[int]) -> Batch:
@@ -164,8 +166,10 @@ class Patches:
         if view.image == "sketch":
             return _Part.of(subject.sketches[scale][sample.variant], box, rims and rims[1])
         image = subject.images[scale]
-        if view.image == "below" and sample.made:
-            image = subject.made[sample.variant]
+        if view.image == "source":
+            image = subject.sources[scale][sample.variant]
+        if view.image == "below" and sample.generated:
+            image = subject.generated[sample.variant]
         return _Part.of(image, box, rims and rims[0])
 
     def _noisy(
@@ -180,11 +184,11 @@ class Patches:
         how = self.config.conditioning
         if view.image == "sketch":
             return augment_sketch(seen, how, rngs, sizes)
-        if all(one.made for one in drawn):
+        if view.image == "source" or all(one.generated for one in drawn):
             return seen
         around = augment_context(seen, how, rngs)
         for patch, raw, one in zip(around, seen, drawn, strict=True):
-            if one.made:  # it has the errors that the others are given
+            if one.generated:  # it has the errors that the others are given
                 patch.copy_(raw)
         return around
 
@@ -214,8 +218,8 @@ class Patches:
         mirrored = tuple(a for a in self.config.training.mirror if rng.random() < 0.5)
         noise = seeds.derive(self.config.seed, *names, "noise")
         share = self.config.conditioning.generated_share
-        made = bool(subject.made and share and rng.random() < share)
-        return Sample(chosen, variant, reads, targets, mirrored, noise, made)
+        generated = bool(subject.generated and share and rng.random() < share)
+        return Sample(chosen, variant, reads, targets, mirrored, noise, generated)
 
     def _crop(self, subject: CachedSubject, rng: np.random.Generator) -> Box:
         """The whole image with its border, or a part of that of side ``lr_patch``."""

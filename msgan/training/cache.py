@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from msgan import maps, pyramid, seeds, sketch
 from msgan.augment import random_contrast
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Prepared
+from msgan.match import slope
 from msgan.paths import partial_folder, require_space, room
 from msgan.types import Array, Box, Reader, Shape, read_padded, trailing
 
@@ -50,10 +51,12 @@ class CachedSubject:
     empty: s0 is made from the sketch at s1. ``host`` keeps the memory maps of images that were
     moved to a device. ``labelled[i]`` lists voxels of s_i that carry a label, (N, dims), on the
     host: all of them, or :data:`LABELLED` drawn at random; empty where labels are not used.
-    ``made`` lists, for each variant, the image (1, *s_(i-1)) that the scales below s_i have made of
-    its sketches; only while s_i is trained on them.
+    ``generated`` lists, for each variant, the image (1, *s_(i-1)) that the scales below s_i have
+    made of its sketches; only while s_i is trained on them. With guidance, ``sources[i]`` lists the
+    image (1, *s_i) that each sketch of s1..sn is of, hidden in labels and near them
+    (:func:`msgan.match.slope.hiding`); that of the image itself may be ``images[i]``.
 
-    ``rims`` are the voxels beyond s_i that images (``made`` too) and sketches hold on every side;
+    ``rims`` are the voxels beyond s_i that images (of all kinds) and sketches hold on every side;
     farther out the outermost are repeated (:func:`msgan.types.read_extended`). None: nothing is
     held, the image ends in background.
     """
@@ -63,8 +66,9 @@ class CachedSubject:
     sketches: tuple[tuple[Tensor, ...], ...]
     labelled: tuple[Tensor, ...] = ()
     host: tuple[Tensor, ...] = ()
-    made: tuple[Tensor, ...] = ()
+    generated: tuple[Tensor, ...] = ()
     rims: tuple[int, int] | None = None
+    sources: tuple[tuple[Tensor, ...], ...] = ()
 
     def shape(self, scale: int) -> Shape:
         """Of s_i."""
@@ -78,20 +82,26 @@ class CachedSubject:
     @property
     def bytes(self) -> int:
         """Size of everything."""
-        drawn = (t for variants in self.sketches for t in variants)
-        tensors = [*self.images, *drawn, *self.made]
-        return sum(t.numel() * t.element_size() for t in tensors)
+        variants = chain.from_iterable((*self.sketches, *self.sources))
+        tensors = {id(t): t for t in (*self.images, *variants, *self.generated)}
+        return sum(t.numel() * t.element_size() for t in tensors.values())
 
     def to(self, device: torch.device) -> CachedSubject:
         """The same on another device; the images stay on the host as well, as they are."""
+        images = tuple(_moved(t, device) for t in self.images)
+        moved = dict(zip(map(id, self.images), images, strict=True))  # a source may be one of them
         return CachedSubject(
             self.name,
-            tuple(_moved(t, device) for t in self.images),
+            images,
             tuple(tuple(_moved(t, device) for t in variants) for variants in self.sketches),
             self.labelled,
             self.host or self.images,
-            tuple(_moved(t, device) for t in self.made),
+            tuple(_moved(t, device) for t in self.generated),
             self.rims,
+            tuple(
+                tuple(moved[id(t)] if id(t) in moved else _moved(t, device) for t in variants)
+                for variants in self.sources
+            ),
         )
 
 
@@ -108,6 +118,8 @@ def key(config: CascadeConfig, data: str) -> str:
         "auto_context",
     }
     used = config.model_dump(include=parts)
+    if config.guidance.on:
+        used["guidance"] = config.guidance.match
     text = json.dumps([VERSION, data, used], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -165,7 +177,21 @@ def cached(
         ),
         tuple(torch.from_numpy(np.load(target / f"labelled_s{i}.npy")) for i in range(n + 1)),
         rims=rims,
+        sources=_sources(target, images, variants) if config.guidance.on else (),
     )
+
+
+def _sources(
+    folder: Path, images: Sequence[Tensor], variants: int
+) -> tuple[tuple[Tensor, ...], ...]:
+    """What is kept of sources; where that is nothing, it is the image itself."""
+
+    def source(i: int, variant: int) -> Tensor:
+        path = folder / f"source_s{i}_{variant}.npy"
+        return load(path)[None] if path.is_file() else images[i]
+
+    finer = range(1, len(images))
+    return ((), *[tuple(source(i, variant) for variant in range(variants)) for i in finer])
 
 
 def require_room(
@@ -201,8 +227,13 @@ def bytes_of(subject: Prepared, config: CascadeConfig) -> tuple[int, int]:
     )
     drawn = sketch.channels(config.sketch, config.dims) * (1 + _variants(config))
     whole = 4 * sum(images) + drawn * np.dtype(SKETCH_DTYPE).itemsize * sum(sketches[1:])
-    beside = 4 + (4 if config.paired else 0) + (1 if config.labels and subject.has_labels else 0)
-    return whole, beside * sum(voxels[:-1])
+    labelled = bool(config.labels and subject.has_labels)
+    beside = (4 + (4 if config.paired else 0) + (1 if labelled else 0)) * sum(voxels[:-1])
+    if config.guidance.on:
+        kept = _variants(config) + labelled
+        whole += 4 * kept * sum(images[1:])
+        beside += 4 * sum(voxels) if _variants(config) else 0  # one appearance at a time
+    return whole, beside
 
 
 def _place(
@@ -297,8 +328,8 @@ def _compute(
         shown = pyramid.build(source.read, shapes[-1], scales, folder / "source", rim=rim)
         goes_on |= _goes_on(source.read, shapes[-1])
     if source is not None and auto_context is not None:
-        made = auto_context(source, folder / "auto_context")
-        below = pyramid.build(made, shapes[-1], scales, folder / "auto_context", rim=rim)
+        channel = auto_context(source, folder / "auto_context")
+        below = pyramid.build(channel, shapes[-1], scales, folder / "auto_context", rim=rim)
         shown = [sketch.stacked(*pair) for pair in zip(shown, below, strict=True)]
     labels: Sequence[Reader | None] = [None] * (scales + 1)
     if config.labels and subject.has_labels:
@@ -321,23 +352,43 @@ def _compute(
         stream = BytesIO()  # NumPy's own writing to a full disk has an error without its number
         np.save(stream, places)
         (folder / f"labelled_s{i}.npy").write_bytes(stream.getvalue())
-        if i == 0:
-            continue
-        for variant in range(1 + _variants(config)):
-            seen = (
-                shown[i] if variant == 0 else _recoloured(image, config, subject.name, i, variant)
-            )
-            if not goes_on:  # known, and need not be read: noise is drawn for what is
-                seen = _ending(seen, shape)
+    for variant in range(1 + _variants(config)):
+        seen = shown
+        if variant:
+            every = enumerate(images)
+            seen = [_recoloured(image, config, subject.name, i, variant) for i, image in every]
+        if variant and config.guidance.on:  # one appearance, halved, so that the scales agree
+            seen = _stored(seen[-1], shapes, folder / "appearance")
+        for i in range(1, scales + 1):
+            # What ends in background is known, and need not be read: noise is drawn for what is.
+            shown_here = seen[i] if goes_on else _ending(seen[i], shapes[i])
             drawn = sketch.sketch_reader(
-                seen, shape, config.sketch, labels[i], values=config.labels or (1,), rim=rim
+                shown_here,
+                shapes[i],
+                config.sketch,
+                labels[i],
+                values=config.labels or (1,),
+                rim=rim,
             )
-            count = sketch.channels(config.sketch, config.dims)
+            count, whole = sketch.channels(config.sketch, config.dims), Box.whole(shapes[i])
             path = folder / f"sketch_s{i}_{variant}.npy"
-            _write(path, Box.whole(shape).grown(rims[1]), SKETCH_DTYPE, drawn, count)
-    used = (folder / name for name in ("labels", "source", "auto_context"))
+            _write(path, whole.grown(rims[1]), SKETCH_DTYPE, drawn, count)
+            marks = labels[i]
+            if config.guidance.on and (variant or marks is not None):
+                own = shown_here if marks is None else slope.hiding(shown_here, marks)
+                path = folder / f"source_s{i}_{variant}.npy"
+                _write(path, whole.grown(rims[0]), "float32", own)
+    used = (folder / name for name in ("labels", "source", "auto_context", "appearance"))
     for path in (*folder.glob("*.zarr"), *used):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _stored(read: Reader, shapes: Sequence[Shape], folder: Path) -> list[Reader]:
+    """An image on s_n, written down as it is read once, and its scales."""
+    store = pyramid.Store.create(folder / "whole.zarr", shapes[-1], rim=pyramid.RIM)
+    for box in store.known.tiles(store.tile):
+        store.write(box, read(box))
+    return pyramid.build(store.read, shapes[-1], len(shapes) - 1, folder, rim=pyramid.RIM)
 
 
 def _ending(read: Reader, shape: Shape) -> Reader:

@@ -10,20 +10,22 @@ import torch
 from torch import Tensor
 
 from msgan import maps
+from msgan.memory import tiles
 from msgan.networks import inference
 from msgan.networks.inference import Inference
 from msgan.paths import atomic, room
-from msgan.pyramid import extended, read_continued
+from msgan.pyramid import BACKGROUND, CHUNK, extended, read_continued
 from msgan.runs.run import Run
 from msgan.sketch.reader import DrawnSketch
 from msgan.training.cache import CachedSubject, load
 from msgan.translate.scale import ImageSource, TiledScale, constant, make, sources
-from msgan.types import Array, Box, InputError, Reader, trailing
+from msgan.types import Array, Box, InputError, Reader, Shape, read_padded, trailing
 
 FOLDER = "contexts"
 
-TILE = {2: 512, 3: 64}
-"""Side of a tile, by dimensions; bounds memory, changes nothing else."""
+MEMORY = 2 << 30
+"""Bytes that a tile may take beside what training holds; changes nothing else. The LR generator
+sees 34 voxels around a tile (preset ``small``), so of small tiles most is computed again."""
 
 
 def check_order(run: Run, scales: Iterable[int]) -> None:
@@ -72,15 +74,16 @@ def generate_contexts(
     generator = inference.optimised(run.generator(below), device)
     found = {}
     for name, subject in subjects.items():
-        made = []
-        for variant, sketch in enumerate(subject.sketches[max(below, 1)]):
+        generated = []
+        for variant in range(len(subject.sketches[max(below, 1)])):
             path = folder / f"{name}-{variant}.npy"
             if not path.is_file():
+                # What the scale ``below`` reads: of s0 and up, as a translation stores it.
                 context = load(folder.with_name(f"y{below - 1}") / path.name) if below else None
-                blocks = _scale(run, generator, subject, below, sketch, context, device)
+                blocks = _scale(run, generator, subject, below, variant, context, device)
                 _write(path, blocks, subject, below)
-            made.append(load(path))
-        found[name] = replace(subject, made=tuple(made))
+            generated.append(load(path))
+        found[name] = replace(subject, generated=tuple(generated))
     return found
 
 
@@ -89,24 +92,33 @@ def _scale(
     generator: Inference,
     subject: CachedSubject,
     scale: int,
-    sketch: Tensor,
+    variant: int,
     context: Tensor | None,
     device: torch.device,
 ) -> TiledScale:
-    shape, dims = subject.shape(scale), run.config.dims
+    shape, sketch = subject.shape(scale), subject.sketches[max(scale, 1)][variant]
     fine, rims = subject.shape(max(scale, 1)), subject.rims
     blind = context is not None and "sketch" in run.config.drop_inputs
     read = constant(0.0, len(sketch)) if blind else _reader(sketch, fine)
     drawn = DrawnSketch(read, fine, device, rims[1] if rims and not blind else None)
-    geometry, around = generator.geometry, None
+    around, guide = None, None
     if context is not None:
         coarse = subject.shape(scale - 1)
         source = _source(subject, scale - 1)
         around = ImageSource(_reader(context[0], coarse), coarse, device, source)
-    step = geometry.core_side or 1
-    tile = (max(1, TILE[dims] // step) * step,) * dims
-    reads = sources(geometry, drawn, around)
-    return TiledScale(generator, reads, shape, shape if geometry.whole else tile, device)
+    if subject.sources and scale:
+        guide = ImageSource(_endless(subject, subject.sources[scale][variant], shape), None, device)
+    reads = sources(generator.geometry, drawn, around, guide)
+    tile = tiles.within(generator, run.config, shape, device.type, MEMORY)
+    return TiledScale(generator, reads, shape, tile, device)
+
+
+def _endless(subject: CachedSubject, image: Tensor, shape: Shape) -> Reader:
+    """An image (1, *shape) of a subject, of any box."""
+    read = _reader(image[0], shape)
+    if subject.rims is not None:
+        return extended(read, shape, subject.rims[0])
+    return lambda box: read_padded(read, shape, box, BACKGROUND)
 
 
 def _write(path: Path, blocks: TiledScale, subject: CachedSubject, scale: int) -> None:
@@ -123,7 +135,7 @@ def _write(path: Path, blocks: TiledScale, subject: CachedSubject, scale: int) -
 
         for _, box, values in make(blocks, range(len(blocks))):
             inside(box)[...] = values
-        for box in region.tiles((TILE[whole.dims],) * whole.dims):
+        for box in region.tiles((CHUNK[whole.dims],) * whole.dims):
             if box.clipped(shape) != box:
                 inside(box)[...] = read_continued(inside, source, shape, box)
         out.flush()
@@ -136,8 +148,7 @@ def _source(subject: CachedSubject, scale: int) -> Reader | None:
     """
     if subject.rims is None:
         return None
-    shape = subject.shape(scale)
-    return extended(_reader(subject.images[scale][0], shape), shape, subject.rims[0])
+    return _endless(subject, subject.images[scale], subject.shape(scale))
 
 
 def _reader(image: Tensor, shape: Sequence[int]) -> Reader:

@@ -67,6 +67,11 @@ class GeneratedScale:
         return max(self.scale, 1)
 
     @property
+    def context(self) -> str | None:
+        """Name of the image in the scratch that it is made from beside the sketch; None: none."""
+        return f"y{self.scale - 1}" if self.scale else None
+
+    @property
     def geometry(self) -> Geometry:
         """What its generator reads and makes."""
         return geometry(self.run.config, self.scale)
@@ -169,6 +174,7 @@ class Generation:
             later = self.scales[k + 1 :]
             if any(work.finished(other.name) is not None for other in (scale, *later)):
                 continue
+            # The next scale reads what is stored under its ``context``.
             _generate(scale, own, making)
             process.give_back()
             if not making.keep:

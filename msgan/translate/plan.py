@@ -406,7 +406,8 @@ def _seconds(
     generator = inference.optimised(run.generator(scale.scale), device)
     seen, context = blinded(run.config.drop_inputs, drawn, below)
     around = ImageSource(context, tuple(n // 2 for n in last.shape), device)
-    reads = sources(generator.geometry, seen, around)
+    guide = ImageSource(pyramid.extended(subject.read, last.shape, RIM), None, device)
+    reads = sources(generator.geometry, seen, around, guide)
     blocks = TiledScale(generator, reads, last.shape, last.tile, device, planned.precision)
     middle = 0
     for count in blocks.tiling.counts:

@@ -53,19 +53,21 @@ class ImageSource:
 
     Attributes:
         read: The image, a box inside ``shape``.
-        shape: Of the image.
+        shape: Of the image; None: any box can be read.
         device: Where it is wanted.
         source: The image on the same grid that it was made from, any box: where that goes on beyond
             its faces, so does this one. None: it ends in background.
     """
 
     read: Reader
-    shape: Shape
+    shape: Shape | None
     device: torch.device
     source: Reader | None = None
 
     def load(self, box: Box) -> Array:
         """See :class:`Source`."""
+        if self.shape is None:
+            return self.read(box)
         return read_continued(self.read, self.source, self.shape, box)
 
     def draw(self, loaded: Array) -> Tensor:
@@ -193,17 +195,27 @@ class TiledScale:
 
 
 def sources(
-    geometry: Geometry, sketch: Source, context: Source | None = None
+    geometry: Geometry,
+    sketch: Source,
+    context: Source | None = None,
+    guide: Source | None = None,
 ) -> tuple[Source, ...]:
-    """Where a generator reads its sketch and context from, in its order.
+    """Where a generator reads its sketch, context and source from, in its order.
+
+    Args:
+        geometry: The generator's.
+        sketch: Of the source.
+        context: The image below.
+        guide: The source itself, on the grid of its sketch.
 
     Raises:
-        InputError: It reads another image, or a context where there is none.
+        InputError: It reads another image, or one that is not there or on another grid.
     """
-    known = {"sketch": sketch, "below": context}
+    known = {"sketch": sketch, "below": context, "source": guide}
     found = [known.get(view.image) for view in geometry.reads]
+    grids = {view.scale for view in geometry.reads if view.image in ("sketch", "source")}
     for view, source in zip(geometry.reads, found, strict=True):
-        if source is None:
+        if source is None or (view.image == "source" and len(grids) > 1):
             raise InputError(f"the generator reads {view.image}, which is not there")
     return tuple(source for source in found if source is not None)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from msgan import pyramid, sketch
+from msgan.match import slope
 from msgan.networks import inference
 from msgan.pyramid import Store, read_continued
 from msgan.runs.run import Run
@@ -44,6 +45,7 @@ class ScaleTask:
             blacked out in this translation.
         after: See :class:`msgan.translate.generation.GeneratedScale`.
         overlapping: Likewise.
+        context: Likewise.
     """
 
     run: Path
@@ -57,6 +59,7 @@ class ScaleTask:
     drop_inputs: tuple[str, ...]
     after: str | None = None
     overlapping: bool = False
+    context: str | None = None
 
     @classmethod
     def of(
@@ -82,6 +85,7 @@ class ScaleTask:
             run.config.drop_inputs,
             scale.after,
             scale.overlapping,
+            scale.context,
         )
 
     def open(self) -> TiledScale | OverlapScale:
@@ -111,15 +115,18 @@ class ScaleTask:
             return OverlapScale(generator, drawn, *rest)
         seen: Source = drawn
         context: Source | None = None
-        if self.scale:
-            below = work.finished(f"y{self.scale - 1}")
+        if self.context is not None:
+            below = work.finished(self.context)
             seen, read = blinded(self.drop_inputs, drawn, below.read if below else None)
             # Beyond its faces a context goes on where the image does; a blank one is blank there.
             blank = "context" in self.drop_inputs
             source = None if blank else pyramid.halved(image.read, len(image.shape))
             coarse = tuple(n // 2 for n in self.shape)
             context = ImageSource(read, coarse, device, source)
-        return TiledScale(generator, sources(generator.geometry, seen, context), *rest)
+        shown = image.read if labels is None else slope.hiding(image.read, labels.read)
+        guide = ImageSource(shown, None, device)
+        reads = sources(generator.geometry, seen, context, guide)
+        return TiledScale(generator, reads, *rest)
 
     def _stored(self, work: Scratch, name: str) -> Store:
         store = work.finished(name)
