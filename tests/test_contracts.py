@@ -45,6 +45,7 @@ SHAPE = {2: (58, 45), 3: (27, 22, 19)}
 """No side is a multiple of anything that tiles are made of."""
 
 OURS = tiny(steps=6, lr_steps=4, learning_rate=1e-2)
+GUIDED = changed(OURS, guidance={"match": "histogram", "detail": True})
 SOLID = tiny(3, preparation={"scales": 1}, steps=6, lr_steps=4, learning_rate=1e-2)
 PUBLISHED = changed(
     OURS,
@@ -83,6 +84,7 @@ def baseline(method: Any, tile: int | None = None, **options: Any) -> Case:
 CASES = {
     "cascade": Case(Cascade, 16),
     "cascade 3D": Case(Cascade, 14, SOLID),
+    "cascade guided": Case(Cascade, 16, GUIDED),
     "cascade published": Case(Cascade, 20, PUBLISHED),
     "patch GAN": Case(PatchGan, 16),
     "patch GAN published": Case(PatchGan, 27, PUBLISHED),

@@ -1,18 +1,33 @@
 """Generators that see the source: detail by slope transfer, and what is learnt on top."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from helpers import changed, cohort_in, stored, tiny, whole
+from scipy.ndimage import maximum_filter
 from test_networks import randomised
 from torch.testing import assert_close
 
+from msgan import sketch
+from msgan.data.cohort import Cohort, prepare
 from msgan.match import slope
+from msgan.memory import tiles
+from msgan.methods.cascade import fit
 from msgan.networks.discriminators import condition
 from msgan.networks.hr_generators import GuidedGenerator
 from msgan.networks.inference import GuidedInference, optimised
 from msgan.patches import Tiling
-from msgan.pyramid import enlarge, extended
-from msgan.types import Box
+from msgan.pyramid import enlarge, extended, halve
+from msgan.training import cache
+from msgan.training.batches import Patches
+from msgan.training.cache import bytes_of, cached, key
+from msgan.training.step import build_generator
+from msgan.translate import contexts, translate
+from msgan.translate.generation import Generation
+from msgan.translate.plan import Limits, plan
+from msgan.types import Box, InputError, read_padded
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -61,16 +76,18 @@ def guided(dims, blocks=1):
 @torch.no_grad()
 def test_a_fresh_generator_is_the_slope_transfer(dims, masked, monkeypatch):
     monkeypatch.setitem(slope.slope_transfer.__kwdefaults__, "masked", masked)
-    images, whole = scene(dims), Box.whole(SHAPE[:dims])
+    images, everything = scene(dims), Box.whole(SHAPE[:dims])
     torch.manual_seed(0)
     generator = GuidedGenerator(dims, 2, 6, 1)
-    expected = slope.carried(of(images[2], dims), of(images[1], dims), masked=masked)(whole)
+    expected = slope.carried(of(images[2], dims), of(images[1], dims), masked=masked)(everything)
     assert_close(tiled(generator, images, 40).numpy(), expected, rtol=0, atol=1e-5)
     assert (expected[:9] == -1).all()
     # It is more than interpolation, and can learn.
-    assert np.abs(expected - enlarge(of(images[1], dims), images[1].shape)(whole)).mean() > 0.05
+    assert (
+        np.abs(expected - enlarge(of(images[1], dims), images[1].shape)(everything)).mean() > 0.05
+    )
     with torch.enable_grad():
-        boxes = generator.geometry.read_boxes(whole)
+        boxes = generator.geometry.read_boxes(everything)
         parts = [of(x, dims)(box) for x, box in zip(images, boxes, strict=True)]
         parts = [torch.from_numpy(x)[(None,) * (dims + 2 - x.ndim)] for x in parts]
         generator(*parts)[0].square().sum().backward()
@@ -82,10 +99,10 @@ def test_a_fresh_generator_is_the_slope_transfer(dims, masked, monkeypatch):
 def test_any_tiling_gives_the_whole_image(dims):
     generator, images = guided(dims), scene(dims)
     images[2][HOLE[:dims]] = slope.HIDDEN
-    whole = tiled(generator, images, 40)
-    assert whole.std() > 0.1
+    image = tiled(generator, images, 40)
+    assert image.std() > 0.1
     for tile in (8, 16, 24):
-        assert_close(tiled(generator, images, tile), whole, rtol=0, atol=1e-5)
+        assert_close(tiled(generator, images, tile), image, rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
@@ -135,17 +152,17 @@ def test_the_discriminator_sees_the_source_where_it_lies(dims):
 def test_what_is_hidden_has_no_say_in_a_slope_transfer(dims, masked):
     """There it is the enlarged estimate; around, as if a window ended there."""
     _, y, x = scene(dims)
-    hole, whole = HOLE[:dims], Box.whole(SHAPE[:dims])
+    hole, everything = HOLE[:dims], Box.whole(SHAPE[:dims])
     inside = np.zeros(x.shape, bool)
     inside[hole] = True
     x[inside] = slope.HIDDEN
-    out = slope.carried(of(x, dims), of(y, dims), masked=masked)(whole)
-    smooth = enlarge(of(y, dims), y.shape)(whole)
+    out = slope.carried(of(x, dims), of(y, dims), masked=masked)(everything)
+    smooth = enlarge(of(y, dims), y.shape)(everything)
     np.testing.assert_allclose(out[inside], smooth[inside], rtol=0, atol=1e-5)
     # The estimate in the label, a bright tumour, changes no slope around it.
     other, coarse = y.copy(), tuple(slice(s.start // 2, s.stop // 2) for s in hole)
     other[coarse] = 0.9
-    moved = np.abs(slope.carried(of(x, dims), of(other, dims), masked=masked)(whole) - out)
+    moved = np.abs(slope.carried(of(x, dims), of(other, dims), masked=masked)(everything) - out)
     beside = np.zeros(x.shape, bool)  # what interpolation reaches
     beside[tuple(slice(s.start - 2, s.stop + 2) for s in hole)] = True
     assert moved[~beside].max() == 0
@@ -157,14 +174,25 @@ def test_labels_hide_the_source_within_a_margin(dims, margin):
     _, _, x = scene(dims)
     labels = np.zeros(x.shape, np.uint8)
     labels[(slice(12, 14),) * dims] = 2
-    hidden = slope.hiding(of(x, dims), of(labels, dims), margin=margin)
+    hidden = slope.hiding(of(x, dims), of(labels, dims), x.shape, margin)
     expected = x.copy()
     expected[(slice(12 - margin, 14 + margin),) * dims] = slope.HIDDEN
-    whole = Box.whole(x.shape)
-    np.testing.assert_array_equal(hidden(whole), expected)
-    for box in whole.tiles((7, 9, 11)[:dims]):
+    everything = Box.whole(x.shape)
+    np.testing.assert_array_equal(hidden(everything), expected)
+    for box in everything.tiles((7, 9, 11)[:dims]):
         np.testing.assert_array_equal(hidden(box), expected[box.slices])
-    assert hidden(whole).dtype == np.float32
+    assert hidden(everything).dtype == np.float32
+
+
+def test_beyond_an_image_that_ends_nothing_is_hidden():
+    labels, x = np.ones((8, 8), np.uint8), np.full((8, 8), 0.5, np.float32)
+    ending = slope.hiding(lambda box: read_padded(of(x, 2), (8, 8), box, -1), of(labels, 2), (8, 8))
+    going_on = slope.hiding(of(x, 2), of(labels, 2), (8, 8))
+    around = Box((-3, 0), (5, 4))
+    assert (ending(around)[:3] == -1).all()
+    assert (ending(around)[3:] == slope.HIDDEN).all()
+    assert (going_on(around) == slope.HIDDEN).all()
+    assert (ending(Box((20, 20), (2, 2))) == -1).all()
 
 
 @torch.no_grad()
@@ -184,8 +212,166 @@ def test_nothing_of_the_source_passes_a_label(dims):
                 for a, b in zip(near.min(0), near.max(0), strict=True)
             )
             changed[place] = -changed[place]
-        seen = slope.hiding(of(changed, dims), of(labels, dims))
+        seen = slope.hiding(of(changed, dims), of(labels, dims), source.shape)
         images = sketch, context, seen(Box.whole(source.shape))
         results.append(tiled(generator, images, 40))
     assert torch.equal(results[0], results[1])
     assert (results[2] - results[0]).abs().max() > 0.01
+
+
+# --- training and translation ------------------------------------------------------------------
+
+
+def config_of(dims, labels=(), **contrast):
+    """Guided, each subject with three appearances, every context made by the scales below."""
+    return changed(
+        tiny(dims, steps=6, lr_steps=6, learning_rate=1e-2),
+        guidance={"match": "histogram", "detail": True},
+        labels=labels,
+        contrast={"share": 0.5, "variants": 2, "noise": 0.1} | contrast,
+        conditioning={"generated_share": 1.0},
+    )
+
+
+def lesions(folder, cohort):
+    """The cohort with a label in each head."""
+    subjects = []
+    for subject in cohort:
+        image = whole(subject.images["t2"])
+        labels = np.zeros(image.shape, np.float32)
+        labels[tuple(slice(n // 2, n // 2 + 5) for n in image.shape)] = 2
+        path = stored(folder / f"{subject.name}_labels.nii", labels, dtype=np.uint8)
+        subjects.append(replace(subject, labels=path))
+    return Cohort(tuple(subjects))
+
+
+def cached_of(folder, config, cohort, name="s0"):
+    with prepare(cohort[name], "t2", config.preparation, values=config.labels) as opened:
+        sizes = bytes_of(opened, config)
+        labels = opened.read_labels(Box.whole(opened.grid.shape)) if config.labels else None
+        return cached(opened, config, "data", folder / "cache"), sizes, labels
+
+
+@pytest.mark.parametrize("labels", [(), (2,)])
+def test_the_cache_keeps_what_each_sketch_is_of(dims, labels, tmp_path):
+    config, cohort = config_of(dims, labels), lesions(tmp_path, cohort_in(tmp_path, dims))
+    subject, (most, _), marks = cached_of(tmp_path, config, cohort)
+    assert len(subject.sources[0]) == 0
+    assert [len(variants) for variants in subject.sources] == [0, 3, 3]
+    (coarse, fine) = subject.sources[1:]
+    for k in range(3):
+        seen = np.asarray(fine[k][0] > slope.HIDDEN)
+        assert seen.all() == (not labels)
+        # Scales agree where nothing is hidden: an appearance is drawn once.
+        half = halve(fine[k], dims)
+        known = (coarse[k] > slope.HIDDEN) & (halve((fine[k] > slope.HIDDEN).float(), dims) == 1)
+        assert known.sum() > 50
+        assert_close(half[known], coarse[k][known], rtol=0, atol=1e-6)
+    if labels:
+        hidden = maximum_filter(marks != 0, 2 * slope.MARGIN + 1)
+        np.testing.assert_array_equal(fine[0][0] == slope.HIDDEN, hidden)
+        shown = ~torch.from_numpy(hidden)[None]
+        assert torch.equal(fine[0][shown], subject.images[2][shown])
+    else:
+        assert fine[0] is subject.images[2]
+    assert (fine[1] - fine[2]).abs().max() > 0.1
+    assert subject.bytes == most
+    moved = subject.to(CPU)
+    assert moved.bytes == most
+    assert all(torch.equal(a, b) for a, b in zip(moved.sources[2], fine, strict=True))
+    if not labels:  # the sketch is of the appearance that is kept
+        image, shape = fine[1][0].numpy(), subject.shape(2)
+        around = np.pad(image, 1, constant_values=-1)
+        read = sketch.sketch_reader(
+            lambda box: around[box.shifted((1,) * dims).slices], shape, config.sketch, rim=1
+        )
+        drawn = read(Box.whole(shape))
+        np.testing.assert_allclose(drawn, subject.sketches[2][1].float(), rtol=0, atol=2e-3)
+
+
+def test_without_guidance_nothing_is_kept_and_the_key_stays(tmp_path):
+    plain = changed(config_of(2), guidance={"match": "none", "detail": False})
+    cohort = cohort_in(tmp_path)
+    subject, (most, _), _ = cached_of(tmp_path, plain, cohort)
+    assert subject.sources == ()
+    assert subject.bytes == most
+    assert not list((tmp_path / "cache").rglob("source_*"))
+    assert key(plain, "data") != key(config_of(2), "data")
+    assert key(plain, "data") == key(changed(plain, training=plain.training.model_dump()), "data")
+    geometry = build_generator(config_of(2), 1).geometry
+    with pytest.raises(InputError, match="the generator reads source, which is not cached"):
+        Patches([subject], plain, 1, geometry)
+
+
+def test_patches_see_the_source_of_their_own_sketch(dims, tmp_path):
+    config = config_of(dims).updated(training={"mirror": (0,)})
+    subject, _, _ = cached_of(tmp_path, config, cohort_in(tmp_path, dims))
+    geometry, seen = build_generator(config, 2).geometry, set()
+    patches = Patches([subject], config, 2, geometry)
+    for step in range(12):
+        sample = patches.decide("train", step, 0)
+        (source,) = patches.draw("train", step, [0]).reads[2]
+        image = np.asarray(subject.sources[2][sample.variant][0])
+        box = sample.reads[2]
+        expected = read_padded(lambda b, a=image: a[b.slices], image.shape, box, -1.0)
+        flipped = np.flip(expected, sample.mirrored) if sample.mirrored else expected
+        np.testing.assert_array_equal(source[0], flipped)
+        seen.add(sample.variant)
+    assert len(seen) > 1
+
+
+@pytest.fixture(scope="module", params=[2, 3], ids=["2d", "3d"])
+def trained(request, tmp_path_factory):
+    """A guided run with labels, and its cohort."""
+    folder = tmp_path_factory.mktemp("guided")
+    cohort = lesions(folder, cohort_in(folder, request.param))
+    run = fit(cohort, "t2", config_of(request.param, (2,)), folder / "run", device="cpu")
+    assert type(run.generator(2)) is GuidedGenerator
+    assert run.generator(2).rest.last.weight.abs().sum() > 0
+    return run, cohort, folder
+
+
+def test_contexts_are_what_a_translation_makes(trained, tmp_path, monkeypatch):
+    """Of the image's own sketch and source, labels and all."""
+    run, cohort, _ = trained
+    monkeypatch.setattr(cache, "SKETCH_DTYPE", "float32")  # else halves are compared
+    monkeypatch.setattr(contexts, "MEMORY", 0)
+    labels = cohort["s1"].labels
+    translate(
+        run, cohort["s1"], tmp_path / "o.nii", labels=labels, device="cpu", keep=tmp_path / "kept"
+    )
+    with prepare(cohort["s1"], "t2", run.config.preparation, values=(2,)) as opened:
+        subject = cached(opened, run.config, "data", tmp_path / "cache")
+    for scale in (1, 2):
+        found = contexts.generate_contexts(run, {"s1": subject}, scale, CPU)["s1"].generated
+        expected = run.intensity.to_unit(whole(tmp_path / "kept" / f"y{scale - 1}.nii"))
+        np.testing.assert_allclose(found[0][0], expected, rtol=0, atol=2e-4)
+        assert (found[1] - found[0]).abs().max() > 1e-3
+
+
+def test_tiles_of_a_translation_agree_and_are_planned(trained, tmp_path):
+    run, cohort, _ = trained
+    images = []
+    for tile in (None, 8, 14):
+        done = translate(run, cohort["s2"], tmp_path / "o.nii", device="cpu", tile=tile)
+        images.append(run.intensity.to_unit(whole(tmp_path / "o.nii")))
+    assert np.ptp(images[0]) > 0.5
+    assert len({scale.tiles for scale in done.plan.scales}) > 1
+    for other in images[1:]:
+        np.testing.assert_allclose(other, images[0], rtol=0, atol=2e-5)
+
+
+def test_a_plan_tells_what_a_guided_tile_takes_and_how_long(trained):
+    run, cohort, _ = trained
+    plain = run.config.updated(guidance={"match": "none", "detail": False}).updated(labels=())
+    with torch.device("meta"):
+        meta = torch.device("meta")
+        forms = [optimised(build_generator(c, 2), meta) for c in (run.config, plain)]
+    shape = (48,) * run.config.dims
+    more, less = (tiles.need(form, run.config, shape, shape) for form in forms)
+    assert more.network > less.network
+    assert more.beside > less.beside
+    assert more.flops > less.flops
+    with prepare(cohort["s2"], "t2", run.config.preparation, values=(2,)) as opened:
+        planned = plan(Generation.of(run), opened, CPU, Limits(), probe=True)
+    assert planned.seconds > 0

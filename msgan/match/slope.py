@@ -10,7 +10,7 @@ from scipy.ndimage import maximum_filter
 from torch import Tensor
 
 from msgan.pyramid import BACKGROUND, halve, upsample
-from msgan.types import Array, Box, Reader
+from msgan.types import Array, Box, Reader, Shape
 
 SIGMA = 1.0
 """Of the Gaussian window that a slope is fitted in, voxels of the coarse grid."""
@@ -136,15 +136,16 @@ def carried(
     return read
 
 
-def hiding(source: Reader, labels: Reader, margin: int = MARGIN) -> Reader:
+def hiding(source: Reader, labels: Reader, shape: Shape, margin: int = MARGIN) -> Reader:
     """The source without what is in labels, or within a margin of them.
 
     What is hidden is not there for anything that reads it, so that no pathology of the source can
-    pass into a label.
+    pass into a label. Where an image ends in background, nothing is hidden beyond.
 
     Args:
         source: In [-1, 1], of any box.
         labels: On the same grid, of any box; 0 where nothing is.
+        shape: Of the image.
         margin: Voxels.
 
     Returns:
@@ -158,6 +159,10 @@ def hiding(source: Reader, labels: Reader, margin: int = MARGIN) -> Reader:
         if not marks.any():
             return image
         near = maximum_filter(marks, 2 * margin + 1)[box.inside(wide).slices]
+        inside, ended = box.clipped(shape), image <= BACKGROUND
+        if inside.voxels:
+            ended[inside.inside(box).slices] = False
+        near = near & ~ended
         return np.where(near, np.float32(HIDDEN), image)
 
     return read

@@ -375,7 +375,7 @@ def _compute(
             _write(path, whole.grown(rims[1]), SKETCH_DTYPE, drawn, count)
             marks = labels[i]
             if config.guidance.on and (variant or marks is not None):
-                own = shown_here if marks is None else slope.hiding(shown_here, marks)
+                own = shown_here if marks is None else slope.hiding(shown_here, marks, shapes[i])
                 path = folder / f"source_s{i}_{variant}.npy"
                 _write(path, whole.grown(rims[0]), "float32", own)
     used = (folder / name for name in ("labels", "source", "auto_context", "appearance"))

@@ -123,7 +123,10 @@ class ScaleTask:
             source = None if blank else pyramid.halved(image.read, len(image.shape))
             coarse = tuple(n // 2 for n in self.shape)
             context = ImageSource(read, coarse, device, source)
-        shown = image.read if labels is None else slope.hiding(image.read, labels.read)
+        shown = image.read
+        if labels is not None:
+            hidden = slope.hiding(image.read, labels.read, image.shape)
+            shown = pyramid.extended(hidden, image.shape, image.rim)
         guide = ImageSource(shown, None, device)
         reads = sources(generator.geometry, seen, context, guide)
         return TiledScale(generator, reads, *rest)
