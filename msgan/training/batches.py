@@ -18,6 +18,7 @@ from msgan.augment import SampleRng, augment_context, augment_sketch
 from msgan.config import CascadeConfig
 from msgan.networks.generator import Geometry, View
 from msgan.training.cache import CachedSubject, announce
+from msgan.training.fresh import FreshImage
 from msgan.types import Box, InputError, Shape, read_extended, trailing
 
 BACKGROUND = -1.0
@@ -51,6 +52,8 @@ class Sample:
         mirrored: Axes that are flipped.
         seed: Of what its augmentation is drawn from.
         made: Whether the context is what the scales below have made of the variant's sketch.
+        fresh: Whether the sketch is that of an appearance of its own instead of the variant's; a
+            context that was made is the variant's all the same.
     """
 
     subject: int
@@ -60,6 +63,7 @@ class Sample:
     mirrored: tuple[int, ...]
     seed: int
     made: bool = False
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,10 @@ class Patches:
         """A box of the image that a view is of."""
         subject, scale = self.subjects[sample.subject], self.scale + view.scale
         rims = subject.rims
+        if view.image == "sketch" and sample.fresh:
+            around = box.grown(sketch.halo(self.config.sketch))
+            seen = FreshImage(subject, self.config, scale, around, sample.seed, self.device)
+            return _Part(seen.sketch(box), Box.whole(box.size), False)
         if view.image == "sketch":
             return _Part.of(subject.sketches[scale][sample.variant], box, rims and rims[1])
         image = subject.images[scale]
@@ -215,7 +223,9 @@ class Patches:
         noise = seeds.derive(self.config.seed, *names, "noise")
         share = self.config.conditioning.generated_share
         made = bool(subject.made and share and rng.random() < share)
-        return Sample(chosen, variant, reads, targets, mirrored, noise, made)
+        fresh = self.config.contrast.fresh if recoloured else 0.0
+        anew = bool(fresh and rng.random() < fresh)
+        return Sample(chosen, variant, reads, targets, mirrored, noise, made, anew)
 
     def _crop(self, subject: CachedSubject, rng: np.random.Generator) -> Box:
         """The whole image with its border, or a part of that of side ``lr_patch``."""
@@ -331,6 +341,9 @@ class Prefetch:
         stop: int | None = None,
     ) -> None:
         self._draw = lambda step: patches.draw(purpose, step, samples)
+        # Drawing a sketch changes the number of threads for a while, and a thread that has not
+        # asked yet would keep what it finds then.
+        torch.get_num_threads()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="msgan-patches")
         self._ahead: deque[tuple[int, Future[Batch]]] = deque()
         self._depth = depth
