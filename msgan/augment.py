@@ -1,4 +1,4 @@
-"""Augmentations that keep the errors of one scale from the next, and colours from the sketch."""
+"""Augmentations that keep the errors of one scale from the next."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from msgan.config import ConditioningAugmentation, ContrastAugmentation
+from msgan.config import ConditioningAugmentation
 from msgan.pyramid import halve
 from msgan.types import Shape, trailing
-
-BACKGROUND = -1.0
 
 
 @dataclass(frozen=True)
@@ -128,32 +126,3 @@ def half_resolution(image: Tensor) -> Tensor:
     coarse = halve(even, image.ndim - 2)
     fine = F.interpolate(coarse, scale_factor=2, mode=mode, align_corners=False)
     return fine[trailing(slice(n) for n in image.shape[2:])]
-
-
-def random_contrast(
-    image: Tensor,
-    config: ContrastAugmentation,
-    curve: torch.Generator,
-    noise: torch.Generator,
-) -> Tensor:
-    """The same anatomy in another contrast: a random piecewise-linear curve of the intensity.
-
-    Background keeps its value. Curves need not rise: what is bright may become dark, as
-    between T1 and T2. Differs: the papers train on sketches of the target's own contrast only.
-
-    Args:
-        image: any shape, in [-1, 1]; voxels are mapped one by one.
-        config: number of knots and the largest noise.
-        curve: decides the curve and how strong the noise is.
-        noise: draws the noise.
-    """
-    values = torch.rand(config.knots, generator=curve) * 1.8 - 0.8
-    strength = config.noise * float(torch.rand((), generator=curve))
-    values = values.to(image.device)
-    place = (image.clamp(-1, 1) + 1) / 2 * (config.knots - 1)
-    low = place.floor().clamp(max=config.knots - 2)
-    out = torch.lerp(values[low.long()], values[low.long() + 1], place - low)
-    if strength:
-        out = out + strength * torch.randn(image.shape, generator=noise).to(image.device)
-    inside = image > BACKGROUND + 1e-3
-    return torch.where(inside, out.clamp(-1, 1), torch.full_like(out, BACKGROUND))

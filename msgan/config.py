@@ -182,12 +182,30 @@ class ContrastAugmentation(Model):
 
     The cascade is trained on sketches of the target and run on sketches of another modality;
     edges that are strong in one are weak in the other. Differs: the papers only add noise.
+
+    Attributes:
+        kind: What is drawn: ``curve`` a piecewise-linear curve of the intensity; ``rich`` curves,
+            clusters and random convolutions that differ between places, blur, bias and textured
+            noise (MR); ``kernel`` other kernels of the same scan (CT), HU as they are.
+        fresh: Of the samples from recoloured images, the share whose appearance is drawn for it
+            alone, instead of one of ``variants`` in the cache.
     """
 
     share: float = Field(0.0, ge=0, le=1, description="share of patches from recoloured images")
     variants: int = Field(4, ge=1, le=1000, description="recoloured sketches made of each subject")
     knots: int = Field(5, ge=2, le=1000, description="knots of the random piecewise-linear curve")
     noise: float = Field(0.02, ge=0, description="largest standard deviation added after")
+    kind: Literal["curve", "rich", "kernel"] = "curve"
+    fresh: float = Field(0.0, ge=0, le=1, description="share of recoloured samples drawn anew")
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """No key for what older runs could not state: the hash of such a run stays."""
+        content: dict[str, Any] = whole(self)
+        for name in ("kind", "fresh"):
+            if getattr(self, name) == type(self).model_fields[name].default:
+                content.pop(name, None)
+        return content
 
 
 class Guidance(Model):

@@ -1,4 +1,4 @@
-"""Splits a scale into blocks, and computes which boxes a generator reads for each."""
+"""How the calls of a generator become an image: the blocks that cover it, and what they read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Block:
     @property
     def reads(self) -> tuple[Box, ...]:
         """All that is read of each image, on its own grid."""
-        return tuple(_hull(boxes) for boxes in zip(*(cut.reads for cut in self.cuts), strict=True))
+        return tuple(hull(boxes) for boxes in zip(*(cut.reads for cut in self.cuts), strict=True))
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Tiling:
         return (self[k] for k in range(len(self)))
 
 
-def _hull(boxes: Sequence[Box]) -> Box:
+def hull(boxes: Sequence[Box]) -> Box:
     """The smallest box around others."""
     start = tuple(min(starts) for starts in zip(*(box.start for box in boxes), strict=True))
     stop = tuple(max(stops) for stops in zip(*(box.stop for box in boxes), strict=True))

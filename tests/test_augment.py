@@ -1,5 +1,4 @@
 import math
-from itertools import pairwise
 
 import pytest
 import torch
@@ -11,9 +10,8 @@ from msgan.augment import (
     augment_sketch,
     blur,
     half_resolution,
-    random_contrast,
 )
-from msgan.config import ConditioningAugmentation, ContrastAugmentation
+from msgan.config import ConditioningAugmentation
 
 QUIET = ConditioningAugmentation(noise=0.0, sketch_noise=0.0)
 
@@ -158,45 +156,3 @@ def test_half_resolution_kills_the_finest_pattern_and_keeps_slow_ones(dims, side
     ramp = sum(steps)[None, None] / side
     inner = (..., *[slice(1, 11)] * dims)
     assert_close(half_resolution(ramp)[inner], ramp[inner], rtol=0, atol=1e-5)
-
-
-def test_recolouring_keeps_the_background_and_maps_voxel_by_voxel(dims):
-    image = texture(dims, 1, 12)[0, 0]
-    image[..., :4] = -1.0
-    config = ContrastAugmentation(share=1.0, noise=0.0, knots=5)
-    out = random_contrast(image, config, generator(1), generator(2))
-    assert (out[..., :4] == -1.0).all()
-    assert (out >= -1).all()
-    assert (out <= 1).all()
-    assert (out[..., 4:] - image[..., 4:]).abs().max() > 0.1
-    # Any order of the voxels gives the same voxels.
-    order = torch.randperm(image.numel(), generator=generator(5))
-    shuffled = random_contrast(image.flatten()[order], config, generator(1), generator(2))
-    assert torch.equal(shuffled, out.flatten()[order])
-
-
-def test_recolouring_is_a_continuous_curve_and_differs_between_variants():
-    config = ContrastAugmentation(share=1.0, noise=0.0, knots=4)
-    grey = torch.linspace(-0.99, 1, 4001)
-    curves = [random_contrast(grey, config, generator(k), generator(0)) for k in range(12)]
-    for curve in curves:
-        assert curve.diff().abs().max() < 0.003  # at most 1.8 over a third of the range
-        slopes = curve.diff() / grey.diff()
-        bends = (slopes.diff().abs() > 0.01).nonzero().flatten()
-        knots = (grey[bends + 1][:, None] - torch.tensor([-1 / 3, 1 / 3])).abs().amin(dim=1)
-        assert knots.max() < 0.002
-    assert min((a - b).abs().max() for a, b in pairwise(curves)) > 0.05
-    falling = sum(bool((c.diff() < -1e-5).any()) for c in curves)
-    assert falling > 0  # bright may become dark
-
-
-def test_recolouring_noise_has_its_own_generator():
-    image = torch.full((50, 50), 0.1)
-    loud = ContrastAugmentation(share=1.0, noise=0.1)
-    quiet = loud.model_copy(update={"noise": 0.0})
-    one, two = (random_contrast(image, loud, generator(1), generator(k)) for k in (2, 3))
-    base = random_contrast(image, quiet, generator(1), generator(2))
-    assert not torch.equal(one, two)
-    for out in (one, two):
-        assert 0.001 < (out - base).std() <= 0.103
-        assert abs((out - base).mean()) < 0.01

@@ -320,6 +320,39 @@ def test_patches_see_the_source_of_their_own_sketch(dims, tmp_path):
     assert len(seen) > 1
 
 
+def test_a_fresh_sample_sees_the_source_that_its_sketch_is_of(dims, tmp_path):
+    labels = (2,)
+    config = config_of(dims, labels, fresh=1.0, share=1.0)
+    cohort = lesions(tmp_path, cohort_in(tmp_path, dims))
+    subject, (most, _), marks = cached_of(tmp_path, config, cohort)
+    assert subject.bytes == most
+    geometry = build_generator(config, 2).geometry
+    seen, plain = (
+        Patches([s], config, 2, geometry, augmented=False)
+        for s in (subject, replace(subject, label_maps=()))
+    )
+    hidden = maximum_filter(marks != 0, 2 * slope.MARGIN + 1)
+    halo, wide = (geometry.reads[k].halo for k in (0, 2))
+    for step in range(3):
+        sample = seen.decide("train", step, 0)
+        assert sample.fresh
+        (source,) = seen.draw("train", step, [0]).reads[2][0].numpy()
+        box = sample.reads[2]
+        expected = read_padded(lambda b: hidden[b.slices], hidden.shape, box, False)
+        np.testing.assert_array_equal(source == slope.HIDDEN, expected)
+        # Without labels the sketch of that source is the sample's.
+        batch = plain.draw("train", step, [0])
+        around = batch.reads[2]
+        assert (around[0, 0][torch.from_numpy(~expected)].numpy() == source[~expected]).all()
+        drawn = sketch.sketch(around, config.sketch)
+        near = wide - halo - sketch.halo(config.sketch)
+        inner = (..., *(slice(near, -near or None),) * dims)
+        box = sample.reads[0]  # of the image alone: beyond an image that ends there is no sketch
+        image = (..., *box.clipped(subject.shape(2)).inside(box).slices)
+        assert_close(drawn[inner][image], batch.reads[0][image], rtol=0, atol=2e-3)
+    assert not torch.equal(*(seen.draw("train", k, [0]).reads[2] for k in (0, 1)))
+
+
 @pytest.fixture(scope="module", params=[2, 3], ids=["2d", "3d"])
 def trained(request, tmp_path_factory):
     """A guided run with labels, and its cohort."""

@@ -17,7 +17,9 @@ from msgan import seeds, sketch
 from msgan.augment import SampleRng, augment_context, augment_sketch
 from msgan.config import CascadeConfig
 from msgan.networks.generator import Geometry, View
+from msgan.patches import hull
 from msgan.training.cache import CachedSubject, announce
+from msgan.training.fresh import FreshImage
 from msgan.types import Box, InputError, Shape, read_extended, trailing
 
 BACKGROUND = -1.0
@@ -51,6 +53,8 @@ class Sample:
         mirrored: Axes that are flipped.
         seed: Of what its augmentation is drawn from.
         generated: Whether the context is what the scales below have made of the variant's sketch.
+        fresh: Whether the sketch is that of an appearance of its own instead of the variant's; a
+            context that was generated is the variant's all the same.
     """
 
     subject: int
@@ -60,6 +64,7 @@ class Sample:
     mirrored: tuple[int, ...]
     seed: int
     generated: bool = False
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,12 +141,13 @@ class Patches:
         shape; where shapes differ they are padded with background to the largest.
         """
         drawn = [self.decide(purpose, step, k) for k in samples]
+        fresh = [self._fresh(sample) for sample in drawn]
         reads = [
-            [self._part(view, s, s.reads[k]) for s in drawn]
+            [self._part(view, s, s.reads[k], own) for s, own in zip(drawn, fresh, strict=True)]
             for k, view in enumerate(self.geometry.reads)
         ]
         targets = [
-            [self._part(view, s, s.targets[k]) for s in drawn]
+            [self._part(view, s, s.targets[k], None) for s in drawn]
             for k, view in enumerate(self.geometry.makes)
         ]
         for part in chain.from_iterable((*reads, *targets)):
@@ -159,10 +165,24 @@ class Patches:
             tuple(self._cut(parts, view, drawn) for parts, view in pairs),
         )
 
-    def _part(self, view: View, sample: Sample, box: Box) -> _Part:
+    def _fresh(self, sample: Sample) -> FreshImage | None:
+        """The appearance that a sample has for itself, computed for all that is read of it."""
+        if not sample.fresh:
+            return None
+        margin = {"sketch": sketch.halo(self.config.sketch), "source": 0}
+        pairs = zip(self.geometry.reads, sample.reads, strict=True)
+        used = [(view, box) for view, box in pairs if view.image in margin]
+        around = hull([box.grown(margin[view.image]) for view, box in used])
+        subject, scale = self.subjects[sample.subject], self.scale + used[0][0].scale
+        return FreshImage(subject, self.config, scale, around, sample.seed, self.device)
+
+    def _part(self, view: View, sample: Sample, box: Box, fresh: FreshImage | None) -> _Part:
         """A box of the image that a view is of."""
         subject, scale = self.subjects[sample.subject], self.scale + view.scale
         rims = subject.rims
+        if fresh is not None and view.image in ("sketch", "source"):
+            seen = fresh.sketch(box) if view.image == "sketch" else fresh.source(box)
+            return _Part(seen, Box.whole(box.size), False)
         if view.image == "sketch":
             return _Part.of(subject.sketches[scale][sample.variant], box, rims and rims[1])
         image = subject.images[scale]
@@ -219,7 +239,9 @@ class Patches:
         noise = seeds.derive(self.config.seed, *names, "noise")
         share = self.config.conditioning.generated_share
         generated = bool(subject.generated and share and rng.random() < share)
-        return Sample(chosen, variant, reads, targets, mirrored, noise, generated)
+        fresh = self.config.contrast.fresh if recoloured else 0.0
+        anew = bool(fresh and rng.random() < fresh)
+        return Sample(chosen, variant, reads, targets, mirrored, noise, generated, anew)
 
     def _crop(self, subject: CachedSubject, rng: np.random.Generator) -> Box:
         """The whole image with its border, or a part of that of side ``lr_patch``."""
@@ -335,6 +357,9 @@ class Prefetch:
         stop: int | None = None,
     ) -> None:
         self._draw = lambda step: patches.draw(purpose, step, samples)
+        # Drawing a sketch changes the number of threads for a while, and a thread that has not
+        # asked yet would keep what it finds then.
+        torch.get_num_threads()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="msgan-patches")
         self._ahead: deque[tuple[int, Future[Batch]]] = deque()
         self._depth = depth

@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from io import BytesIO
 from itertools import chain, product
 from pathlib import Path
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from msgan import maps, pyramid, seeds, sketch
-from msgan.augment import random_contrast
+from msgan.appearance import Appearance, levels
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Prepared
 from msgan.match import slope
@@ -59,6 +59,9 @@ class CachedSubject:
     ``rims`` are the voxels beyond s_i that images (of all kinds) and sketches hold on every side;
     farther out the outermost are repeated (:func:`msgan.types.read_extended`). None: nothing is
     held, the image ends in background.
+
+    ``label_maps`` are the labels (1, *s_i) of s0..sn as images lie, on the host; only where
+    sketches of a labelled subject are drawn in training (``contrast.fresh``).
     """
 
     name: str
@@ -69,6 +72,7 @@ class CachedSubject:
     generated: tuple[Tensor, ...] = ()
     rims: tuple[int, int] | None = None
     sources: tuple[tuple[Tensor, ...], ...] = ()
+    label_maps: tuple[Tensor, ...] = ()
 
     def shape(self, scale: int) -> Shape:
         """Of s_i."""
@@ -79,11 +83,16 @@ class CachedSubject:
         """The image of s_i where the CPU can look at a voxel without waiting for a GPU."""
         return (self.host or self.images)[scale]
 
+    @cached_property
+    def levels(self) -> Tensor:
+        """Quantiles of the intensities (see :func:`msgan.appearance.levels`)."""
+        return levels(self.on_host(0))
+
     @property
     def bytes(self) -> int:
         """Size of everything."""
         variants = chain.from_iterable((*self.sketches, *self.sources))
-        tensors = {id(t): t for t in (*self.images, *variants, *self.generated)}
+        tensors = {id(t): t for t in (*self.images, *variants, *self.generated, *self.label_maps)}
         return sum(t.numel() * t.element_size() for t in tensors.values())
 
     def to(self, device: torch.device) -> CachedSubject:
@@ -102,6 +111,7 @@ class CachedSubject:
                 tuple(moved[id(t)] if id(t) in moved else _moved(t, device) for t in variants)
                 for variants in self.sources
             ),
+            self.label_maps,
         )
 
 
@@ -178,6 +188,11 @@ def cached(
         tuple(torch.from_numpy(np.load(target / f"labelled_s{i}.npy")) for i in range(n + 1)),
         rims=rims,
         sources=_sources(target, images, variants) if config.guidance.on else (),
+        label_maps=tuple(
+            load(target / f"labels_s{i}.npy")[None]
+            for i in range(n + 1)
+            if _keeps_labels(subject, config)
+        ),
     )
 
 
@@ -229,6 +244,8 @@ def bytes_of(subject: Prepared, config: CascadeConfig) -> tuple[int, int]:
     whole = 4 * sum(images) + drawn * np.dtype(SKETCH_DTYPE).itemsize * sum(sketches[1:])
     labelled = bool(config.labels and subject.has_labels)
     beside = (4 + (4 if config.paired else 0) + (1 if labelled else 0)) * sum(voxels[:-1])
+    if _keeps_labels(subject, config):
+        whole += 4 * sum(images)
     if config.guidance.on:
         kept = _variants(config) + labelled
         whole += 4 * kept * sum(images[1:])
@@ -258,6 +275,12 @@ def _goes_on(read: Reader, shape: Shape) -> bool:
                 if (read(box) > pyramid.BACKGROUND).any():
                     return True
     return False
+
+
+def _keeps_labels(subject: Prepared, config: CascadeConfig) -> bool:
+    """Whether labels are laid over sketches that are drawn in training."""
+    drawn = config.contrast.share and config.contrast.fresh
+    return bool(drawn and config.labels and subject.has_labels)
 
 
 def _variants(config: CascadeConfig) -> int:
@@ -352,16 +375,17 @@ def _compute(
         stream = BytesIO()  # NumPy's own writing to a full disk has an error without its number
         np.save(stream, places)
         (folder / f"labelled_s{i}.npy").write_bytes(stream.getvalue())
+        if marks is not None and _keeps_labels(subject, config):
+            _write(folder / f"labels_s{i}.npy", Box.whole(shape).grown(rims[0]), "int32", marks)
     for variant in range(1 + _variants(config)):
         seen = shown
         if variant:
-            every = enumerate(images)
-            seen = [_recoloured(image, config, subject.name, i, variant) for i, image in every]
+            seen = _recoloured(images, shapes, config, subject.name, variant, folder)
         if variant and config.guidance.on:  # one appearance, halved, so that the scales agree
             seen = _stored(seen[-1], shapes, folder / "appearance")
         for i in range(1, scales + 1):
             # What ends in background is known, and need not be read: noise is drawn for what is.
-            shown_here = seen[i] if goes_on else _ending(seen[i], shapes[i])
+            shown_here = seen[i] if goes_on else ending(seen[i], shapes[i])
             drawn = sketch.sketch_reader(
                 shown_here,
                 shapes[i],
@@ -391,24 +415,32 @@ def _stored(read: Reader, shapes: Sequence[Shape], folder: Path) -> list[Reader]
     return pyramid.build(store.read, shapes[-1], len(shapes) - 1, folder, rim=pyramid.RIM)
 
 
-def _ending(read: Reader, shape: Shape) -> Reader:
+def ending(read: Reader, shape: Shape) -> Reader:
     """An image that ends in background, of any box."""
     return lambda box: read_padded(read, shape, box, pyramid.BACKGROUND)
 
 
 def _recoloured(
-    image: Reader, config: CascadeConfig, name: str, scale: int, variant: int
-) -> Reader:
-    def read(box: Box) -> Array:
-        # The curve is that of the variant in every box; the noise differs between boxes.
-        curve = torch.Generator().manual_seed(seeds.derive(config.seed, name, variant))
-        noise = torch.Generator().manual_seed(
-            seeds.derive(config.seed, name, variant, scale, *box.start)
-        )
-        part = torch.from_numpy(np.ascontiguousarray(image(box)))
-        return random_contrast(part, config.contrast, curve, noise).numpy()
+    images: Sequence[Reader],
+    shapes: Sequence[Shape],
+    config: CascadeConfig,
+    name: str,
+    variant: int,
+    folder: Path,
+) -> list[Reader]:
+    """s0..sn in the appearance of a variant, the same at every scale and in every box."""
+    seed, known = seeds.derive(config.seed, name, variant), levels(load(folder / "image_s0.npy"))
+    appearance = Appearance.draw(config.contrast, config.dims, seed, known)
 
-    return read
+    def recoloured(scale: int) -> Reader:
+        def noise(box: Box) -> torch.Generator:  # it differs between boxes
+            names = (name, variant, scale, *box.start)
+            return torch.Generator().manual_seed(seeds.derive(config.seed, *names))
+
+        factor = 2 ** (len(images) - 1 - scale)
+        return appearance.reader(images[scale], shapes[scale], noise, factor)
+
+    return [recoloured(scale) for scale in range(len(images))]
 
 
 def labelled(read: Reader, shape: Shape, rng: np.random.Generator) -> Array:
