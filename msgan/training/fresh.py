@@ -79,9 +79,8 @@ class FreshImage:
         """(1, *box), hidden in labels and near them, as the cache would hold it."""
         read, labels = self._read, self._labels
         if labels is not None:
-            known = Box.whole(self.shape).grown(pyramid.RIM)
             hidden = slope.hiding(read, labels, self.shape)
-            read = lambda near: read_extended(hidden, known, near)  # noqa: E731
+            read = extended(hidden, self.shape, pyramid.RIM)
         like = self.subject.images[self.scale]
         return torch.from_numpy(np.ascontiguousarray(read(box)))[None].to(like.device, like.dtype)
 
