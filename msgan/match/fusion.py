@@ -1,0 +1,179 @@
+"""Two estimates of one image that fail differently: which way round one is, and their mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import maximum_filter
+
+from msgan.pyramid import BACKGROUND
+from msgan.types import Array, Box, Reader, Shape, read_padded
+
+CONFIDENT = 0.15
+"""Two ways round whose agreements differ by less cannot be told apart: the match is not used."""
+
+AGREED = (0.15, 0.40)
+"""Agreements between which the weight of the match rises from 0 to a half."""
+
+MARGIN = 3
+"""Voxels around a label where the match is not used either."""
+
+BLOCK = {2: 1024, 3: 64}
+"""Side of what is read at once, by dimensions; bounds memory, changes nothing else."""
+
+KNOWN = {
+    frozenset(("t1", "t2")): True,
+    frozenset(("t1", "flair")): False,
+}
+"""Pairs of modalities whose intensities are known to run against each other, or with each other."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over voxels, of which a correlation is made; sums of several images can be added.
+
+    Attributes:
+        sums: Of 1, x, y, x^2, y^2 and xy.
+    """
+
+    sums: tuple[float, ...] = (0.0,) * 6
+
+    @classmethod
+    def of(cls, x: Reader, y: Reader, shape: Shape, labels: Reader | None = None) -> Moments:
+        """Of two images in [-1, 1] where both are foreground and nothing is labelled."""
+        total = np.zeros(6)
+        for box in blocks(shape):
+            a, b = (np.asarray(read(box), dtype=np.float64) for read in (x, y))
+            inside = (a > BACKGROUND) & (b > BACKGROUND)
+            if labels is not None:
+                inside &= labels(box) == 0
+            a, b = a[inside], b[inside]
+            total += [a.size, a.sum(), b.sum(), (a * a).sum(), (b * b).sum(), (a * b).sum()]
+        return cls(tuple(map(float, total)))
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(tuple(a + b for a, b in zip(self.sums, other.sums, strict=True)))
+
+    @property
+    def correlation(self) -> float:
+        """Of Pearson; 0 where an image is constant."""
+        n, x, y, xx, yy, xy = self.sums
+        if not n:
+            return 0.0
+        spread = (xx / n - (x / n) ** 2) * (yy / n - (y / n) ** 2)
+        return (xy / n - x * y / n**2) / spread**0.5 if spread > 1e-12 else 0.0
+
+
+@dataclass(frozen=True)
+class Polarity:
+    """Whether what is dark in a source modality is bright in the target.
+
+    Attributes:
+        inverted: It is. None: not known, and the source is not matched.
+        agreement: Correlation of the matched source with what s0 draws of the sketch, that way
+            round.
+        margin: By how much it is above that of the other way round: the confidence.
+        stated: By whom: ``images``, by agreement; ``modalities``, a known pair; ``user``;
+            ``unit``, as both are in HU.
+    """
+
+    inverted: bool | None
+    agreement: float
+    margin: float
+    stated: str
+
+    @property
+    def weight(self) -> float:
+        """Of the matched source beside what s0 draws, at most a half."""
+        if self.inverted is None:
+            return 0.0
+        low, high = AGREED
+        return 0.5 * min(max((self.agreement - low) / (high - low), 0.0), 1.0)
+
+    def __str__(self) -> str:
+        way = {True: "inverted", False: "not inverted", None: "unknown, not matched"}
+        return (
+            f"polarity {way[self.inverted]} (by {self.stated}; agreement {self.agreement:.2f}, "
+            f"margin {self.margin:.2f}, weight {self.weight:.2f})"
+        )
+
+
+def polarity(
+    straight: Iterable[Moments],
+    inverted: Iterable[Moments],
+    *,
+    stated: bool | None = None,
+    modalities: tuple[str | None, str] | None = None,
+) -> Polarity:
+    """Decide which way round a source modality is matched, once for all images at hand.
+
+    What the user says is taken, then what is known of a pair of modalities. Else the agreement of
+    the matched images with what s0 draws of their sketches decides, pooled over images, if it is
+    clear: a weak drawing is pulled by tumours, and a small margin is no evidence.
+
+    Args:
+        straight: Of each image, matched as it is, with what s0 draws.
+        inverted: Of each image matched with ranks turned round, likewise.
+        stated: What the user says; it is taken.
+        modalities: Names of source, if known, and target.
+    """
+    as_is, turned = (sum(each, Moments()).correlation for each in (straight, inverted))
+    found = {False: as_is, True: turned}
+
+    def chosen(way: bool, by: str) -> Polarity:
+        return Polarity(way, found[way], found[way] - found[not way], by)
+
+    if stated is not None:
+        return chosen(stated, "user")
+    source, target = modalities or (None, "")
+    known = KNOWN.get(frozenset(((source or "").lower(), target.lower())))
+    if known is not None:
+        return chosen(known, "modalities")
+    way = turned > as_is
+    if abs(as_is - turned) >= CONFIDENT:
+        return chosen(way, "images")
+    return Polarity(None, found[way], abs(as_is - turned), "images")
+
+
+def fused(
+    drawn: Reader,
+    matched: Reader,
+    shape: Shape,
+    weight: float,
+    labels: Reader | None = None,
+) -> Reader:
+    """The weighted mean of two estimates; what is drawn alone in labels and around them.
+
+    Inside a label nothing of the source may pass, or it could neither be inserted nor replaced.
+
+    Args:
+        drawn: From the sketch, in [-1, 1], a box inside ``shape``.
+        matched: From the source's values, likewise.
+        shape: Of both.
+        weight: Of ``matched``.
+        labels: Labels likewise, if there are any.
+    """
+
+    def read(box: Box) -> Array:
+        first, second = drawn(box), matched(box)
+        share = np.where(second > BACKGROUND, np.float32(weight), np.float32(0))
+        if labels is not None:
+            share[labelled(labels, shape, box)] = 0
+        return np.asarray(first + share * (second - first), dtype=np.float32)
+
+    return read
+
+
+def labelled(labels: Reader, shape: Shape, box: Box, margin: int = MARGIN) -> Array:
+    """(*box) whether a voxel is labelled or within ``margin`` of one that is."""
+    around = box.grown(margin)
+    part = read_padded(labels, shape, around, 0) != 0
+    near: Array = maximum_filter(part, 2 * margin + 1, mode="constant")
+    return near[box.inside(around).slices]
+
+
+def blocks(shape: Shape) -> Iterator[Box]:
+    """Boxes that cover an image, of a size that is read at once."""
+    return Box.whole(shape).tiles((BLOCK[len(shape)],) * len(shape))

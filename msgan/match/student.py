@@ -1,0 +1,124 @@
+"""A regression on local features of a source, fitted to an estimate of that very image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt, gaussian_filter
+
+from msgan import seeds
+from msgan.match.fusion import blocks
+from msgan.pyramid import BACKGROUND
+from msgan.types import Array, Box, Reader, Shape, read_padded
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+SIGMAS = (1.0, 2.0, 4.0, 8.0)
+"""Of the windows of local means and deviations, voxels."""
+
+REACH = ceil(3 * max(SIGMAS))
+"""Voxels around one that its features depend on; depth in the foreground counts as far."""
+
+SAMPLES = 60_000
+"""Voxels it is fitted to, at most."""
+
+ROUNDS = 120
+
+EPSILON = 1e-4
+
+
+@dataclass(frozen=True)
+class Student:
+    """Gradient boosting from what a source shows around a voxel to an estimate of the target.
+
+    It is fitted to the estimate of the image that is translated, without any truth or pair: it can
+    only say what the source supports, so errors of the estimate that do not follow the source
+    average out.
+    """
+
+    model: HistGradientBoostingRegressor
+
+    @classmethod
+    def of(
+        cls, source: Reader, estimate: Reader, shape: Shape, labels: Reader | None = None
+    ) -> Student | None:
+        """Fit one to at most :data:`SAMPLES` voxels of the foreground.
+
+        Args:
+            source: In [-1, 1], a box inside ``shape``.
+            estimate: Of the target, likewise.
+            shape: Of both.
+            labels: Labels likewise; labelled voxels take no part.
+
+        Returns:
+            The same for the same images; None where there is no foreground.
+        """
+        from sklearn.ensemble import HistGradientBoostingRegressor
+
+        total = sum(int((source(box) > BACKGROUND).sum()) for box in blocks(shape))
+        if not total:
+            return None
+        seen, wanted = [], []
+        for box in blocks(shape):
+            inside = source(box) > BACKGROUND
+            if labels is not None:
+                inside &= labels(box) == 0
+            rng = seeds.numpy_rng(0, "student", *box.start)
+            inside &= rng.random(inside.shape) < SAMPLES / total
+            if inside.any():
+                seen.append(features(source, shape, box)[inside])
+                wanted.append(estimate(box)[inside])
+        if not seen:
+            return None
+        model = HistGradientBoostingRegressor(
+            max_iter=ROUNDS, min_samples_leaf=200, early_stopping=False, random_state=0
+        )
+        return cls(model.fit(np.concatenate(seen), np.concatenate(wanted)))
+
+    def estimate(self, source: Reader, shape: Shape) -> Reader:
+        """What it says of a source in [-1, 1]; background stays background.
+
+        Returns:
+            A reader of a box inside ``shape``.
+        """
+
+        def read(box: Box) -> Array:
+            inside = source(box) > BACKGROUND
+            out = np.full(box.size, BACKGROUND, dtype=np.float32)
+            if inside.any():
+                said = self.model.predict(features(source, shape, box)[inside])
+                out[inside] = np.clip(said, -1, 1)
+            return out
+
+        return read
+
+
+def features(source: Reader, shape: Shape, box: Box) -> Array:
+    """(*box, 2 + 2 x windows) float32: value, depth, means and deviations of the foreground.
+
+    Args:
+        source: In [-1, 1], a box inside ``shape``; beyond it is background.
+        shape: Of the image.
+        box: Inside it.
+    """
+    around = box.grown(REACH)
+    part = read_padded(source, shape, around, BACKGROUND)
+    inside = part > BACKGROUND
+    depth = np.minimum(distance_transform_edt(inside), REACH) if not inside.all() else None
+    weight = inside.astype(np.float32)
+    here = box.inside(around).slices
+    value = np.asarray(part, dtype=np.float32)
+    found = [value[here], np.full(box.size, REACH) if depth is None else depth[here]]
+    for sigma in SIGMAS:
+        share, mean, square = (
+            gaussian_filter(v * weight, sigma, mode="constant", truncate=3)[here]
+            for v in (np.ones_like(value), value, value * value)
+        )
+        share = np.maximum(share, EPSILON)
+        mean, square = mean / share, square / share
+        found += [mean, np.sqrt(np.maximum(square - mean * mean, 0))]
+    return np.stack(found, axis=-1, dtype=np.float32, casting="same_kind")

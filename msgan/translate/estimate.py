@@ -1,0 +1,113 @@
+"""The estimate at s0 of a guided cascade: what is drawn from the sketch, and what is matched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from msgan import pyramid
+from msgan.match import fusion, histogram
+from msgan.match.fusion import Moments, Polarity
+from msgan.match.profile import TargetProfile
+from msgan.match.student import Student
+from msgan.types import Array, Box, Reader, Shape
+
+Keep = Callable[[str, Reader], Reader]
+"""Stores an image on s0 under a name and gives a reader of a box inside it."""
+
+
+@dataclass(frozen=True)
+class Guided:
+    """A source beside its sketch, as an estimate at s0 needs it.
+
+    Attributes:
+        finest: The image on s_n in [-1, 1], a box inside the image; what labels hide is below -1
+            (:func:`msgan.match.slope.hiding`).
+        shape: Of s_n.
+        scales: n.
+        labels: On s0, a box inside it; None: there are none.
+        modality: Name of it, if it is known.
+    """
+
+    finest: Reader
+    shape: Shape
+    scales: int
+    labels: Reader | None = None
+    modality: str | None = None
+
+    @property
+    def coarsest(self) -> Shape:
+        """Of s0."""
+        return pyramid.shapes(self.shape, self.scales)[0]
+
+    def at_s0(self, read: Reader) -> Reader:
+        """Means of an image on s_n, on s0."""
+        for _ in range(self.scales):
+            read = pyramid.halved(read, len(self.shape))
+        return read
+
+
+def estimate(
+    source: Guided,
+    drawn: Reader,
+    profile: TargetProfile,
+    target: str,
+    keep: Keep,
+    *,
+    student: bool = False,
+    inverted: bool | None = None,
+) -> tuple[Reader, Polarity]:
+    """What s0 is, from all that is known of it without a pair.
+
+    The mean of what s0 draws from the sketch and of the matched source, whose errors are
+    independent, weighted by how well they agree; with a student, the mean of that and of what the
+    source supports of it (:class:`msgan.match.student.Student`). In labels it is what is drawn.
+
+    Args:
+        source: The image.
+        drawn: What s0 makes of its sketch, a box inside s0.
+        profile: Of the target.
+        target: Modality.
+        keep: See :data:`Keep`; used for images that are read more than once.
+        student: See above.
+        inverted: Polarity that the user states; None: it is found out.
+
+    Returns:
+        The estimate in [-1, 1], a box inside s0, and how the source was matched.
+    """
+    shape, labels = source.coarsest, source.labels
+    own = keep("source0", source.at_s0(source.finest))
+    if profile.kind == "spectrum":  # the image is matched already, and HU are HU
+        agreement = Moments.of(own, drawn, shape, labels).correlation
+        polarity, weight, matched = Polarity(False, agreement, 0.0, "unit"), 1.0, own
+    else:
+        shares = histogram.cumulative(source.finest, source.shape)
+        both = {
+            way: keep(
+                f"matched{int(way)}",
+                source.at_s0(
+                    histogram.matched(source.finest, shares, profile.quantiles, inverted=way)
+                ),
+            )
+            for way in (False, True)
+        }
+        agreed = {way: [Moments.of(read, drawn, shape, labels)] for way, read in both.items()}
+        names = (source.modality, target)
+        polarity = fusion.polarity(agreed[False], agreed[True], stated=inverted, modalities=names)
+        weight, matched = polarity.weight, both[bool(polarity.inverted)]
+    fused = fusion.fused(drawn, matched, shape, weight, labels)
+    taught = Student.of(own, fused, shape, labels) if student else None
+    if taught is None:
+        return fused, polarity
+    said = taught.estimate(own, shape)
+
+    def read(box: Box) -> Array:
+        out, by_student = fused(box), said(box)
+        inside = by_student > pyramid.BACKGROUND
+        if labels is not None:
+            inside &= ~fusion.labelled(labels, shape, box)
+        return np.where(inside, 0.5 * (out + by_student), out).astype(np.float32)
+
+    return read, polarity
