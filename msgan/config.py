@@ -137,7 +137,7 @@ class Preparation(Model):
 class SketchConfig(Model):
     """Weighted Canny edges (extended paper, section 2.2) and, optionally, further channels.
 
-    The channel ``image`` is the image itself and no sketch; it is for paired cascades only.
+    The channel ``image`` is the image itself and no sketch; it is for paired cascades and CycleGAN.
     ``auto_context`` is what another run made of it (:attr:`CascadeConfig.auto_context`).
     """
 
@@ -237,6 +237,22 @@ class Guidance(Model):
         if not self.on and (self.student or self.detail):
             raise ValueError("guidance: student and detail need a match: auto, histogram, spectrum")
         return self
+
+
+class Cycle(Model):
+    """CycleGAN (Zhu et al. 2017): a source is translated directly, and learnt from without pairs.
+
+    Attributes:
+        source: Modality that is translated.
+        weight: Of the cycle loss beside the adversarial loss (section 4: 10).
+        identity: Weight of the identity loss, as a share of that (section 5.2: 0.5).
+        pool: Generated patches that are kept to be shown to D again (section 4: 50).
+    """
+
+    source: str = Field(min_length=1)
+    weight: float = Field(10.0, ge=0)
+    identity: float = Field(0.5, ge=0)
+    pool: int = Field(50, ge=0, le=LARGEST)
 
 
 class _Network(Model):
@@ -355,7 +371,9 @@ class TrainConfig(Model):
         0.0, ge=0, le=1, description="share of patches and s0 crops about a labelled voxel"
     )
     learning_rate: float = Field(2e-4, gt=0)
-    decay: Literal["constant", "cosine"] = "constant"
+    decay: Literal["constant", "cosine", "linear"] = Field(
+        "constant", description="linear: to 0, over the second half"
+    )
     beta1: float = Field(0.5, ge=0, lt=1)
     gan: Literal["log", "least_squares", "relativistic"] = "least_squares"
     gan_weight: float = Field(1.0, ge=0)
@@ -384,6 +402,8 @@ class CascadeConfig(Model):
     of the target's own; a subject then needs both images, on one grid.
 
     ``auto_context`` states the weights whose results are the sketch's channel of that name.
+
+    ``cycle`` makes of scale n a CycleGAN (:class:`msgan.methods.cyclegan.CycleGan`).
     """
 
     dims: Literal[2, 3] = 3
@@ -405,6 +425,7 @@ class CascadeConfig(Model):
     auto_context: str | None = Field(
         None, min_length=1, description="hash of the weights that made the channel auto_context"
     )
+    cycle: Cycle | None = Field(None, description="scale n is a CycleGAN")
     network: NetworkConfig = SeamlessNetwork()
     training: TrainConfig
 
@@ -424,7 +445,7 @@ class CascadeConfig(Model):
             raise ValueError(
                 f"drop_inputs {self.drop_inputs}: expected none or one of sketch, context"
             )
-        if "image" in self.sketch.channels and self.paired is None:
+        if "image" in self.sketch.channels and self.paired is None and self.cycle is None:
             raise ValueError("sketch channel image shows the target itself: it needs paired")
         if self.auto_context is not None and self.paired is None:
             raise ValueError(
@@ -447,12 +468,33 @@ class CascadeConfig(Model):
             raise ValueError("guidance.detail: needs the seamless family; megan is as published")
         return self
 
+    @model_validator(mode="after")
+    def _as_cycle(self) -> Self:
+        """What is a setting of a cascade and would do nothing, or harm, in a CycleGAN."""
+        wanted = {
+            "sketch.channels": (self.sketch.channels, ("image",)),
+            "drop_inputs": (self.drop_inputs, ("context",)),
+            "paired": (self.paired, None),
+            "labels": (self.labels, ()),
+            "contrast.share": (self.contrast.share, 0),
+            "guidance.match": (self.guidance.match, "none"),
+            "network.family": (self.network.family, "seamless"),
+            "network.conditional": (self.network.conditional, False),
+            "training.gan": (self.training.gan, "least_squares"),
+        }
+        for name, (value, expected) in wanted.items() if self.cycle is not None else ():
+            if value != expected:
+                raise ValueError(f"cycle: {name} is {value}: expected {expected}")
+        return self
+
     @model_serializer(mode="wrap")
-    def _without_guidance(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """No key for no guidance: the hash of a run without it is that of an older run."""
+    def _without_what_is_off(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """No key for what is off: the hash of a run without it is that of an older run."""
         content: dict[str, Any] = whole(self)
         if not self.guidance.on:
             content.pop("guidance", None)
+        if self.cycle is None:
+            content.pop("cycle", None)
         return content
 
     def save(self, path: str | os.PathLike[str]) -> None:

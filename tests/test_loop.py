@@ -20,7 +20,7 @@ from training import (
     weights,
 )
 
-from msgan import seeds
+from msgan import losses, seeds
 from msgan.training import checkpoint, loop
 from msgan.training.log import LOG, Log
 from msgan.training.loop import learning_rate, train_scale
@@ -148,7 +148,7 @@ def test_the_best_weights_are_kept(dims, tmp_path, monkeypatch):
     def scripted(step, judge, about, folder, fabric):
         value = next(scores)
         seen.append({k: v.clone() for k, v in step.ema.state_dict().items()})
-        monkeypatch.setattr(loop.losses, "l1", lambda fake, real: torch.tensor(value))
+        monkeypatch.setattr(losses, "l1", lambda fake, real: torch.tensor(value))
         try:
             validate(step, judge, about, folder, fabric)
         finally:

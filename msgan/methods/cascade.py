@@ -57,7 +57,8 @@ def fit(
 
     Args:
         cohort: Subjects; those without a ``target`` image are left out, and those without the
-            image that ``config.paired`` names.
+            image that ``config.paired`` names. With ``config.cycle`` all that have an image of
+            its source are used too.
         target: Modality whose appearance is learnt.
         config: The cascade; open choices (spacing, number of scales) are made from the cohort.
         out: Run folder; one that holds the same run is continued.
@@ -77,48 +78,77 @@ def fit(
     """
     if config.paired == target:
         raise InputError(f"paired {config.paired}: is the target itself")
+    if config.cycle and config.cycle.source == target:
+        raise InputError(f"source {target}: is the target itself")
     if (config.auto_context is None) != (auto_context is None):
         raise InputError(
             f"auto_context {config.auto_context}: needs the run of these weights to make it"
         )
     usable = cohort.with_modality(*modalities(target, config))
-    train = [s for s in usable if s.split in ("train", "")]
-    held = [s for s in usable if s.split == "val"] or train
-    if not train:
-        both = f"both a {config.paired} and a {target}" if config.paired else f"a {target}"
-        raise InputError(f"no training subject has {both} image")
-    subjects = list(dict.fromkeys(s.name for s in (*train, *held)))
+    both = f"both a {config.paired} and a {target}" if config.paired else f"a {target}"
+    parts = _parts(usable, both)
+    subjects = _names(parts)
+    others: list[list[Subject]] = []
+    if config.cycle:
+        source = config.cycle.source
+        others = _parts(cohort.with_modality(source), f"a {source}")
     fabric = _fabric(device, config.training.precision)
     with ExitStack() as locks:
         with ExitStack() as stack:
             opened, config = _open(stack, [usable[name] for name in subjects], target, config)
             sources = _sources(stack, usable, opened, config)
+            domain = _domain(stack, cohort, _names(others), config)
             if remark is not None:
-                for image in (*opened.values(), *sources.values()):
+                for image in (*opened.values(), *sources.values(), *domain.values()):
                     for note in image.notes:
                         remark(note)
-            data = {name: _hash(usable[name], target, config) for name in subjects}
+            needed = modalities(target, config)
+            data = {name: _hash(usable[name], needed, config) for name in subjects}
+            for name in _names(others):
+                data[_of_source(name)] = _hash(cohort[name], (source,), config)
             run = Run(Path(out), config, target, _range(opened.values()), data)
             chosen = run.used if scales is None else scales
             for scale in chosen:
-                if not 0 <= scale <= run.scales:
-                    raise InputError(f"scale {scale} does not exist: there are 0 to {run.scales}")
+                first = run.first if config.cycle else 0
+                if not first <= scale <= run.scales:
+                    known = f"there are {first} to {run.scales}"
+                    raise InputError(f"scale {scale} does not exist: {known}")
             if config.conditioning.generated_share:
                 check_order(run, chosen)
             folder = Path(cache) if cache is not None else run.folder / CACHE
+            images = opened | domain
             with _agreed(fabric):
                 if fabric.is_global_zero:  # it holds the scales for all processes of this training
                     run.create()
                     locks.enter_context(run.alone([i for i in chosen if not run.finished(i)]))
-                    require_room(opened, config, data, folder)
+                    require_room(images, config, data, folder)
             with _agreed(fabric), fabric.rank_zero_first():
                 ready = {
                     n: cached(p, config, data[n], folder, sources.get(n), auto_context)
-                    for n, p in opened.items()
+                    for n, p in images.items()
                 }
-        parts = [s.name for s in train], [s.name for s in held]
-        _train(run, chosen, ready, parts, fabric, report)
+        names = [[s.name for s in part] for part in parts]
+        names += [[_of_source(s.name) for s in part] for part in others]
+        _train(run, chosen, ready, names, fabric, report)
     return run
+
+
+def _parts(usable: Cohort, what: str) -> list[list[Subject]]:
+    """Subjects for training, and for validation: those of ``val``, or the same where none is."""
+    train = [s for s in usable if s.split in ("train", "")]
+    if not train:
+        raise InputError(f"no training subject has {what} image")
+    return [train, [s for s in usable if s.split == "val"] or train]
+
+
+def _names(parts: Sequence[Sequence[Subject]]) -> list[str]:
+    """Each subject once."""
+    return list(dict.fromkeys(s.name for part in parts for s in part))
+
+
+def _of_source(name: str) -> str:
+    """What a subject's image of the source domain is called beside that of the target."""
+    return f"{name} (source)"
 
 
 @contextmanager
@@ -140,11 +170,20 @@ def _train(
     run: Run,
     chosen: Sequence[int],
     ready: dict[str, CachedSubject],
-    parts: tuple[list[str], list[str]],
+    parts: Sequence[Sequence[str]],
     fabric: Fabric,
     report: Report | None,
 ) -> None:
-    """Train those scales that are not finished, on subjects of the first part by name."""
+    """Train those scales that are not finished.
+
+    Args:
+        run: What is trained.
+        chosen: Scales.
+        ready: Subjects by name; see :func:`_of_source`.
+        parts: Names for training and for validation, of the target and then of the source.
+        fabric: Launched.
+        report: Called with every logged row.
+    """
     made = bool(run.config.conditioning.generated_share)
     placed = _placed(ready, fabric)
     for scale in chosen:
@@ -153,9 +192,9 @@ def _train(
         if made and scale > run.first:
             with fabric.rank_zero_first():
                 placed = _placed(generate_contexts(run, ready, scale, fabric.device), fabric)
-        train, held = ([placed[name] for name in part] for part in parts)
+        train, held, *others = ([placed[name] for name in part] for part in parts)
         folder = run.folder_of(scale)
-        about = train_scale(run.config, scale, train, held, folder, fabric, report)
+        about = train_scale(run.config, scale, train, held, folder, fabric, report, others)
         if fabric.is_global_zero:
             run.finish(scale, about | _peaks(fabric))
         fabric.barrier()
@@ -258,9 +297,25 @@ def _sources(
     }
 
 
-def _hash(subject: Subject, target: str, config: CascadeConfig) -> str:
+def _domain(
+    stack: ExitStack, cohort: Cohort, names: Sequence[str], config: CascadeConfig
+) -> dict[str, Prepared]:
+    """The images of the source domain, each on its own grid, as a translation prepares it."""
+    if config.cycle is None:
+        return {}
+    axes = (config.dims, "the configuration has dims")
+    opened = (
+        stack.enter_context(
+            prepare(cohort[name], config.cycle.source, config.preparation, axes=axes)
+        )
+        for name in names
+    )
+    return {_of_source(name): image for name, image in zip(names, opened, strict=True)}
+
+
+def _hash(subject: Subject, needed: Sequence[str], config: CascadeConfig) -> str:
     """SHA-256 over the files that are used of a subject."""
-    images = [subject.images[name] for name in modalities(target, config)]
+    images = [subject.images[name] for name in needed]
     files = [*images, subject.mask, subject.labels if config.labels else None]
     text = "".join(sha256(path) for path in files if path is not None)
     return hashlib.sha256(text.encode()).hexdigest()

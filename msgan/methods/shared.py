@@ -116,11 +116,14 @@ def _deciding(run: Run, scale: int, alone: bool) -> dict[str, Any]:
 def run_key(cohort: Cohort, target: str, config: CascadeConfig) -> str:
     """16 hexadecimal digits of configuration, target, contents of the training files and code."""
     files = []
-    needed = modalities(target, config)
-    for subject in cohort.with_modality(*needed):
-        if subject.split != "test":
-            used = (*(subject.images[name] for name in needed), subject.mask, subject.labels)
-            files.append([subject.name, subject.split, *(sha256(p) if p else "" for p in used)])
+    domains = [modalities(target, config)]
+    if config.cycle:
+        domains.append((config.cycle.source,))
+    for needed in domains:
+        for subject in cohort.with_modality(*needed):
+            if subject.split != "test":
+                used = (*(subject.images[name] for name in needed), subject.mask, subject.labels)
+                files.append([subject.name, subject.split, *(sha256(p) if p else "" for p in used)])
     content = [config.model_dump(mode="json"), target, sorted(files), code_hash()]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 

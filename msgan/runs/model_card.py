@@ -94,6 +94,8 @@ def _purpose(card: Mapping[str, Any], config: CascadeConfig) -> str:
     paired = (
         f"It was trained on pairs of {config.paired} and {card['target']}."
         if config.paired
+        else f"It was trained on {config.cycle.source} and {card['target']} images without pairs."
+        if config.cycle
         else f"It was trained on {card['target']} images alone: sources of any kind can be tried, "
         "and none was seen."
     )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from msgan.documents import shown
 from msgan.paths import atomic, room
-from msgan.training.step import Step
+from msgan.training.step import Learner
 from msgan.types import InputError
 
 
@@ -39,7 +39,7 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> dict[str, A
     return about
 
 
-def save(step: Step, path: str | os.PathLike[str], about: dict[str, Any]) -> None:
+def save(step: Learner, path: str | os.PathLike[str], about: dict[str, Any]) -> None:
     """Write weights, optimisers and, in ``16-mixed``, the gradients' scale of one scale s_i.
 
     No random state is kept: every random number is derived from (seed, scale, step).
@@ -53,7 +53,7 @@ def save(step: Step, path: str | os.PathLike[str], about: dict[str, Any]) -> Non
     _save(tensors, path, about, step.precision.state_dict())
 
 
-def load(step: Step, path: str | os.PathLike[str]) -> dict[str, Any]:
+def load(step: Learner, path: str | os.PathLike[str]) -> dict[str, Any]:
     """Bring back what :func:`save` has written; returns what the header tells.
 
     Raises:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from msgan import losses, seeds
+from msgan import seeds
 from msgan.config import CascadeConfig, TrainConfig
 from msgan.training import checkpoint
 from msgan.training.batches import Batch, Patches, Prefetch
 from msgan.training.cache import CachedSubject
+from msgan.training.cycle import CycleStep, Unpaired
 from msgan.training.log import Log
-from msgan.training.step import Step
+from msgan.training.step import Learner, Step
 from msgan.types import InputError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def train_scale(
     folder: Path,
     fabric: Fabric,
     report: Report | None = None,
+    others: Sequence[Sequence[CachedSubject]] = (),
 ) -> dict[str, Any]:
     """Train s_i until its steps are done or validation stops improving.
 
@@ -53,6 +55,8 @@ def train_scale(
         folder: Of this scale; made if it does not exist.
         fabric: Launched; decides device, processes and precision.
         report: Called with every logged row, e.g. to move a progress bar.
+        others: Of the source domain, where that is learnt from too (CycleGAN): subjects for
+            training and for validation.
 
     Returns:
         What the header of the weights tells: step, validation L1, seconds.
@@ -70,8 +74,8 @@ def train_scale(
     folder.mkdir(parents=True, exist_ok=True)
 
     torch.manual_seed(seeds.derive(config.seed, "weights", scale))
-    step = Step(config, scale, fabric)
-    geometry = step.generator.geometry
+    make: Callable[..., Learner] = CycleStep if config.cycle else Step
+    step = make(config, scale, fabric)
     state: dict[str, Any] = {
         "step": 0,
         "best": math.inf,
@@ -83,13 +87,17 @@ def train_scale(
     if (folder / CHECKPOINT).is_file():
         state = checkpoint.load(step, folder / CHECKPOINT)
     log = Log(folder, state["step"]) if fabric.is_global_zero else None
-    val_sampler = Patches(validation, config, scale, geometry, device=fabric.device)
+
+    def sampler(*domains: Sequence[CachedSubject]) -> Any:
+        own = [Patches(d, config, scale, step.geometry, device=fabric.device) for d in domains]
+        return Unpaired(*reversed(own)) if config.cycle else own[0]
+
+    val_sampler = sampler(validation, *others[1:])
     val_batches = [
         val_sampler.draw("validation", 0, [k])
         for k in range(VALIDATION_PATCHES if scale else len(validation))
     ]
-    drawn = Patches(train, config, scale, geometry, device=fabric.device)
-    batches = Prefetch(drawn, "train", samples, stop=total)
+    batches = Prefetch(sampler(train, *others[:1]), "train", samples, stop=total)
     start, waited = perf_counter() - state["seconds"], state["waited"]
     try:
         while state["step"] < total and state["stale"] < settings.patience:
@@ -130,9 +138,11 @@ def train_scale(
 
 
 def learning_rate(settings: TrainConfig, step: int, total: int) -> float:
-    """Learning rate of one step; ``cosine`` falls to a fiftieth."""
+    """Of one step; ``cosine`` falls to a fiftieth, ``linear`` from the middle on to 0."""
     if settings.decay == "constant":
         return settings.learning_rate
+    if settings.decay == "linear":
+        return settings.learning_rate * min(1.0, 2 * (1 - step / total))
     share = 0.5 * (1 + math.cos(math.pi * step / total))
     return settings.learning_rate * max(share, 0.02)
 
@@ -144,17 +154,15 @@ def _mean(fabric: Fabric, value: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def _validate(
-    step: Step, val_batches: list[Batch], state: dict[str, Any], folder: Path, fabric: Fabric
+    step: Learner, val_batches: list[Batch], state: dict[str, Any], folder: Path, fabric: Fabric
 ) -> None:
-    """L1 of the averaged generator on translated held-out images; keep it if it is the best."""
-    total = 0.0
-    for batch in val_batches:
-        total += float(losses.l1(step.ema(*batch.reads)[0], batch.targets[0]))
+    """Score the averaged generator on held-out images, as by L1; keep it if it is the best."""
+    total = sum(float(step.score(batch)) for batch in val_batches)
     # Of all processes the same: GPUs differ in the last bit, and all must stop at one step.
     mine = torch.tensor(total / len(val_batches), dtype=torch.float64, device=fabric.device)
     score = float(_mean(fabric, mine))
     state["validation_l1"] = score
-    if score < state["best"]:
+    if score < state["best"] or step.latest:
         state |= {"best": score, "best_step": state["step"], "stale": 0}
         if fabric.is_global_zero:
             known = {k: state[k] for k in ("step", "best", "seconds")}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -64,13 +64,50 @@ DISCRIMINATOR_PATCH = 32
 larger, because the halo then costs less; D still sees 32^d, their middle."""
 
 
+class Learner(Protocol):
+    """What the loop trains: networks with their optimisers.
+
+    Attributes:
+        geometry: What a training patch reads and makes.
+        ema: Moving average of the generator, which is what is kept for translation.
+        optimisers: By name.
+        latest: The last average is kept, and not the one with the best score.
+    """
+
+    geometry: Geometry
+    optimisers: dict[str, torch.optim.Adam]
+    latest: bool
+
+    @property
+    def ema(self) -> nn.Module: ...  # noqa: D102
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Everything with weights, by name."""
+        ...
+
+    @property
+    def precision(self) -> Precision:
+        """How numbers are rounded."""
+        ...
+
+    def update(self, batch: Batch, step: int, rate: float) -> dict[str, Tensor]:
+        """Train on one batch; see :meth:`Step.update`."""
+        ...
+
+    def score(self, batch: Batch) -> Tensor:
+        """What validation tells of a batch; less is better."""
+        ...
+
+
 class Step:
-    """Networks and optimisers of one scale, and the update of both.
+    """Networks and optimisers of one scale, and the update of both (:class:`Learner`).
 
     Attributes:
         generator: As trained.
         ema: Its exponential moving average, which is what is kept for translation.
     """
+
+    latest = False
 
     def __init__(self, config: CascadeConfig, scale: int, fabric: Fabric) -> None:
         self.config = config.training
@@ -80,6 +117,7 @@ class Step:
         self.judged = DISCRIMINATOR_PATCH if scale else sys.maxsize  # s0 is judged as a whole
         self.fabric = fabric
         self.generator = build_generator(config, scale)
+        self.geometry = self.generator.geometry
         self.ema = deepcopy(self.generator).requires_grad_(False).eval()
         self.ema.to(fabric.device)
         betas = (self.config.beta1, 0.999)
@@ -117,9 +155,7 @@ class Step:
         Returns:
             Scalars to log, detached.
         """
-        for optimiser in self.optimisers.values():
-            for group in optimiser.param_groups:
-                group["lr"] = rate
+        set_rate(self.optimisers, rate)
         fake = self._g(*batch.reads)
         pairs = list(zip(fake, batch.targets, strict=True))
         logged: dict[str, Tensor] = {}
@@ -137,8 +173,7 @@ class Step:
             shown, real = self._middles(fake), self._middles(batch.targets)
             seen = real[0][:, :0]
             if self.conditional:
-                geometry = self.generator.geometry
-                every = discriminators.condition(batch.reads, geometry, self.aligned)
+                every = discriminators.condition(batch.reads, self.geometry, self.aligned)
                 seen = layers.middle(every, self.judged)
             logged |= self._update_discriminator(seen, real, tuple(x.detach() for x in shown))
             # The bare module: DDP would wait for gradients of D that nobody computes here.
@@ -154,12 +189,17 @@ class Step:
         self._optimise_g.zero_grad()
         self.fabric.backward(loss)
         self._optimise_g.step()
-        self._update_ema(step)
+        update_ema(self.ema, self.generator, self.config.ema, step)
         return {"l1": distance.detach(), "loss": loss.detach(), **logged}
+
+    @torch.no_grad()
+    def score(self, batch: Batch) -> Tensor:
+        """L1 of the averaged generator."""
+        return losses.l1(self.ema(*batch.reads)[0], batch.targets[0])
 
     def _middles(self, images: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """What D judges of images, finest first."""
-        views = self.generator.geometry.makes
+        views = self.geometry.makes
         return tuple(
             layers.middle(x, self.judged >> -view.scale)
             for x, view in zip(images, views, strict=True)
@@ -200,13 +240,27 @@ class Step:
         own = own + count * (x - own)
         return torch.cat((every[:rank].flatten(0, 1), own, every[rank + 1 :].flatten(0, 1)))
 
-    @torch.no_grad()
-    def _update_ema(self, step: int) -> None:
-        """Move the average; early on it follows faster, or it would keep the random start."""
-        decay = min(self.config.ema, (1 + step) / (10 + step))
-        pairs = zip(self.ema.parameters(), self.generator.parameters(), strict=True)
-        for mean, value in pairs:
-            mean.lerp_(value.detach(), 1 - decay)
+
+def set_rate(optimisers: Mapping[str, torch.optim.Adam], rate: float) -> None:
+    """Let all learn at this rate."""
+    for optimiser in optimisers.values():
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+
+
+@torch.no_grad()
+def update_ema(ema: nn.Module, network: nn.Module, most: float, step: int) -> None:
+    """Move an average; early on it follows faster, or it would keep the random start.
+
+    Args:
+        ema: The average, which is changed.
+        network: What it follows.
+        most: Decay of the average once ``step`` is large.
+        step: Number of updates before this one.
+    """
+    decay = min(most, (1 + step) / (10 + step))
+    for mean, value in zip(ema.parameters(), network.parameters(), strict=True):
+        mean.lerp_(value.detach(), 1 - decay)
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:

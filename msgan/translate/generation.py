@@ -126,7 +126,8 @@ class Generation:
 
     @property
     def source(self) -> str | None:  # noqa: D102
-        return self.last.config.paired
+        config = self.last.config
+        return config.cycle.source if config.cycle else config.paired
 
     @property
     def run(self) -> Path:  # noqa: D102
