@@ -23,6 +23,7 @@ from msgan.data.cohort import Cohort, Subject
 from msgan.data.grid import Grid
 from msgan.data.volume import open_volume, write_volume
 from msgan.methods.baselines import HistogramMatched, Source
+from msgan.methods.cyclegan import CycleGan
 from msgan.methods.matched import SlopeTransfer
 from msgan.methods.mean_image import MeanImage
 from msgan.methods.med_synth import MedSynth
@@ -92,6 +93,8 @@ CASES = {
     "paired regression": Case(PairedRegression, 16),
     "MedSynth": Case(MedSynth, 16),
     "MedSynth published": Case(MedSynth, 27, PUBLISHED),
+    "CycleGAN": Case(CycleGan, 16),
+    "CycleGAN 3D": Case(CycleGan, 14, SOLID),
     "REPLICA": baseline(Replica, 16, trees=3, samples=300, jobs=1),
     "non-local means": baseline(NonLocalMeans, 16),
     "source": baseline(Source),

@@ -25,11 +25,13 @@ class CycleGan(TrainedMethod):
     like one. Patches of both domains are drawn independently, each from all training subjects
     that have an image of it.
 
-    Differs: Zhu et al. train on whole images of 256^2, by Adam at 2e-4 for 200 epochs, with
-    batches of 1, G and F of 9 blocks and a D that sees 70^2. Here patches, widths, blocks, steps,
-    batch, learning rate and D are the cascade's, so that rows of a table differ in what they learn
-    from; G is kept as a moving average. Patches are unpadded and read with the halos of both
-    generators, so those that are compared have half the cascade's side.
+    Differs: Zhu et al. train on whole images of 256^2, one at a time, at a learning rate of 2e-4,
+    with ResNets of 9 blocks that pad, normalise over the image and end in a tanh, and a D that
+    sees 70^2. Here G, F, D, patches, batch, steps and learning rate are the cascade's, so that rows
+    of a table differ in what they learn from, and tiles join exactly; a moving average of G is
+    kept. Patches are read with the halos of both generators, nothing is padded on the way there
+    and back, and those that are compared have half the cascade's side: a training then takes
+    about as long as that of the cascade.
     """
 
     name = "CycleGAN"
