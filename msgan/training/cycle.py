@@ -163,8 +163,8 @@ class CycleStep:
         self.discriminators.requires_grad_(False)
         with self.fabric.autocast():
             logits = self.discriminators(*fake)
+            adversarial = _sum([self.adversarial.generator((), (said,)) for said in logits])
         self.discriminators.requires_grad_(True)
-        adversarial = _sum([self.adversarial.generator((), (said,)) for said in logits])
         side = self.config.patch
         x, y = as_image(x), as_image(y)
         real_x, real_y = layers.middle(x, side), layers.middle(y, side)
