@@ -27,10 +27,10 @@ class CycleGan(TrainedMethod):
 
     Differs: Zhu et al. train on whole images of 256^2, one at a time, at a learning rate of 2e-4,
     with ResNets of 9 blocks that pad, normalise over the image and end in a tanh, and a D that
-    sees 70^2. Here G, F, D, patches, batch, steps and learning rate are the cascade's, so that rows
-    of a table differ in what they learn from, and tiles join exactly; a moving average of G is
-    kept. Patches are read with the halos of both generators, nothing is padded on the way there
-    and back, and those that are compared have half the cascade's side: a training then takes
+    sees 70^2. Here G, F, D, patches, batch, steps and learning rate are the cascade's, so that
+    methods of a table differ in what they learn from, and tiles join exactly; a moving average of
+    G is kept. Patches are read with the halos of both generators, so nothing is padded on the way
+    there and back; those that are compared have half the cascade's side, and a training takes
     about as long as that of the cascade.
     """
 
@@ -50,7 +50,7 @@ class CycleGan(TrainedMethod):
     def configured(
         cls, config: CascadeConfig, source: str | None = None, **weights: Any
     ) -> CascadeConfig:
-        """A cascade's configuration as this row's.
+        """A cascade's configuration as this method's.
 
         Args:
             config: Of the cascade it is compared with.
