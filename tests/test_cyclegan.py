@@ -210,7 +210,7 @@ def test_pairs_are_of_no_use(tmp_path):
     assert equal(tmp_path / "pairs", tmp_path / "apart", 2)
     runs = [Run.open(tmp_path / name) for name in ("pairs", "apart")]
     assert runs[0].intensity == runs[1].intensity
-    assert len(runs[1].data) == 6
+    assert [len(run.data) for run in runs] == [3, 6]
 
 
 @pytest.mark.slow

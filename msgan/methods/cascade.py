@@ -106,7 +106,7 @@ def fit(
             data = {name: _hash(usable[name], needed, config) for name in subjects}
             for name in _names(others):
                 data[_of_source(name)] = _hash(cohort[name], (source,), config)
-            run = Run(Path(out), config, target, _range(opened.values()), data)
+            run = Run(Path(out), config, target, _range(opened.values()), _by_subject(data))
             chosen = run.used if scales is None else scales
             for scale in chosen:
                 first = run.first if config.cycle else 0
@@ -148,7 +148,18 @@ def _names(parts: Sequence[Sequence[Subject]]) -> list[str]:
 
 def _of_source(name: str) -> str:
     """What a subject's image of the source domain is called beside that of the target."""
-    return f"{name} (source)"
+    return f"{name}/source"
+
+
+def _by_subject(data: Mapping[str, str]) -> dict[str, str]:
+    """One hash of each subject, of both its images where both are used."""
+    found: dict[str, list[str]] = {}
+    for name, digest in data.items():
+        found.setdefault(name.removesuffix(_of_source("")), []).append(digest)
+    return {
+        name: own[0] if len(own) == 1 else hashlib.sha256("".join(own).encode()).hexdigest()
+        for name, own in found.items()
+    }
 
 
 @contextmanager
