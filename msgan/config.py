@@ -464,6 +464,11 @@ class CascadeConfig(Model):
             )
         if self.guidance.on and (self.paired is not None or self.drop_inputs):
             raise ValueError("guidance: needs a cascade that is neither paired nor drops inputs")
+        if self.guidance.match == "spectrum" and self.contrast.share and self.contrast.fresh:
+            raise ValueError(
+                f"contrast.fresh {self.contrast.fresh:g}: an image drawn anew is not matched to "
+                "the target's spectrum (guidance.match spectrum): expected 0"
+            )
         if self.guidance.detail and family == "megan":
             raise ValueError("guidance.detail: needs the seamless family; megan is as published")
         return self

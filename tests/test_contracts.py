@@ -46,7 +46,7 @@ SHAPE = {2: (58, 45), 3: (27, 22, 19)}
 """No side is a multiple of anything that tiles are made of."""
 
 OURS = tiny(steps=6, lr_steps=4, learning_rate=1e-2)
-GUIDED = changed(OURS, guidance={"match": "histogram", "detail": True})
+GUIDED = changed(OURS, guidance={"match": "histogram", "student": True, "detail": True})
 SOLID = tiny(3, preparation={"scales": 1}, steps=6, lr_steps=4, learning_rate=1e-2)
 PUBLISHED = changed(
     OURS,

@@ -17,6 +17,8 @@ from msgan.config import CascadeConfig, Preparation
 from msgan.data.cohort import Cohort, Prepared, Subject, prepare, resolve_scales
 from msgan.data.intensity import IntensityMap
 from msgan.data.resample import nearly
+from msgan.match import profile
+from msgan.match.profile import TargetProfile
 from msgan.memory.process import peak_resident_bytes
 from msgan.methods.workers import processes
 from msgan.paths import sha256
@@ -96,6 +98,7 @@ def fit(
     with ExitStack() as locks:
         with ExitStack() as stack:
             opened, config = _open(stack, [usable[name] for name in subjects], target, config)
+            config = _matched(opened, config)
             sources = _sources(stack, usable, opened, config)
             domain = _domain(stack, cohort, _names(others), config)
             if remark is not None:
@@ -120,6 +123,8 @@ def fit(
             with _agreed(fabric):
                 if fabric.is_global_zero:  # it holds the scales for all processes of this training
                     run.create()
+                    if config.guidance.on and not (run.folder / profile.FILE).is_file():
+                        _profile(opened, config).save(run.folder)
                     locks.enter_context(run.alone([i for i in chosen if not run.finished(i)]))
                     require_room(images, config, data, folder)
             with _agreed(fabric), fabric.rank_zero_first():
@@ -131,6 +136,22 @@ def fit(
         names += [[_of_source(s.name) for s in part] for part in others]
         _train(run, chosen, ready, names, fabric, report)
     return run
+
+
+def _matched(opened: Mapping[str, Prepared], config: CascadeConfig) -> CascadeConfig:
+    """The configuration with the match that suits the target: spectra in HU, else histograms."""
+    if config.guidance.match != "auto":
+        return config
+    units = {image.intensity.unit for image in opened.values()}
+    kind = "spectrum" if units == {"HU"} and config.dims == 3 else "histogram"
+    return config.updated(guidance={"match": kind})
+
+
+def _profile(opened: Mapping[str, Prepared], config: CascadeConfig) -> TargetProfile:
+    """What sources are matched to, of the training and validation subjects."""
+    kind = config.guidance.match
+    assert kind in ("histogram", "spectrum")
+    return TargetProfile.of(kind, opened.values())
 
 
 def _parts(usable: Cohort, what: str) -> list[list[Subject]]:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from msgan.documents import json_of, shown, text_of
+from msgan.match.profile import FILE
 from msgan.paths import atomic_folder, room, write_text
 from msgan.runs import model_card
 from msgan.runs.checksums import checksums
@@ -100,6 +101,9 @@ def export(
             done = json.dumps(_training(run, i), indent=1)
             write_text(folder / name.replace(WEIGHTS, "done.json"), done + "\n")
         run.config.save(folder / CONFIG)
+        if run.config.guidance.on:
+            run.profile.save(folder)
+            parts.append(FILE)
         card = describe(run, about, names=names)
         card["model"]["precision"] = "float16" if half else "float32"
         card["model"]["files"] = checksums(folder, [*parts, CONFIG])

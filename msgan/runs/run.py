@@ -24,6 +24,7 @@ from msgan.config import CascadeConfig
 from msgan.data.intensity import IntensityMap
 from msgan.documents import json_of, shown
 from msgan.lock import alone
+from msgan.match.profile import FILE, TargetProfile
 from msgan.networks.generator import Generator
 from msgan.paths import inside, write_text
 from msgan.runs import checksums
@@ -164,8 +165,11 @@ class Run:
         for scale in range(run.scales + 1):
             for name in (WEIGHTS, CHECKPOINT):
                 inside(folder, f"s{scale}/{name}")
+        inside(folder, FILE)
         if "model" in card:  # it was exported
-            checksums.check(folder, card["model"], [f"s{i}/{WEIGHTS}" for i in run.used])
+            matched = [FILE] if config.guidance.on else []
+            weights = [f"s{i}/{WEIGHTS}" for i in run.used]
+            checksums.check(folder, card["model"], [*weights, *matched])
         return run
 
     def _difference(self, card: Mapping[str, Any]) -> str:
@@ -189,6 +193,15 @@ class Run:
         if there == msgan.__version__:
             return "its settings have the names of an older version"
         return f"made by version {there}, this is {msgan.__version__}"
+
+    @property
+    def profile(self) -> TargetProfile:
+        """What sources are matched to.
+
+        Raises:
+            InputError: It is not there, or damaged.
+        """
+        return TargetProfile.load(self.folder)
 
     def folder_of(self, scale: int) -> Path:
         """Where scale s_i keeps weights, checkpoint and curves."""

@@ -24,7 +24,8 @@ from msgan import maps, pyramid, seeds, sketch
 from msgan.appearance import Appearance, levels
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Prepared
-from msgan.match import slope
+from msgan.match import slope, spectrum
+from msgan.match.profile import TargetProfile
 from msgan.paths import partial_folder, require_space, room
 from msgan.types import Array, Box, Reader, Shape, read_padded, trailing
 
@@ -278,9 +279,9 @@ def _goes_on(read: Reader, shape: Shape) -> bool:
 
 
 def _keeps_labels(subject: Prepared, config: CascadeConfig) -> bool:
-    """Whether labels are laid over sketches that are drawn in training."""
+    """Whether labels are laid over sketches that are drawn in training, or hide sources."""
     drawn = config.contrast.share and config.contrast.fresh
-    return bool(drawn and config.labels and subject.has_labels)
+    return bool((drawn or config.guidance.on) and config.labels and subject.has_labels)
 
 
 def _variants(config: CascadeConfig) -> int:
@@ -383,6 +384,9 @@ def _compute(
             seen = _recoloured(images, shapes, config, subject.name, variant, folder)
         if variant and config.guidance.on:  # one appearance, halved, so that the scales agree
             seen = _stored(seen[-1], shapes, folder / "appearance")
+            if config.guidance.match == "spectrum":  # it stands for a source, and is matched as one
+                smooth = _filtered(subject, seen[-1])
+                seen = _stored(smooth, shapes, folder / "matched")
         for i in range(1, scales + 1):
             # What ends in background is known, and need not be read: noise is drawn for what is.
             shown_here = seen[i] if goes_on else ending(seen[i], shapes[i])
@@ -402,9 +406,17 @@ def _compute(
                 own = shown_here if marks is None else slope.hiding(shown_here, marks, shapes[i])
                 path = folder / f"source_s{i}_{variant}.npy"
                 _write(path, whole.grown(rims[0]), "float32", own)
-    used = (folder / name for name in ("labels", "source", "auto_context", "appearance"))
+    used = (folder / name for name in ("labels", "source", "auto_context", "appearance", "matched"))
     for path in (*folder.glob("*.zarr"), *used):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _filtered(subject: Prepared, seen: Reader) -> Reader:
+    """An image of another kernel, brought to the spectrum of the subject's own."""
+    shape, spacing = subject.grid.shape, subject.grid.spacing
+    profile = TargetProfile.of("spectrum", [subject])
+    smooth = spectrum.filtered(seen, profile.filter_for(seen, shape, spacing))
+    return lambda box: smooth(box).clip(-1, 1)
 
 
 def _stored(read: Reader, shapes: Sequence[Shape], folder: Path) -> list[Reader]:

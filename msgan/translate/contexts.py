@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from msgan.pyramid import BACKGROUND, CHUNK, extended, read_continued
 from msgan.runs.run import Run
 from msgan.sketch.reader import DrawnSketch
 from msgan.training.cache import CachedSubject, load
+from msgan.translate.estimate import KEPT, Guided, estimate
 from msgan.translate.scale import ImageSource, TiledScale, constant, make, sources
 from msgan.types import Array, Box, InputError, Reader, Shape, read_padded, trailing
 
@@ -81,7 +82,11 @@ def generate_contexts(
                 # What the scale ``below`` reads: of s0 and up, as a translation stores it.
                 context = load(folder.with_name(f"y{below - 1}") / path.name) if below else None
                 blocks = _scale(run, generator, subject, below, variant, context, device)
-                _write(path, blocks, subject, below)
+                if run.config.guidance.on and not below:
+                    _estimated(run, blocks, subject, variant, path)
+                else:
+                    parts = ((box, values) for _, box, values in make(blocks, range(len(blocks))))
+                    _write(path, parts, subject, below)
             generated.append(load(path))
         found[name] = replace(subject, generated=tuple(generated))
     return found
@@ -121,9 +126,41 @@ def _endless(subject: CachedSubject, image: Tensor, shape: Shape) -> Reader:
     return lambda box: read_padded(read, shape, box, BACKGROUND)
 
 
-def _write(path: Path, blocks: TiledScale, subject: CachedSubject, scale: int) -> None:
+def _estimated(
+    run: Run, blocks: TiledScale, subject: CachedSubject, variant: int, path: Path
+) -> None:
+    """Write the estimate at s0 of a variant, which stands for a source."""
+    drawn = path.with_name(f"drawn-{path.name}")
+    _write(drawn, ((box, part) for _, box, part in make(blocks, range(len(blocks)))), subject, 0)
+    shapes = [subject.shape(i) for i in range(len(subject.images))]
+    images = {"drawn": _reader(load(drawn)[0], shapes[0])}
+    labels = None
+    if subject.label_maps:
+        labels = _reader(subject.label_maps[0][0], shapes[0])
+    finest = _reader(subject.sources[-1][variant][0], shapes[-1])
+
+    def keep(name: str, read: Reader) -> Reader:
+        kept = path.with_name(f"{name}-{path.name}")
+        _write(kept, ((box, read(box)) for box in _boxes(shapes[0])), subject, 0)
+        return _reader(load(kept)[0], shapes[0])
+
+    source = Guided(finest, shapes[-1], len(shapes) - 1, labels)
+    student = run.config.guidance.student
+    read, _ = estimate(source, images["drawn"], run.profile, run.target, keep, student=student)
+    _write(path, ((box, read(box)) for box in _boxes(shapes[0])), subject, 0)
+    for name in ("drawn", *KEPT):
+        path.with_name(f"{name}-{path.name}").unlink(missing_ok=True)
+
+
+def _boxes(shape: Shape) -> Iterator[Box]:
+    return Box.whole(shape).tiles((CHUNK[len(shape)],) * len(shape))
+
+
+def _write(
+    path: Path, parts: Iterable[tuple[Box, Array]], subject: CachedSubject, scale: int
+) -> None:
     """Write s_``scale``, and what lies beyond it as far as the subject's images hold that."""
-    shape, source = blocks.shape, _source(subject, scale)
+    shape, source = subject.shape(scale), _source(subject, scale)
     whole = Box.whole(shape)
     region = whole if source is None or subject.rims is None else whole.grown(subject.rims[0])
     need = 4 * region.voxels
@@ -133,8 +170,8 @@ def _write(path: Path, blocks: TiledScale, subject: CachedSubject, scale: int) -
         def inside(box: Box) -> Array:
             return out[0][box.inside(region).slices]
 
-        for _, box, values in make(blocks, range(len(blocks))):
-            inside(box)[...] = values
+        for part, values in parts:
+            inside(part)[...] = values
         for box in region.tiles((CHUNK[whole.dims],) * whole.dims):
             if box.clipped(shape) != box:
                 inside(box)[...] = read_continued(inside, source, shape, box)

@@ -18,6 +18,10 @@ Keep = Callable[[str, Reader], Reader]
 """Stores an image on s0 under a name and gives a reader of a box inside it."""
 
 
+KEPT = ("source0", "matched0", "matched1")
+"""Names of the images that are stored."""
+
+
 @dataclass(frozen=True)
 class Guided:
     """A source beside its sketch, as an estimate at s0 needs it.

@@ -106,9 +106,19 @@ def translated(
                 require_space(out.parent, planned.output_bytes, "the result")
                 made = method.make(
                     Making(
-                        subject, work, where, limits, planned, engine, keep is not None, progress
+                        subject,
+                        work,
+                        where,
+                        limits,
+                        planned,
+                        engine,
+                        keep is not None,
+                        progress,
+                        modality,
                     )
                 )
+            for note in made.notes if remark is not None else ():
+                remark(note)  # type: ignore[misc]
             process.give_back()
             with ExitStack() as stack:
                 options: dict[str, Any] = {"unit": intensity.unit, "generated": True}
@@ -122,8 +132,8 @@ def translated(
                 read = subject.to_source(made.result, method.intensity)
                 write_volume(out, subject.grid.source, read, dtype=dtype, **options)
             seconds, grid = perf_counter() - start, subject.grid.grid
-            tiles = method.faces(planned)
-            done = Translation(out, planned, seconds, method.run, grid, tiles, subject.notes)
+            tiles, notes = method.faces(planned), (*subject.notes, *made.notes)
+            done = Translation(out, planned, seconds, method.run, grid, tiles, notes)
             if keep is not None:
                 made_by: dict[str, Any] = {"method": method.name, "labels": labels}
                 made_by |= {"run": method.run, "grid": grid, "tiles": tiles}

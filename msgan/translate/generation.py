@@ -15,19 +15,28 @@ from msgan import pyramid
 from msgan.config import Preparation
 from msgan.data.intensity import IntensityMap
 from msgan.data.resample import Axis, resample
+from msgan.documents import text_of
+from msgan.match import profile, slope
 from msgan.memory import process
 from msgan.networks import inference
 from msgan.networks.generator import Geometry
 from msgan.networks.inference import Inference
-from msgan.paths import sha256
+from msgan.paths import sha256, write_text
 from msgan.runs.run import Run
 from msgan.training.step import build_generator, geometry
 from msgan.translate import overlap
 from msgan.translate.engine import LocalExecutor
+from msgan.translate.estimate import KEPT, Guided, estimate
 from msgan.translate.maker import Made, Making, silent
 from msgan.translate.plan import Limits, Plan, ScalePlan, check, plan
 from msgan.translate.scale_task import ScaleTask
 from msgan.types import Reader, Shape
+
+DRAWN = "drawn0"
+"""Name of what a guided s0 draws from the sketch."""
+
+MATCHED = "match.txt"
+"""File of the scratch that says how the source was matched."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +68,18 @@ class GeneratedScale:
     @property
     def label(self) -> str:
         """What it is called in plans and progress."""
-        return f"s{self.scale}" if self.name == f"y{self.scale}" else self.name
+        return f"s{self.scale}" if self.result == f"y{self.scale}" else self.name
 
     @property
     def sketched(self) -> int:
         """i of the s_i whose sketch it is made from."""
         return max(self.scale, 1)
+
+    @property
+    def result(self) -> str:
+        """Name of the image in the scratch that the next scale reads: of what a guided s0 draws,
+        the estimate (:mod:`msgan.translate.estimate`)."""
+        return "y0" if self.name == DRAWN else self.name
 
     @property
     def context(self) -> str | None:
@@ -91,16 +106,20 @@ class Generation:
         name: Of the method.
         scales: What is made, in order; the last is the result.
         enlarged: The last is of a coarser scale and is interpolated to s_n.
+        inverted: Polarity of the source that the user states; None: it is found out.
     """
 
     name: str
     scales: tuple[GeneratedScale, ...]
     enlarged: bool = False
+    inverted: bool | None = None
 
     @classmethod
-    def of(cls, run: Run, name: str = "cascade") -> Generation:
+    def of(cls, run: Run, name: str = "cascade", inverted: bool | None = None) -> Generation:
         """All scales that a translation by a cascade goes through."""
-        return cls(name, tuple(GeneratedScale(run, i, f"y{i}") for i in run.used))
+        names = {0: DRAWN} if run.config.guidance.on else {}
+        scales = (GeneratedScale(run, i, names.get(i, f"y{i}")) for i in run.used)
+        return cls(name, tuple(scales), inverted=inverted)
 
     @property
     def last(self) -> Run:
@@ -142,11 +161,14 @@ class Generation:
         return pyramid.shapes(shape, self.last.scales)
 
     def identity(self) -> list[Any]:
-        """Configurations and weights."""
-        return [
+        """Configurations and weights, and what sources are matched to."""
+        found: list[Any] = [
             [s.scale, sha256(s.run.weights(s.scale)), s.run.config.model_dump(mode="json")]
             for s in self.scales
         ]
+        if self.last.config.guidance.on:
+            found += [self.inverted, sha256(self.last.folder / profile.FILE)]
+        return found
 
     def check(self, device: torch.device, limits: Limits) -> None:
         """See :func:`msgan.translate.plan.check`."""
@@ -173,25 +195,28 @@ class Generation:
         work, planned = making.work, making.plan
         for k, (scale, own) in enumerate(zip(self.scales, planned.scales, strict=True)):
             later = self.scales[k + 1 :]
-            if any(work.finished(other.name) is not None for other in (scale, *later)):
+            if any(work.finished(other.result) is not None for other in (scale, *later)):
                 continue
-            # The next scale reads what is stored under its ``context``.
-            _generate(scale, own, making)
+            if work.finished(scale.name) is None:
+                _generate(scale, own, making)
+            if scale.result != scale.name:
+                _estimate(scale, making, self.inverted)
             process.give_back()
             if not making.keep:
                 for other in self.scales[:k]:
-                    work.drop(other.name)
+                    work.drop(other.result)
             for i in {scale.sketched} - {other.sketched for other in later}:
                 work.drop(f"s{i}")
                 work.drop(f"l{i}")
         grid = making.subject.grid
-        stores = [(s, work.finished(s.name)) for s in self.scales]
-        images = {s.name: (grid.grid_at(s.scale), store.read) for s, store in stores if store}
-        result: Reader = images[self.scales[-1].name][1]
+        stores = [(s, work.finished(s.result)) for s in self.scales]
+        images = {s.result: (grid.grid_at(s.scale), store.read) for s, store in stores if store}
+        result: Reader = images[self.scales[-1].result][1]
         last = self.scales[-1].scale
         if self.enlarged:
             result = enlarged(result, self.shapes(grid.shape)[last], grid.shape)
-        return Made(result, images)
+        told = work.folder / MATCHED
+        return Made(result, images, (text_of(told),) if told.is_file() else ())
 
 
 def _face(scale: GeneratedScale, tile: Shape) -> Shape:
@@ -209,10 +234,13 @@ def _sources(generation: Generation, making: Making) -> None:
     """
     subject, work, n = making.subject, making.work, generation.last.scales
     shapes = generation.shapes(subject.grid.shape)
-    done = [k for k, scale in enumerate(generation.scales, 1) if work.finished(scale.name)]
+    done = [k for k, scale in enumerate(generation.scales, 1) if work.finished(scale.result)]
     used = {scale.sketched for scale in generation.scales[max(done, default=0) :]}
     tell = making.progress
-    sources: list[tuple[str, Reader, bool]] = [("s", subject.read, False)]
+    seen: Reader = subject.read
+    if generation.last.config.guidance.match == "spectrum" and used:
+        seen = generation.last.profile.filtered(subject)
+    sources: list[tuple[str, Reader, bool]] = [("s", seen, False)]
     if generation.labels and subject.has_labels:
         sources.append(("l", lambda box: np.asarray(subject.read_labels(box)), True))
     for prefix, whole, labels in sources:
@@ -248,6 +276,36 @@ def _generate(scale: GeneratedScale, own: ScalePlan, making: Making) -> None:
     if scale.overlapping:
         sums = overlap.joined(stage.store.read, own.shape, own.tile)
         work.fill(scale.name, own.shape, sums, rim=0)
+        work.drop(name)
+
+
+def _estimate(scale: GeneratedScale, making: Making, inverted: bool | None) -> None:
+    """Put the estimate at s0 in the place of what was drawn."""
+    work, run, grid = making.work, scale.run, making.subject.grid
+    shapes, n = pyramid.shapes(grid.shape, run.scales), run.scales
+    image, drawn, marks = (work.finished(name) for name in (f"s{n}", DRAWN, f"l{n}"))
+    assert image is not None
+    assert drawn is not None
+
+    def keep(name: str, read: Reader, dtype: str = "float32") -> Reader:
+        return work.fill(name, shapes[0], read, dtype, rim=0).read
+
+    finest: Reader = image.read
+    labels: Reader | None = None
+    if marks is not None:
+        finest = slope.hiding(image.read, marks.read, image.shape)
+        labels = marks.read
+        for _ in range(n):
+            labels = pyramid.halved(labels, len(grid.shape), labels=True)
+        labels = keep("labels0", labels, "uint8")
+    source = Guided(finest, shapes[-1], n, labels, making.modality)
+    student = run.config.guidance.student
+    read, polarity = estimate(
+        source, drawn.read, run.profile, run.target, keep, student=student, inverted=inverted
+    )
+    write_text(work.folder / MATCHED, str(polarity))
+    keep("y0", read)
+    for name in (DRAWN, *KEPT, "labels0"):
         work.drop(name)
 
 

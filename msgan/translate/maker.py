@@ -81,7 +81,7 @@ class Translation:
         grid: The working grid the image was computed on.
         tiles: Voxels between the faces of tiles along each axis, of each scale that networks made;
             of the published family those are the patches it keeps.
-        notes: What to tell of the files that were read.
+        notes: What to tell of the files that were read, and of how the result was made.
     """
 
     path: Path
@@ -106,6 +106,7 @@ class Making:
         engine: Computes the tiles of networks; None: this process.
         keep: Whether all images that are made are kept to the end.
         progress: See :data:`Progress`.
+        modality: Name of the source modality, if it is known.
     """
 
     subject: Prepared
@@ -116,6 +117,7 @@ class Making:
     engine: Engine | None = None
     keep: bool = False
     progress: Progress | None = None
+    modality: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,12 @@ class Made:
     Attributes:
         result: On the working grid.
         images: Those that are kept if wanted, with their grids, by name.
+        notes: What to tell of how it was made.
     """
 
     result: Reader
     images: Mapping[str, tuple[Grid, Reader]]
+    notes: tuple[str, ...] = ()
 
 
 class Maker(Protocol):
