@@ -1,71 +1,140 @@
-"""T1 and FLAIR to T2 of a real patient: trained on one other patient's T2, on two CPU cores.
+"""T1 and FLAIR to T2 of real patients: trained on one or two other patients, on two CPU cores.
 
-Trains the brain cascade (s0 at 2 mm, s1 at 1 mm) on the T2 image and the lesion mask of patient
-19 (and, if asked for, phantoms), translates the T1 and the FLAIR image of patient 26, with that
-patient's mask laid over the sketch and without, and compares with the real T2, beside the
-untouched source, the source matched to the training T2's histogram, and the inverted source so
-matched.
-Data: open MS data (Lesjak et al., Neuroinformatics 2017, CC BY), see docs/data.md.
+Studies, each with people of its own to learn from and to test on:
 
-    python benchmarks/real_brain.py --data ../shared/data/brain_ms --out reports/runs/real_brain
+- ``ms``: MS patient 19 -> 26. Cascades draw the expert's lesion mask over the sketch, and were
+  trained so; "no mask" is the same cascade without that of patient 26. No other row sees a mask.
+- ``turned``: 26 -> 19, no mask.
+- ``tumours``: 19 and 26 -> both patients with a glioma, who are of another scanner and disease.
+- ``FG to DU``, ``DU to FG``: one patient with a glioma -> the other.
 
-Intensities are divided by the 99.5th percentile inside the brain and clipped to [0, 1]; SSIM has
-a Gaussian window of sigma 1.5 and side 11.
+In all but ``ms`` no row sees a label, in training or in translation: labels say where to measure.
+Those of the gliomas are an algorithm's (seg_auto), not an expert's.
+Data: open MS data (Lesjak et al., Neuroinformatics 2017, CC BY); TCGA-LGG as prepared by
+BrainLesion/tutorials (CC BY 3.0); see docs/data.md.
+
+    python benchmarks/real_brain.py --studies ms --rows cascade "cascade, guided"
+
+A cascade is brains of the preset ``small`` (s0 at 2 mm, s1 at 1 mm) with more steps, because the
+images are eight times as large. Every image and result is divided by its own 99.5th percentile
+inside the brain of the real T2 and clipped to [0, 1]; 3D, at 1 mm; SSIM has a Gaussian window of
+sigma 1.5 and side 11.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import shutil
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch
+from methods import Fitted, Row, fitted, rows
+from records import MANIFESTS, about, about_row, options, parsed, record
 
 from msgan import metrics, plots, presets, pyramid, sketch
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort, Subject, prepare
+from msgan.data.manifest import read_manifest
 from msgan.data.volume import open_labels, open_volume
-from msgan.methods.baselines import baselines
-from msgan.methods.cascade import fit
 from msgan.methods.refine import refine
 from msgan.methods.trained import Cascade
-from msgan.paths import write_text
 from msgan.phantoms.brain import write_cohort
-from msgan.runs.run import Run, git_commit, versions
-from msgan.types import Box
+from msgan.runs.run import Run
+from msgan.types import Array, Box
 
-TRAIN, TEST = "19", "26"
-
-SOURCES = ("t1", "flair")
-
-
-def files(folder: Path, patient: str) -> dict[str, Path]:
-    """Paths of a patient's images by modality."""
-    name = "mni_patient{}__{}_brain_N4_regtoMNI.nii.gz"
-    return {m: folder / name.format(patient, m.upper()) for m in ("t1", "t2", "flair")}
-
-
-def lesions(folder: Path, patient: str) -> Path:
-    """Path of the consensus mask of a patient's lesions; its one label is 1."""
-    return folder / f"mni_patient{patient}__GOLD_STANDARD_regtoMNI.nii.gz"
-
-
-def config() -> CascadeConfig:
-    """Brains of the preset ``small`` with more steps, because the image is eight times as large."""
-    chosen = presets.preset("small", "brain")
-    return chosen.updated(training=STEPS, labels=(1,))
-
-
+NAME = "real_brain"
+SOURCES, TARGET = ("t1", "flair"), "t2"
+COMPARED = (
+    "source",
+    "histogram-matched",
+    "inverted, matched",
+    "histogram-matched + slope transfer",
+    "inverted, matched + slope transfer",
+    "mean image",
+    "published",
+    "cascade",
+    "cascade, match",
+    "cascade, match and student",
+    "cascade, guided",
+    "CycleGAN",
+    "paired regression",
+)
+PICTURED = (
+    "source",
+    "inverted, matched",
+    "cascade",
+    "cascade, no mask",
+    "cascade, guided",
+    "CycleGAN",
+    "paired regression",
+)
 UNIT = "share of P99.5"
-
 STEPS = {"lr_steps": 6000, "steps": 4000}
+QUICK = {"lr_steps": 4, "steps": 2, "validate_every": 2}
+
+
+@dataclass(frozen=True)
+class Study:
+    """Who is learnt from and who is tested.
+
+    Attributes:
+        train: Names of people.
+        test: Names of people.
+        labels: Values of the masks that cascades draw over sketches.
+        lesion: How a mask is called.
+    """
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    labels: tuple[int, ...] = ()
+    lesion: str = "tumour"
+
+    def title(self, person: str) -> str:
+        """What the keys of the tables of a tested person begin with."""
+        return f"{', '.join(self.train)} → {person}: "
+
+
+# fmt: off
+STUDIES = {
+    "ms": Study(("patient19",), ("patient26",), labels=(1,), lesion="lesions"),
+    "turned": Study(("patient26",), ("patient19",), lesion="lesions"),
+    "tumours": Study(("patient19", "patient26"), ("TCGA-DU-7294", "TCGA-FG-6692")),
+    "FG to DU": Study(("TCGA-FG-6692",), ("TCGA-DU-7294",)),
+    "DU to FG": Study(("TCGA-DU-7294",), ("TCGA-FG-6692",)),
+}
+# fmt: on
+
+
+def cohort_of(study: Study, data: Path) -> Cohort:
+    """The people of a study, split as it says."""
+    people = {
+        subject.name: subject
+        for name in ("brain_ms", "brain_tumour")
+        for subject in Cohort.from_manifest(read_manifest(MANIFESTS / f"{name}.csv"), data)
+    }
+    split = dict.fromkeys(study.train, "train") | dict.fromkeys(study.test, "test")
+    return Cohort(tuple(replace(people[n], split=part, fold=None) for n, part in split.items()))
+
+
+def config(study: Study, quick: bool = False) -> CascadeConfig:
+    """Brains of the preset ``small`` with more steps, because the image is eight times as large."""
+    chosen = presets.preset("smoke" if quick else "small", "brain")
+    share = chosen.training.label_share if study.labels else 0.0
+    chosen = chosen.updated(
+        training=(QUICK if quick else STEPS) | {"label_share": share}, labels=study.labels
+    )
+    return chosen.updated(preparation={"spacing_mm": (4.0, 4.0, 4.0)}) if quick else chosen
+
+
+def configured(row: Row, chosen: CascadeConfig) -> CascadeConfig:
+    """A study's configuration as a row may have it: masks are for those that see T2 alone."""
+    if row.trained and not row.per_source:
+        return chosen
+    return chosen.updated(labels=(), training={"label_share": 0.0})
 
 
 def unit(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
@@ -74,14 +143,22 @@ def unit(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
 
 
 def scored(
-    fake: np.ndarray, real: np.ndarray, regions: dict[str, np.ndarray | None]
+    fake: np.ndarray, real: np.ndarray, regions: Mapping[str, np.ndarray | None]
 ) -> dict[str, dict[str, float]]:
     """SSIM, MAE and PSNR in each region (None: the whole volume); both images in [0, 1]."""
-    found = {}
-    for name, mask in regions.items():
-        s = metrics.scores(fake, real, data_range=1.0, mask=mask, mask_name=name)
-        found[name] = {"ssim": s.ssim, "mae": s.mae, "psnr": s.psnr}
-    return found
+    found = metrics.regional_scores_of(
+        partial(cut, fake),
+        partial(cut, real),
+        real.shape,
+        {n: None if mask is None else partial(cut, mask) for n, mask in regions.items()},
+        data_range=1.0,
+    )
+    return {n: {"ssim": s.ssim, "mae": s.mae, "psnr": s.psnr} for n, s in found.items()}
+
+
+def cut(image: Array, box: Box) -> Array:
+    """What an array holds in a box."""
+    return image[box.slices]
 
 
 def by_scale(run: Run, kept: Path, patient: Subject, source: str) -> dict[str, dict]:
@@ -127,127 +204,186 @@ def by_scale(run: Run, kept: Path, patient: Subject, source: str) -> dict[str, d
     }
 
 
+@dataclass(frozen=True)
+class Tested:
+    """A person whose T2 is known: the truth, and where it is compared."""
+
+    subject: Subject
+    real: Array
+    brain: Array
+    lesion: Array
+    affine: Array
+
+    @classmethod
+    def of(cls, subject: Subject) -> Tested:
+        """Read the images of a person."""
+        with open_volume(subject.images[TARGET]) as image, open_labels(subject.labels) as drawn:
+            real, lesion, affine = image.whole(), drawn.whole() > 0, image.grid.affine
+        brain = real > 0
+        return cls(subject, unit(real, brain), brain, lesion, affine)
+
+    def regions(self, lesion: str) -> dict[str, Array | None]:
+        """Where scores are taken, by name."""
+        where = {"whole volume": None, "inside the brain": self.brain}
+        return {**where, f"inside the {lesion}": self.lesion}
+
+
+def compared(
+    study: Study, cohort: Cohort, chosen: CascadeConfig, names: list[str], out: Path
+) -> tuple[dict[str, Any], dict[str, Fitted]]:
+    """Tables of a study by title, and its rows as they were fitted."""
+    tables: dict[str, Any] = {}
+    done: dict[str, Fitted] = {}
+    people = {person: Tested.of(cohort[person]) for person in study.test}
+    for row in rows(names):
+        for source in SOURCES:
+            key = f"{row.name}, {source}" if row.per_source else row.name
+            if key not in done:  # one training on T2 alone serves both sources
+                own, place = configured(row, chosen), out / "runs"
+                place = place / source if row.per_source else place
+                done[key] = fitted(row, cohort, source, TARGET, own, place, match="histogram")
+            for person, tested in people.items():
+                subjects = {row.name: tested.subject}
+                if study.labels and row.trained and not row.per_source:
+                    subjects[f"{row.name}, no mask"] = replace(tested.subject, labels=None)
+                for name, subject in subjects.items():
+                    start = perf_counter()
+                    path = result(out, person, source, name)
+                    done[key].method.translate(subject, path, modality=source)
+                    title = f"{study.title(person)}seconds of a translation from {source}"
+                    tables.setdefault(title, {})[name] = perf_counter() - start
+                    found = scored(shown(path, tested), tested.real, tested.regions(study.lesion))
+                    add(tables, study, person, source, name, found)
+    return tables, done
+
+
+def add(
+    tables: dict[str, Any], study: Study, person: str, source: str, name: str, found: dict
+) -> None:
+    """Enter the scores of a result: a table a region, the lesion's error beside the brain's."""
+    found["inside the brain"][f"mae in the {study.lesion}"] = found[f"inside the {study.lesion}"][
+        "mae"
+    ]
+    for region, scores in found.items():
+        title = f"{study.title(person)}{source}→{TARGET}, {region}"
+        tables.setdefault(title, {})[name] = scores
+
+
+def result(out: Path, person: str, source: str, name: str) -> Path:
+    """Where a translation is kept."""
+    return out / "translated" / person / source / f"{name}.nii"
+
+
+def shown(path: Path, tested: Tested) -> Array:
+    """A result as it is compared."""
+    with open_volume(path, check=False) as image:
+        return unit(image.whole(), tested.brain)
+
+
 def main() -> None:
     """Train, translate, score, draw; see the module's docstring."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the brain_ms images")
-    parser.add_argument("--out", type=Path, required=True, help="where the run is kept")
+    parser = options(NAME, __doc__, COMPARED)
+    parser.add_argument("--studies", nargs="+", default=list(STUDIES), choices=list(STUDIES))
     parser.add_argument("--phantoms", type=int, default=0, help="phantoms trained on as well")
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/real_brain.json"))
-    parser.add_argument("--picture", type=Path, default=Path("docs/images/real_brain.png"))
-    options = parser.parse_args()
+    given = parsed(parser, NAME)
+    for name in given.studies:
+        study, out = STUDIES[name], given.out / name.replace(" ", "_")
+        cohort = cohort_of(study, given.data)
+        if given.phantoms:
+            cohort = Cohort((*cohort, *phantoms(given.phantoms, given.out)))
+        tables, done = compared(study, cohort, config(study, given.quick), given.rows, out)
+        if name == "ms":  # its tables are older than the other studies
+            (title,) = (study.title(person) for person in study.test)
+            tables = {key.removeprefix(title): table for key, table in tables.items()}
+            if "cascade" in done:
+                run = done["cascade"].method.run
+                tables |= every_scale(run, cohort[study.test[0]], out)
+                told = about_row(done["cascade"])["seconds of training"]
+                tables["seconds"] = {"training": sum(told.values()), "scales": list(told.values())}
+        report = {
+            "task": "T1 and FLAIR -> T2 of real patients at 1 mm, 3D, n = 1 person a table",
+            "range": "each image divided by its 99.5th percentile in the brain of the real T2",
+            "mask": "inside the brain: where the real T2 is above 0",
+            "data": "open MS data (Lesjak et al. 2017, CC BY); TCGA-LGG as prepared by "
+            "BrainLesion/tutorials (CC BY 3.0), tumour labels by an algorithm",
+            **tables,
+            "rows": {name: {n: about_row(one) for n, one in done.items()}},
+            **about(),
+        }
+        if name == "ms":
+            report |= {"trained_on": [s.name for s in cohort.split("train")], "steps": STEPS}
+        record(given.json, report)
+        for person in study.test:
+            picture(given.picture, Tested.of(cohort[person]), study, out)
 
-    own = {"t2": files(options.data, TRAIN)["t2"]}
-    known = Subject("patient19", own, labels=lesions(options.data, TRAIN), split="train")
-    unseen = Subject(
-        "patient26",
-        files(options.data, TEST),
-        labels=lesions(options.data, TEST),
-        split="test",
-    )
-    subjects = [known]
-    if options.phantoms:
-        folder = options.out.parent / f"phantoms-{options.phantoms}"
-        manifest = folder / "manifest.csv"
-        if not manifest.is_file():
-            write_cohort(folder, subjects=options.phantoms, size=192, seed=0, test_share=0)
-        subjects += list(Cohort.from_manifest(manifest, folder))
-    cohort = Cohort((*subjects, unseen))
 
-    run = fit(
-        cohort, "t2", config(), options.out, report=lambda row: print(json.dumps(row), flush=True)
-    )
-    trained = [
-        json.loads((run.folder_of(i) / "done.json").read_text())["seconds"]
-        for i in range(run.scales + 1)
-    ]
-    kept = options.out / "scales"
-    shutil.rmtree(kept, ignore_errors=True)
-    with open_volume(unseen.images["t2"]) as image, open_labels(unseen.labels) as drawn:
-        real, lesion, affine = image.whole(), drawn.whole() > 0, image.grid.affine
-    brain = real > 0
-    truth = unit(real, brain)
-    regions = {"whole volume": None, "inside the brain": brain, "inside the lesions": lesion}
-    cascade = Cascade(run)
-    methods: dict[str, tuple[Any, Subject]] = {
-        name: (row, unseen) for name, row in baselines(cohort, "t2", run.config.preparation).items()
-    }
-    methods["cascade"] = (cascade, unseen)
-    methods["cascade, no mask"] = (cascade, replace(unseen, labels=None))
-    table: dict[str, dict[str, dict[str, float]]] = {}
-    results: dict[str, np.ndarray] = {}
-    seconds = 0.0
+def phantoms(count: int, out: Path) -> list[Subject]:
+    """Brain phantoms to learn from as well."""
+    folder = out / f"phantoms-{count}"
+    manifest = folder / "manifest.csv"
+    if not manifest.is_file():
+        write_cohort(folder, subjects=count, size=192, seed=0, test_share=0)
+    return [replace(s, split="train") for s in Cohort.from_manifest(manifest, folder)]
+
+
+def every_scale(run: Run, subject: Subject, out: Path) -> dict[str, Any]:
+    """Scores of each scale of a cascade; of T2 itself: what is lost without another modality."""
+    scales: dict[str, Any] = {}
+    for source in (*SOURCES, TARGET):
+        place = out / f"scales of {source}"
+        shutil.rmtree(place, ignore_errors=True)
+        Cascade(run).translate(subject, place / "t2.nii", modality=source, keep=place)
+        scales |= by_scale(run, place, subject, source)
+    return scales
+
+
+def citation(person: str) -> str:
+    """Whose images a figure shows."""
+    if person.startswith("patient"):
+        return f"Patient {person[7:]} of open MS data (Lesjak et al. 2017, CC BY)"
+    return f"{person} of TCGA-LGG (CC BY 3.0), prepared by BrainLesion/tutorials"
+
+
+def picture(path: Path, tested: Tested, study: Study, out: Path) -> None:
+    """The axial plane through the largest lesion: sources, rows and the real T2."""
+    person, images = tested.subject.name, {"real T2": tested.real}
     for source in SOURCES:
-        for name, (method, subject) in methods.items():
-            path = kept / source / f"{name}.nii"
-            start = perf_counter()
-            method.translate(subject, path, modality=source)
-            seconds = perf_counter() - start
-            with open_volume(path) as image:
-                results[f"{name} of {source}"] = unit(image.whole(), brain)
-            found = scored(results[f"{name} of {source}"], truth, regions)
-            for region, scores in found.items():
-                table.setdefault(f"{source}→t2, {region}", {})[name] = scores
-    scales: dict[str, dict] = {}
-    for source in (*SOURCES, "t2"):  # of T2 itself: what is lost without a change of modality
-        place = kept / f"scales of {source}"
-        cascade.translate(unseen, place / "t2.nii", modality=source, keep=place)
-        scales |= by_scale(run, place, unseen, source)
-    report = {
-        "task": "T1 and FLAIR -> T2, patient 26 of open MS data, 182x218x182 at 1 mm",
-        "trained_on": [s.name for s in subjects],
-        **table,
-        **scales,
-        "seconds": {"training": sum(trained), "scales": trained, "translation": seconds},
-        "lesion voxels": int(lesion.sum()),
-        "steps": STEPS,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-        "git": git_commit(),
-    }
-    write_text(options.json, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-    print(json.dumps(report, indent=1, ensure_ascii=False))
-    title = "Patient 26 of open MS data (Lesjak et al. 2017, CC BY)"
-    short = plots.compare(
-        results["source of t1"],
-        results["cascade of t1"],
-        truth,
-        affine=affine,
-        window=(0, 1),
-        source_window=(0, 1),
-        unit=UNIT,
-        caption=f"{title}; intensities as a share of the 99.5th percentile: T1, its translation "
-        "to T2 by a cascade that has only ever seen the T2 "
-        "of another patient, the real T2, and the difference.",
-    )
-    plots.save(short, options.picture.with_name("cascade.png"))
-    titles = {
-        "source": "{}",
-        "inverted, matched": "{} inverted",
-        "cascade": "cascade of {}",
-        "cascade, no mask": "no mask, of {}",
-    }
-    shown = {
-        title.format(source.upper()): results[f"{name} of {source}"]
-        for source in SOURCES
-        for name, title in titles.items()
-    }
+        for name in PICTURED:
+            file = result(out, person, source, name)
+            if file.is_file():
+                images[f"{source.upper()}: {name}"] = shown(file, tested)
     figure = plots.zooms(
-        {title: lambda box, a=a: a[box.slices] for title, a in {"real T2": truth, **shown}.items()},
-        truth.shape,
-        affine=affine,
-        at=round(float(largest(lesion).nonzero()[2].mean())),
+        {title: partial(cut, image) for title, image in images.items()},
+        tested.real.shape,
+        affine=tested.affine,
+        at=round(float(largest(tested.lesion).nonzero()[2].mean())),
         centre=(0.5, 0.5),
         zoom=0.8,
         window=(0, 1),
         unit=UNIT,
         columns=5,
-        caption=f"{title}, axial plane through the largest lesion: the cascade, trained on the T2 "
-        "of patient 19 alone, finds the contrast of T2 (bright fluid, grey brighter than white "
-        "matter) from the sketches of T1 and FLAIR, with the lesion mask laid over and without.",
+        caption=f"{citation(person)}, axial plane through the largest lesion: what the rows, which "
+        f"have learnt from {' and '.join(study.train)} alone, make of T1 and of FLAIR, and the "
+        "real T2.",
     )
-    plots.save(figure, options.picture)
+    first = study is STUDIES["ms"]
+    place = path if first else path.with_name(f"{path.stem}_{person}_{len(study.train)}.png")
+    plots.save(figure, place, dpi=200 if first else 110)
+    drawn = result(out, person, "t1", "cascade")
+    if first and drawn.is_file():
+        short = plots.compare(
+            shown(result(out, person, "t1", "source"), tested),
+            shown(drawn, tested),
+            tested.real,
+            affine=tested.affine,
+            window=(0, 1),
+            source_window=(0, 1),
+            unit=UNIT,
+            caption=f"{citation(person)}; intensities as a share of the 99.5th percentile: T1, its "
+            "translation to T2 by a cascade that has only ever seen the T2 of another patient, "
+            "the real T2, and the difference.",
+        )
+        plots.save(short, path.with_name("cascade.png"))
 
 
 def largest(mask: np.ndarray) -> np.ndarray:

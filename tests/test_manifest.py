@@ -272,7 +272,19 @@ def test_shipped_patterns_find_their_data_set(name, tmp_path):
     assert {(row.subject, row.modality) for row in rows} == wanted
 
 
-@pytest.mark.parametrize("name", ["brain_ms", "brain_ms_raw", "lidc", "nih_xray"])
+NAMED = (
+    "brain_ms",
+    "brain_ms_raw",
+    "brain_tumour",
+    "ct_two_kernels",
+    "lidc",
+    "mr_ct",
+    "nih_xray",
+)
+"""Those that name single files with their hashes."""
+
+
+@pytest.mark.parametrize("name", NAMED)
 def test_shipped_manifests_fit_the_real_files(name, shared_data):
     read = read_manifest(REPOSITORY / "data_manifests" / f"{name}.csv")
     small = read.model_copy(update={"rows": read.rows[:2]})

@@ -1,0 +1,160 @@
+"""The methods that the benchmarks on real images compare: one table.
+
+A row is fitted as every method of the package is, ``fit(cohort, source, target, config, out)``, and
+says what it has seen of the training people: nothing but the target's range and statistics, target
+images, source and target images of different order (unpaired), or pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from msgan import presets
+from msgan.config import CascadeConfig
+from msgan.data.cohort import Cohort
+from msgan.methods.baselines import HistogramMatched, Source
+from msgan.methods.matched import SlopeTransfer, SpectrumMatched
+from msgan.methods.mean_image import MeanImage
+from msgan.methods.non_local_means import NonLocalMeans
+from msgan.methods.paired import PairedRegression
+from msgan.methods.patch_gan import PatchGan
+from msgan.methods.small_gan import SmallGan
+from msgan.methods.trained import Cascade
+from msgan.studies.table import Method
+
+STATISTICS, TARGET, UNPAIRED, PAIRS = "the target's statistics", "target", "unpaired", "pairs"
+"""What a row sees of the training people."""
+
+GUIDED = {"match": "auto", "student": True, "detail": True}
+"""All of what may guide a translation (:class:`msgan.config.Guidance`)."""
+
+SIZES = ("lr_width", "lr_levels", "hr_width", "hr_blocks", "discriminator_width")
+
+
+def cycle_gan(*arguments: Any, **options: Any) -> Method:
+    """Fit a CycleGAN; its module is loaded when it is asked for."""
+    from msgan.methods.cyclegan import CycleGan
+
+    fitted: Method = CycleGan.fit(*arguments, **options)
+    return fitted
+
+
+def published(config: CascadeConfig) -> CascadeConfig:
+    """The published family, sketch and losses, with the widths, batch and steps of ``config``.
+
+    The published widths and batch would take weeks on two cores. Its patches have side 32.
+    """
+    chosen = presets.preset("published", dims=config.dims, seed=config.seed)
+    own, names = config.training, ("steps", "lr_steps", "batch", "lr_batch", "validate_every")
+    return chosen.updated(
+        preparation=config.preparation,
+        labels=config.labels,
+        network={name: getattr(config.network, name) for name in SIZES},
+        training={name: getattr(own, name) for name in names},
+    )
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method of a table.
+
+    Attributes:
+        name: Of the row.
+        fit: As every method is fitted.
+        sees: What of the training people.
+        trained: Whether networks are trained.
+        guidance: What of the source guides it; the others see its sketch.
+        changed: Makes its configuration of the benchmark's.
+    """
+
+    name: str
+    fit: Callable[..., Method] = field(repr=False)
+    sees: str
+    trained: bool = True
+    guidance: Mapping[str, Any] = field(default_factory=dict)
+    changed: Callable[[CascadeConfig], CascadeConfig] = field(default=lambda c: c, repr=False)
+
+    @property
+    def per_source(self) -> bool:
+        """Whether it is fitted anew for each source: whether it sees source images."""
+        return self.sees in (UNPAIRED, PAIRS)
+
+    def configured(self, config: CascadeConfig, match: str = "auto") -> CascadeConfig:
+        """Its configuration; ``match`` is what ``auto`` stands for."""
+        chosen = self.changed(config)
+        if not self.guidance:
+            return chosen
+        guidance = dict(self.guidance)
+        if guidance["match"] == "auto":
+            guidance["match"] = match
+        return chosen.updated(guidance=guidance)
+
+
+# fmt: off
+ROWS = (
+    Row("source", Source.fit, STATISTICS, trained=False),
+    Row("histogram-matched", HistogramMatched.fit, STATISTICS, trained=False),
+    Row("inverted, matched", partial(HistogramMatched.fit, inverted=True), STATISTICS,
+        trained=False),
+    Row("histogram-matched + slope transfer", SlopeTransfer.fit, STATISTICS, trained=False),
+    Row("inverted, matched + slope transfer", partial(SlopeTransfer.fit, inverted=True),
+        STATISTICS, trained=False),
+    Row("spectrum-matched", SpectrumMatched.fit, STATISTICS, trained=False),
+    Row("non-local means", NonLocalMeans.fit, STATISTICS, trained=False),
+    Row("mean image", MeanImage.fit, TARGET, trained=False),
+    Row("small GAN", SmallGan.fit, TARGET),
+    Row("patch GAN", PatchGan.fit, TARGET),
+    Row("published", Cascade.fit, TARGET, changed=published),
+    Row("cascade", Cascade.fit, TARGET),
+    Row("cascade, match", Cascade.fit, TARGET, guidance={"match": "auto"}),
+    Row("cascade, match and student", Cascade.fit, TARGET,
+        guidance={"match": "auto", "student": True}),
+    Row("cascade, guided", Cascade.fit, TARGET, guidance=GUIDED),
+    Row("CycleGAN", cycle_gan, UNPAIRED),
+    Row("paired regression", PairedRegression.fit, PAIRS),
+)
+# fmt: on
+"""In the order of a table; a benchmark names those it compares."""
+
+
+def rows(names: Sequence[str], *own: Row) -> list[Row]:
+    """Those of the table with these names, and of a benchmark's ``own``.
+
+    Raises:
+        SystemExit: There is no such row.
+    """
+    table = {row.name: row for row in (*ROWS, *own)}
+    if unknown := [name for name in names if name not in table]:
+        raise SystemExit(f"no row {unknown[0]!r}; there are: {', '.join(table)}")
+    return [table[name] for name in names]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A method that has seen the training people, and how long that took."""
+
+    row: Row
+    method: Method
+    seconds: float
+
+
+def fitted(
+    row: Row,
+    cohort: Cohort,
+    source: str,
+    target: str,
+    config: CascadeConfig,
+    out: Path,
+    *,
+    match: str = "auto",
+) -> Fitted:
+    """Fit a row in a folder of its own below ``out``; a training that was stopped goes on."""
+    start = perf_counter()
+    folder = out / row.name.replace(" ", "_").replace(",", "")
+    method = row.fit(cohort, source, target, row.configured(config, match), folder)
+    return Fitted(row, method, perf_counter() - start)
