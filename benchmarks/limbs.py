@@ -11,11 +11,11 @@ a perfect method would reach is not known.
 
 T1 is normalised to fat at about 1000 as distributed. Because both images share one preparation, T1
 is written once as 2.5 T1 - 1000, so that 0 to 1024 there and -1000 to 1560 HU here are the same
-range. Rows are those of benchmarks/methods.py, and of the training CTs there are three means:
+range. Methods are those of benchmarks/methods.py, and of the training CTs there are three means:
 *mean HU*, one number, the mean of the training limbs, within the silhouette of the test person's
 T1; *mean image*, the mean of the training CTs, each stretched to a common box (people's crops
 differ in size) and then to that of the test image; and *histogram-matched*, which gives each rank
-of the T1 the mean HU that the rank has in the training CTs. No row sees the tumour's outline.
+of the T1 the mean HU that the rank has in the training CTs. No method sees the tumour's outline.
 
 Scores are means over people, 3D, in the body of the real CT (above -300 HU, holes filled): SSIM of
 -1000 to 1560 HU shown as [0, 1] (Gaussian window of sigma 1.5 and side 11); mean absolute error in
@@ -32,8 +32,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from methods import TARGET as TARGETS
-from methods import Fitted, Row, fitted, rows
-from records import MANIFESTS, about, about_row, options, parsed, record
+from methods import Candidate, Fitted, candidates, fitted
+from records import MANIFESTS, about, about_method, options, parsed, record
 
 from msgan import plots, presets
 from msgan.config import CascadeConfig, Preparation
@@ -127,7 +127,7 @@ def prepared(data: Path, folder: Path, people: int | None = None) -> Cohort:
 
 
 class MeanHu(Untrained):
-    """A row that knows the silhouette of a limb and what a limb has on average: one number."""
+    """A method that knows the silhouette of a limb and what a limb has on average: one number."""
 
     name = "mean HU"
 
@@ -164,7 +164,7 @@ class MeanHu(Untrained):
         return lambda box: np.where(limb(box), inside, -1.0).astype(np.float32)
 
 
-MEAN_HU = Row("mean HU", MeanHu.fit, TARGETS, trained=False)
+MEAN_HU = Candidate("mean HU", MeanHu.fit, TARGETS, trained=False)
 
 
 def hu_errors(fake: Array, real: Array, limb: Array) -> dict[str, float]:
@@ -198,7 +198,7 @@ def measures(result: Result) -> dict[str, float]:
 def fold_tables(
     cohort: Cohort, names: list[str], chosen: CascadeConfig, out: Path
 ) -> tuple[pd.DataFrame, dict[str, list[Fitted]]]:
-    """One line a person and row, each person tested by what has seen the other fold."""
+    """One line a person and method, each person tested by what has seen the other fold."""
     tables, told = [], {name: [] for name in names}
     for number, (train, test) in enumerate(cohort.folds(FOLDS)):
         people = [replace(s, split="train") for s in train]
@@ -206,14 +206,14 @@ def fold_tables(
         both = Cohort((*people, *tested))
         runs = out / f"fold{number}"
         done = [
-            fitted(row, both, SOURCE, TARGET, chosen, runs / "runs", match="histogram")
-            for row in rows(names, MEAN_HU)
+            fitted(candidate, both, SOURCE, TARGET, chosen, runs / "runs", match="histogram")
+            for candidate in candidates(names, MEAN_HU)
         ]
         for one in done:
-            told[one.row.name].append(one)
+            told[one.candidate.name].append(one)
         intensity = Profile.of(both, TARGET, chosen.preparation).intensity
         table = score_table(
-            {one.row.name: one.method for one in done},
+            {one.candidate.name: one.method for one in done},
             tested,
             SOURCE,
             TARGET,
@@ -228,7 +228,7 @@ def fold_tables(
 
 
 def means(table: pd.DataFrame, columns: list[str]) -> dict[str, dict[str, float]]:
-    """Mean over people by row; those without a bone count nowhere in bone."""
+    """Mean over people by method; those without a bone count nowhere in bone."""
     found = table.groupby("method", sort=False)[columns].mean()
     return {str(n): {c: float(v) for c, v in line.items()} for n, line in found.iterrows()}
 
@@ -238,15 +238,15 @@ def main() -> None:
     given = parsed(options(NAME, __doc__, COMPARED), NAME)
     chosen = config(given.quick)
     cohort = prepared(given.data, given.out / "data", QUICK_PEOPLE if given.quick else None)
-    if given.quick:
+    if given.quick:  # the first four people need not be of both folds
         cohort = cohort.with_folds(FOLDS)
-    table, told = fold_tables(cohort, given.rows, chosen, given.out)
+    table, told = fold_tables(cohort, given.methods, chosen, given.out)
     columns = ["ssim", "psnr", *(c for c in table if c.startswith(("mae_hu", "dice")))]
     per_person = {
         str(name): lines.set_index("subject")[columns].round(5).to_dict("index")
         for name, lines in table.groupby("method", sort=False)
     }
-    first = {name: about_row(done[0]) for name, done in told.items()}
+    first = {name: about_method(done[0]) for name, done in told.items()}
     for name, done in told.items():
         first[name]["seconds of fit"] = [round(one.seconds, 2) for one in done]
     report = {
@@ -258,11 +258,11 @@ def main() -> None:
         "limb": means(table, columns),
         "seconds of a translation": means(table, ["seconds"]),
         "people": per_person,
-        "rows": first,
+        "methods": first,
         **about(),
     }
     record(given.json, clean(report))
-    picture(given.picture, given.out / "translated", cohort, given.rows)
+    picture(given.picture, given.out / "translated", cohort, given.methods)
 
 
 def clean(value: Any) -> Any:
@@ -275,7 +275,7 @@ def clean(value: Any) -> Any:
 
 
 def picture(path: Path, kept: Path, cohort: Cohort, names: list[str]) -> None:
-    """The first person with bone: T1, all rows and the real CT."""
+    """The first person with bone: T1, all methods and the real CT."""
     subject: Subject = cohort["STS_010"] if "STS_010" in cohort.names else next(iter(cohort))
     files = {"T1, its own scale": subject.images[SOURCE]}
     files |= {n: result_path(kept, n, subject.name) for n in names if n != "source"}
@@ -291,7 +291,7 @@ def picture(path: Path, kept: Path, cohort: Cohort, names: list[str]) -> None:
         unit="HU",
         columns=5,
         caption=f"{subject.name} of TCIA Soft-tissue-Sarcoma (Vallieres et al. 2015, CC BY 3.0), "
-        "which no row has seen: the T1 image, what the rows make of it, and the CT. Limb and CT "
+        "whom no method has seen: the T1 image, what the methods make of it, and the CT. T1 and CT "
         "are registered rigidly: they agree nearly, not exactly.",
     )
     plots.save(figure, path, dpi=110)

@@ -1,8 +1,9 @@
 """The methods that the benchmarks on real images compare: one table.
 
-A row is fitted as every method of the package is, ``fit(cohort, source, target, config, out)``, and
-says what it has seen of the training people: nothing but the target's range and statistics, target
-images, source and target images of different order (unpaired), or pairs.
+A candidate is fitted as every method of the package, ``fit(cohort, source, target, config, out)``,
+and says what it has seen of the training people: nothing but statistics of their target images,
+those images, images of source and target without knowing which belong together (unpaired), or
+pairs.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from msgan.methods.trained import Cascade
 from msgan.studies.table import Method
 
 STATISTICS, TARGET, UNPAIRED, PAIRS = "the target's statistics", "target", "unpaired", "pairs"
-"""What a row sees of the training people."""
+"""What a method sees of the training people."""
 
 GUIDED = {"match": "auto", "student": True, "detail": True}
 """All of what may guide a translation (:class:`msgan.config.Guidance`)."""
@@ -60,11 +61,11 @@ def published(config: CascadeConfig) -> CascadeConfig:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A method of a table.
+class Candidate:
+    """A method that is compared.
 
     Attributes:
-        name: Of the row.
+        name: In a table.
         fit: As every method is fitted.
         sees: What of the training people.
         trained: Whether networks are trained.
@@ -96,41 +97,41 @@ class Row:
 
 
 # fmt: off
-ROWS = (
-    Row("source", Source.fit, STATISTICS, trained=False),
-    Row("histogram-matched", HistogramMatched.fit, STATISTICS, trained=False),
-    Row("inverted, matched", partial(HistogramMatched.fit, inverted=True), STATISTICS,
+CANDIDATES = (
+    Candidate("source", Source.fit, STATISTICS, trained=False),
+    Candidate("histogram-matched", HistogramMatched.fit, STATISTICS, trained=False),
+    Candidate("inverted, matched", partial(HistogramMatched.fit, inverted=True), STATISTICS,
         trained=False),
-    Row("histogram-matched + slope transfer", SlopeTransfer.fit, STATISTICS, trained=False),
-    Row("inverted, matched + slope transfer", partial(SlopeTransfer.fit, inverted=True),
+    Candidate("histogram-matched + slope transfer", SlopeTransfer.fit, STATISTICS, trained=False),
+    Candidate("inverted, matched + slope transfer", partial(SlopeTransfer.fit, inverted=True),
         STATISTICS, trained=False),
-    Row("spectrum-matched", SpectrumMatched.fit, STATISTICS, trained=False),
-    Row("non-local means", NonLocalMeans.fit, STATISTICS, trained=False),
-    Row("mean image", MeanImage.fit, TARGET, trained=False),
-    Row("small GAN", SmallGan.fit, TARGET),
-    Row("patch GAN", PatchGan.fit, TARGET),
-    Row("published", Cascade.fit, TARGET, changed=published),
-    Row("cascade", Cascade.fit, TARGET),
-    Row("cascade, match", Cascade.fit, TARGET, guidance={"match": "auto"}),
-    Row("cascade, match and student", Cascade.fit, TARGET,
+    Candidate("spectrum-matched", SpectrumMatched.fit, STATISTICS, trained=False),
+    Candidate("non-local means", NonLocalMeans.fit, STATISTICS, trained=False),
+    Candidate("mean image", MeanImage.fit, TARGET, trained=False),
+    Candidate("small GAN", SmallGan.fit, TARGET),
+    Candidate("patch GAN", PatchGan.fit, TARGET),
+    Candidate("published", Cascade.fit, TARGET, changed=published),
+    Candidate("cascade", Cascade.fit, TARGET),
+    Candidate("cascade, match", Cascade.fit, TARGET, guidance={"match": "auto"}),
+    Candidate("cascade, match and student", Cascade.fit, TARGET,
         guidance={"match": "auto", "student": True}),
-    Row("cascade, guided", Cascade.fit, TARGET, guidance=GUIDED),
-    Row("CycleGAN", cycle_gan, UNPAIRED),
-    Row("paired regression", PairedRegression.fit, PAIRS),
+    Candidate("cascade, guided", Cascade.fit, TARGET, guidance=GUIDED),
+    Candidate("CycleGAN", cycle_gan, UNPAIRED),
+    Candidate("paired regression", PairedRegression.fit, PAIRS),
 )
 # fmt: on
 """In the order of a table; a benchmark names those it compares."""
 
 
-def rows(names: Sequence[str], *own: Row) -> list[Row]:
+def candidates(names: Sequence[str], *own: Candidate) -> list[Candidate]:
     """Those of the table with these names, and of a benchmark's ``own``.
 
     Raises:
-        SystemExit: There is no such row.
+        SystemExit: There is no such method.
     """
-    table = {row.name: row for row in (*ROWS, *own)}
+    table = {candidate.name: candidate for candidate in (*CANDIDATES, *own)}
     if unknown := [name for name in names if name not in table]:
-        raise SystemExit(f"no row {unknown[0]!r}; there are: {', '.join(table)}")
+        raise SystemExit(f"no method {unknown[0]!r}; there are: {', '.join(table)}")
     return [table[name] for name in names]
 
 
@@ -138,13 +139,13 @@ def rows(names: Sequence[str], *own: Row) -> list[Row]:
 class Fitted:
     """A method that has seen the training people, and how long that took."""
 
-    row: Row
+    candidate: Candidate
     method: Method
     seconds: float
 
 
 def fitted(
-    row: Row,
+    candidate: Candidate,
     cohort: Cohort,
     source: str,
     target: str,
@@ -153,8 +154,8 @@ def fitted(
     *,
     match: str = "auto",
 ) -> Fitted:
-    """Fit a row in a folder of its own below ``out``; a training that was stopped goes on."""
+    """Fit a method in a folder of its own below ``out``; a training that was stopped goes on."""
     start = perf_counter()
-    folder = out / row.name.replace(" ", "_").replace(",", "")
-    method = row.fit(cohort, source, target, row.configured(config, match), folder)
-    return Fitted(row, method, perf_counter() - start)
+    folder = out / candidate.name.replace(" ", "_").replace(",", "")
+    method = candidate.fit(cohort, source, target, candidate.configured(config, match), folder)
+    return Fitted(candidate, method, perf_counter() - start)

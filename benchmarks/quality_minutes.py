@@ -1,7 +1,7 @@
 """Quality against minutes of training on two CPU cores: T1 to T2 of a real patient.
 
-Each row is trained on patient 19 for 2, 5, 10, 20 and 40 minutes, each time anew, and translates
-the T1 of patient 26; no row sees a lesion mask. A training of its own for each time and not one
+Each method is trained on patient 19 for 2, 5, 10, 20 and 40 minutes, each time anew, and translates
+the T1 of patient 26; no method sees a lesion mask. A training of its own for each time and not one
 that is looked at in between, because learning rates fall to the end of a training and the scales of
 a cascade are trained one after the other: halfway, a cascade is none.
 Data: open MS data (Lesjak et al., Neuroinformatics 2017, CC BY), see docs/data.md.
@@ -12,7 +12,7 @@ How many steps fit is found out by two short trainings: the time of a fit is a c
 prepared, sketches drawn) and a time per step. s0 gets three steps for two of s1, as in
 benchmarks/real_brain.py. What is told and drawn is the time that the fit really took, from opening
 the images to the last weights. SSIM and the others are those of benchmarks/real_brain.py: inside
-the brain, 3D, n = 1. Rows without training are drawn as level lines.
+the brain, 3D, n = 1. Methods without training are drawn as level lines.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import Any
 
 import pandas as pd
 import torch
-from methods import Fitted, Row, fitted, rows
+from methods import Candidate, Fitted, candidates, fitted
 from real_brain import Study, Tested, cohort_of, configured, scored, shown
 from real_brain import config as brain_config
-from records import about, about_row, options, parsed, record
+from records import about, about_method, options, parsed, record
 
 from msgan import plots
 from msgan.config import CascadeConfig
@@ -68,16 +68,24 @@ def rounds_in(minutes: float, short: tuple[int, float], long: tuple[int, float])
     return max(1, int((60 * minutes - constant) / pace))
 
 
-def trained(row: Row, cohort: Cohort, config: CascadeConfig, out: Path, name: str) -> Fitted:
+def trained(
+    candidate: Candidate, cohort: Cohort, config: CascadeConfig, out: Path, name: str
+) -> Fitted:
     """A training from the beginning; an older one of that name is removed."""
     shutil.rmtree(out / name, ignore_errors=True)
     return fitted(
-        row, cohort, SOURCE, TARGET, configured(row, config), out / name, match="histogram"
+        candidate,
+        cohort,
+        SOURCE,
+        TARGET,
+        configured(candidate, config),
+        out / name,
+        match="histogram",
     )
 
 
 def quality(fit: Fitted, tested: Tested, path: Path) -> dict[str, float]:
-    """Scores inside the brain of what a row makes of the test person."""
+    """Scores inside the brain of what a method makes of the test person."""
     path.unlink(missing_ok=True)
     fit.method.translate(tested.subject, path, modality=SOURCE)
     found = scored(shown(path, tested), tested.real, {"brain": tested.brain})
@@ -85,30 +93,39 @@ def quality(fit: Fitted, tested: Tested, path: Path) -> dict[str, float]:
 
 
 def measured(
-    row: Row, cohort: Cohort, config: CascadeConfig, times: list[float], rounds: Any, out: Path
+    candidate: Candidate,
+    cohort: Cohort,
+    config: CascadeConfig,
+    times: list[float],
+    rounds: Any,
+    out: Path,
 ) -> list[dict[str, Any]]:
     """One line for each time: what was asked for, what it took, and the scores."""
     tested = Tested.of(cohort[STUDY.test[0]])
-    path, place = out / "translated" / f"{row.name}.nii", out / "runs" / row.name.replace(" ", "_")
+    path, place = (
+        out / "translated" / f"{candidate.name}.nii",
+        out / "runs" / candidate.name.replace(" ", "_"),
+    )
     lines = []
-    if not row.trained:
-        fit = trained(row, cohort, config, place, "once")
+    if not candidate.trained:
+        fit = trained(candidate, cohort, config, place, "once")
         scores = quality(fit, tested, path)
-        return [{"minutes": t, "took": t, **scores, "about": about_row(fit)} for t in times]
+        return [{"minutes": t, "took": t, **scores, "about": about_method(fit)} for t in times]
     short, long = (
-        (n, trained(row, cohort, with_rounds(config, n), place, "pace").seconds) for n in rounds
+        (n, trained(candidate, cohort, with_rounds(config, n), place, "pace").seconds)
+        for n in rounds
     )
     for minutes in times:
         number = rounds_in(minutes, short, long)
-        fit = trained(row, cohort, with_rounds(config, number), place, f"{minutes:g}")
+        fit = trained(candidate, cohort, with_rounds(config, number), place, f"{minutes:g}")
         line = {"minutes": minutes, "took": fit.seconds / 60, **quality(fit, tested, path)}
-        lines.append(line | {"about": about_row(fit)})
-        print(row.name, line, flush=True)
+        lines.append(line | {"about": about_method(fit)})
+        print(candidate.name, line, flush=True)
     return lines
 
 
 def tables(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """The tables of the report: a line a row, a column a time."""
+    """The tables of the report: a line a method, a column a time."""
     titles = {
         "ssim": "SSIM inside the brain, by minutes",
         "psnr": "PSNR inside the brain, dB, by minutes",
@@ -122,7 +139,7 @@ def tables(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def figure(report: dict[str, Any], path: Path) -> None:
-    """SSIM and PSNR against the minutes that were really taken, of every row in the report."""
+    """SSIM and PSNR against the minutes that were really taken, of every method in the report."""
     names = {"ssim": "SSIM inside the brain, by minutes"}
     names["psnr"] = "PSNR inside the brain, dB, by minutes"
     took = report["minutes that the fit took"]
@@ -155,15 +172,15 @@ def main() -> None:
     times = list(QUICK_MINUTES) if given.quick else given.minutes
     rounds = QUICK_ROUNDS if given.quick else ROUNDS
     cohort, config = cohort_of(STUDY, given.data), brain_config(STUDY, given.quick)
-    for row in rows(given.rows):
-        lines = measured(row, cohort, config, times, rounds, given.out)
+    for candidate in candidates(given.methods):
+        lines = measured(candidate, cohort, config, times, rounds, given.out)
         report = {
             "task": "T1 -> T2, patient 26 of open MS data, 182x218x182 at 1 mm, 3D, n = 1",
             "trained_on": list(STUDY.train),
             "data": "open MS data (Lesjak et al. 2017, CC BY)",
             "range": "each image divided by its 99.5th percentile in the brain of the real T2",
-            **tables({row.name: lines}),
-            "rows": {row.name: {f"{x['minutes']:g}": x["about"] for x in lines}},
+            **tables({candidate.name: lines}),
+            "methods": {candidate.name: {f"{x['minutes']:g}": x["about"] for x in lines}},
             **about(),
         }
         whole = record(given.json, report)

@@ -3,17 +3,17 @@
 Studies, each with people of its own to learn from and to test on:
 
 - ``ms``: MS patient 19 -> 26. Cascades draw the expert's lesion mask over the sketch, and were
-  trained so; "no mask" is the same cascade without that of patient 26. No other row sees a mask.
+  trained so; "no mask" is the same cascade without that of patient 26. No other method sees a mask.
 - ``turned``: 26 -> 19, no mask.
 - ``tumours``: 19 and 26 -> both patients with a glioma, who are of another scanner and disease.
 - ``FG to DU``, ``DU to FG``: one patient with a glioma -> the other.
 
-In all but ``ms`` no row sees a label, in training or in translation: labels say where to measure.
-Those of the gliomas are an algorithm's (seg_auto), not an expert's.
+In all but ``ms`` no method sees a label, in training or in translation: labels only say where to
+measure. Those of the gliomas are an algorithm's (seg_auto), not an expert's.
 Data: open MS data (Lesjak et al., Neuroinformatics 2017, CC BY); TCGA-LGG as prepared by
 BrainLesion/tutorials (CC BY 3.0); see docs/data.md.
 
-    python benchmarks/real_brain.py --studies ms --rows cascade "cascade, guided"
+    python benchmarks/real_brain.py --studies ms --methods cascade "cascade, guided"
 
 A cascade is brains of the preset ``small`` (s0 at 2 mm, s1 at 1 mm) with more steps, because the
 images are eight times as large. Every image and result is divided by its own 99.5th percentile
@@ -32,8 +32,8 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from methods import Fitted, Row, fitted, rows
-from records import MANIFESTS, about, about_row, options, parsed, record
+from methods import Candidate, Fitted, candidates, fitted
+from records import MANIFESTS, about, about_method, options, parsed, record
 
 from msgan import metrics, plots, presets, pyramid, sketch
 from msgan.config import CascadeConfig
@@ -130,9 +130,9 @@ def config(study: Study, quick: bool = False) -> CascadeConfig:
     return chosen.updated(preparation={"spacing_mm": (4.0, 4.0, 4.0)}) if quick else chosen
 
 
-def configured(row: Row, chosen: CascadeConfig) -> CascadeConfig:
-    """A study's configuration as a row may have it: masks are for those that see T2 alone."""
-    if row.trained and not row.per_source:
+def configured(candidate: Candidate, chosen: CascadeConfig) -> CascadeConfig:
+    """A study's configuration as a method may have it: masks are for those that see T2 alone."""
+    if candidate.trained and not candidate.per_source:
         return chosen
     return chosen.updated(labels=(), training={"label_share": 0.0})
 
@@ -231,21 +231,21 @@ class Tested:
 def compared(
     study: Study, cohort: Cohort, chosen: CascadeConfig, names: list[str], out: Path
 ) -> tuple[dict[str, Any], dict[str, Fitted]]:
-    """Tables of a study by title, and its rows as they were fitted."""
+    """Tables of a study by title, and its methods as they were fitted."""
     tables: dict[str, Any] = {}
     done: dict[str, Fitted] = {}
     people = {person: Tested.of(cohort[person]) for person in study.test}
-    for row in rows(names):
+    for candidate in candidates(names):
         for source in SOURCES:
-            key = f"{row.name}, {source}" if row.per_source else row.name
+            key = f"{candidate.name}, {source}" if candidate.per_source else candidate.name
             if key not in done:  # one training on T2 alone serves both sources
-                own, place = configured(row, chosen), out / "runs"
-                place = place / source if row.per_source else place
-                done[key] = fitted(row, cohort, source, TARGET, own, place, match="histogram")
+                own, place = configured(candidate, chosen), out / "runs"
+                place = place / source if candidate.per_source else place
+                done[key] = fitted(candidate, cohort, source, TARGET, own, place, match="histogram")
             for person, tested in people.items():
-                subjects = {row.name: tested.subject}
-                if study.labels and row.trained and not row.per_source:
-                    subjects[f"{row.name}, no mask"] = replace(tested.subject, labels=None)
+                subjects = {candidate.name: tested.subject}
+                if study.labels and candidate.trained and not candidate.per_source:
+                    subjects[f"{candidate.name}, no mask"] = replace(tested.subject, labels=None)
                 for name, subject in subjects.items():
                     start = perf_counter()
                     path = result(out, person, source, name)
@@ -283,22 +283,23 @@ def shown(path: Path, tested: Tested) -> Array:
 def main() -> None:
     """Train, translate, score, draw; see the module's docstring."""
     parser = options(NAME, __doc__, COMPARED)
-    parser.add_argument("--studies", nargs="+", default=list(STUDIES), choices=list(STUDIES))
+    parser.add_argument("--studies", nargs="+", choices=list(STUDIES), help="quick: the first")
     parser.add_argument("--phantoms", type=int, default=0, help="phantoms trained on as well")
     given = parsed(parser, NAME)
-    for name in given.studies:
+    for name in given.studies or list(STUDIES)[: 1 if given.quick else None]:
         study, out = STUDIES[name], given.out / name.replace(" ", "_")
         cohort = cohort_of(study, given.data)
         if given.phantoms:
             cohort = Cohort((*cohort, *phantoms(given.phantoms, given.out)))
-        tables, done = compared(study, cohort, config(study, given.quick), given.rows, out)
+        chosen = config(study, given.quick)
+        tables, done = compared(study, cohort, chosen, given.methods, out)
         if name == "ms":  # its tables are older than the other studies
             (title,) = (study.title(person) for person in study.test)
             tables = {key.removeprefix(title): table for key, table in tables.items()}
             if "cascade" in done:
                 run = done["cascade"].method.run
                 tables |= every_scale(run, cohort[study.test[0]], out)
-                told = about_row(done["cascade"])["seconds of training"]
+                told = about_method(done["cascade"])["seconds of training"]
                 tables["seconds"] = {"training": sum(told.values()), "scales": list(told.values())}
         report = {
             "task": "T1 and FLAIR -> T2 of real patients at 1 mm, 3D, n = 1 person a table",
@@ -307,11 +308,12 @@ def main() -> None:
             "data": "open MS data (Lesjak et al. 2017, CC BY); TCGA-LGG as prepared by "
             "BrainLesion/tutorials (CC BY 3.0), tumour labels by an algorithm",
             **tables,
-            "rows": {name: {n: about_row(one) for n, one in done.items()}},
+            "methods": {name: {n: about_method(one) for n, one in done.items()}},
             **about(),
         }
         if name == "ms":
-            report |= {"trained_on": [s.name for s in cohort.split("train")], "steps": STEPS}
+            steps = {key: getattr(chosen.training, key) for key in STEPS}
+            report |= {"trained_on": [s.name for s in cohort.split("train")], "steps": steps}
         record(given.json, report)
         for person in study.test:
             picture(given.picture, Tested.of(cohort[person]), study, out)
@@ -345,7 +347,7 @@ def citation(person: str) -> str:
 
 
 def picture(path: Path, tested: Tested, study: Study, out: Path) -> None:
-    """The axial plane through the largest lesion: sources, rows and the real T2."""
+    """The axial plane through the largest lesion: sources, methods and the real T2."""
     person, images = tested.subject.name, {"real T2": tested.real}
     for source in SOURCES:
         for name in PICTURED:
@@ -362,9 +364,8 @@ def picture(path: Path, tested: Tested, study: Study, out: Path) -> None:
         window=(0, 1),
         unit=UNIT,
         columns=5,
-        caption=f"{citation(person)}, axial plane through the largest lesion: what the rows, which "
-        f"have learnt from {' and '.join(study.train)} alone, make of T1 and of FLAIR, and the "
-        "real T2.",
+        caption=f"{citation(person)}, axial plane through the largest lesion: what methods that "
+        f"learnt from {' and '.join(study.train)} alone make of T1 and of FLAIR, and the real T2.",
     )
     first = study is STUDIES["ms"]
     place = path if first else path.with_name(f"{path.stem}_{person}_{len(study.train)}.png")

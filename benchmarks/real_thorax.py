@@ -32,8 +32,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from methods import Fitted, fitted, rows
-from records import about, about_row, options, parsed, record
+from methods import Fitted, candidates, fitted
+from records import about, about_method, options, parsed, record
 
 from msgan import plots, presets
 from msgan.config import CascadeConfig
@@ -96,7 +96,7 @@ TILE = 48
 """Smaller than the image, so that seams could show."""
 
 TILED = ("cascade", "cascade, guided", "patch GAN", "paired regression")
-"""Rows that are made of tiles."""
+"""Methods that are made of tiles."""
 
 PHANTOM_SIZE = 231
 """Voxels along the phantom's longest axis: 1.524 mm in the plane; slices are resampled."""
@@ -198,7 +198,7 @@ def tissue_hu(result: Result) -> dict[str, float]:
 
 
 def tables(lines: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The tables of the report: title, row, column."""
+    """The tables of the report: title, method, column."""
     scores = ("ssim", "mae", "mse", "psnr")
     made: dict[str, dict[str, Any]] = {}
     for title, prefix in (("whole volume", "image_"), ("body", ""), ("lung", "lung_")):
@@ -278,7 +278,7 @@ def cohort_of(data: Path, folder: Path, train: str, test: str, phantoms: int) ->
 
 
 def picture(path: Path, files: Mapping[str, Path], at: int, caption: str) -> None:
-    """Source, rows and the real image: the whole slice and a part of it, magnified."""
+    """Source, methods and the real image: the whole slice and a part of it, magnified."""
     volumes = {name: open_volume(file, check=False) for name, file in files.items()}
     grid = next(iter(volumes.values())).grid
     figure = plots.zooms(
@@ -297,17 +297,19 @@ def picture(path: Path, files: Mapping[str, Path], at: int, caption: str) -> Non
         volume.close()
 
 
-def fitted_rows(
+def fitted_methods(
     cohort: Cohort, names: list[str], chosen: CascadeConfig, out: Path
 ) -> tuple[dict[str, Method], dict[str, Fitted]]:
-    """The rows as they translate, and as they were fitted; a small GAN is the cascade's own s0."""
+    """The methods as they translate, and as they were fitted; the small GAN is the cascade's s0."""
     done: dict[str, Fitted] = {}
-    for row in rows(names):
-        if row.name == "small GAN" and "cascade" in done:
+    for candidate in candidates(names):
+        if candidate.name == "small GAN" and "cascade" in done:
             own = done["cascade"]
-            done[row.name] = Fitted(row, SmallGan(own.method.run), own.seconds)
+            done[candidate.name] = Fitted(candidate, SmallGan(own.method.run), own.seconds)
             continue
-        done[row.name] = fitted(row, cohort, SOURCE, TARGET, chosen, out, match="spectrum")
+        done[candidate.name] = fitted(
+            candidate, cohort, SOURCE, TARGET, chosen, out, match="spectrum"
+        )
     methods = {
         name: Fixed(one.method, tile=TILE) if name in TILED else one.method
         for name, one in done.items()
@@ -320,7 +322,7 @@ def study(name: str, given: Any, chosen: CascadeConfig) -> tuple[dict[str, Any],
     train, test = STUDIES[name]
     out = given.out / name.replace(" ", "_")
     cohort = cohort_of(given.data, given.out, train, test, given.phantoms)
-    methods, done = fitted_rows(cohort, given.rows, chosen, out / "runs")
+    methods, done = fitted_methods(cohort, given.methods, chosen, out / "runs")
     preparation, kept = chosen.preparation, out / "translated"
     table = score_table(
         methods,
@@ -334,7 +336,7 @@ def study(name: str, given: Any, chosen: CascadeConfig) -> tuple[dict[str, Any],
         measures=(lung_measures, tissue_hu, Seams(dict.fromkeys(TILED, TILE), preparation)),
     )
     made = tables(table.to_dict("records"))
-    told = {n: about_row(one) for n, one in done.items()}
+    told = {n: about_method(one) for n, one in done.items()}
     first = name == next(iter(STUDIES))
     if first:
         made["trained_on"] = [s.name for s in cohort if s.split != "test"]
@@ -356,7 +358,7 @@ def study(name: str, given: Any, chosen: CascadeConfig) -> tuple[dict[str, Any],
         "where they are in the real image."
     )
     picture(place, files, {"0001": 38, "0003": 28}[test], caption)
-    return {**made, "rows": {name: told}}, methods
+    return {**made, "methods": {name: told}}, methods
 
 
 def real_source(given: Any, methods: Mapping[str, Method], intensity: IntensityMap) -> dict:
@@ -372,8 +374,8 @@ def real_source(given: Any, methods: Mapping[str, Method], intensity: IntensityM
     place = given.picture
     caption = (
         f"{person.name} (Armato et al. 2011, CC BY 3.0), a real image of the Philips kernel D, and "
-        f"what the rows make of it, which have learnt from LIDC-IDRI-{TEACHER}, GE STANDARD. There "
-        "is no true image."
+        f"what methods that have learnt from LIDC-IDRI-{TEACHER}, GE STANDARD, make of it. No true "
+        "image exists."
     )
     picture(place.with_name(f"{place.stem}_{NO_TRUTH}.png"), files, 30, caption)
     return {
@@ -387,13 +389,13 @@ def real_source(given: Any, methods: Mapping[str, Method], intensity: IntensityM
 def main() -> None:
     """Train, translate, score, draw; see the module's docstring."""
     parser = options(NAME, __doc__, COMPARED)
-    parser.add_argument("--studies", nargs="+", default=list(STUDIES), choices=list(STUDIES))
+    parser.add_argument("--studies", nargs="+", choices=list(STUDIES), help="quick: the first")
     parser.add_argument("--phantoms", type=int, default=0, help="phantoms trained on as well")
     parser.add_argument("--steps", type=int, help="steps of every training, for a try")
     given = parsed(parser, NAME)
     chosen = config(given.steps, given.quick)
     low, high = (float(v) for v in (chosen.preparation.low, chosen.preparation.high))
-    for name in given.studies:
+    for name in given.studies or list(STUDIES)[: 1 if given.quick else None]:
         found, methods = study(name, given, chosen)
         if STUDIES[name][0] == TEACHER:
             found |= real_source(given, methods, IntensityMap(low, high, "HU"))

@@ -27,19 +27,23 @@ def data_folder() -> Path:
     return Path(os.environ.get(SHARED_DATA, ROOT.parent / "shared" / "data"))
 
 
-def options(name: str, doc: str | None, rows: Sequence[str]) -> argparse.ArgumentParser:
+def options(name: str, doc: str | None, methods: Sequence[str]) -> argparse.ArgumentParser:
     """Options that every benchmark on real images has.
 
     Args:
         name: Of the script, its JSON file and its picture.
         doc: Of the script.
-        rows: Names of its rows.
+        methods: Names of its methods.
     """
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=data_folder(), help="holds brain_ms/ etc.")
     parser.add_argument("--out", type=Path, default=ROOT / "reports" / "runs" / name)
     parser.add_argument(
-        "--rows", nargs="+", default=list(rows), metavar="ROW", help=f"of: {'; '.join(rows)}"
+        "--methods",
+        nargs="+",
+        default=list(methods),
+        metavar="METHOD",
+        help=f"of: {'; '.join(methods)}",
     )
     parser.add_argument("--quick", action="store_true", help="to see that it runs; no record")
     parser.add_argument("--json", type=Path, help=f"default: {name}.json beside the script")
@@ -73,9 +77,9 @@ def about() -> dict[str, Any]:
     }
 
 
-def about_row(fitted: Fitted) -> dict[str, Any]:
-    """What is told of a row: what it saw, how long it was fitted, and where."""
-    known = {"sees": fitted.row.sees, "seconds of fit": round(fitted.seconds, 2)}
+def about_method(fitted: Fitted) -> dict[str, Any]:
+    """What is told of a method: what it saw, how long it was fitted, and where."""
+    known = {"sees": fitted.candidate.sees, "seconds of fit": round(fitted.seconds, 2)}
     run = getattr(fitted.method, "run", None)
     if isinstance(run, Run):
         known |= {"seconds of training": training_seconds(run)}
@@ -104,13 +108,13 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def record(path: Path, report: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a report, beside the rows of an earlier one that were not measured again.
+    """Write a report, beside the methods of an earlier one that were not measured again.
 
-    Each row says under ``rows`` at which commit it was measured; what is not named there is older
-    and was measured as ``before`` says. Returns what is in the file.
+    Each method says under ``methods`` at which commit it was measured; what is not named there is
+    older and was measured as ``before`` says. Returns what is in the file.
     """
     old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if old and "rows" not in old:
+    if old and "methods" not in old:
         old["before"] = {key: old[key] for key in about() if key in old}
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = merged(old, report)

@@ -8,10 +8,10 @@ with iterative denoising, YA the sharp one.
 
     python benchmarks/two_kernels.py
 
-Rows beside those of benchmarks/methods.py: *best Gaussian* is the one width that brings YA closest
-to UB on the training slices, and *paired radial filter* the least-squares filter that is equal in
-all directions there: both use the pairs of the training slices. *Oracle radial filter* is the same
-filter fitted on the test slices themselves: no method, but what such a filter could reach.
+Methods beside those of benchmarks/methods.py: *best Gaussian* has the width that brings YA closest
+to UB on the training slices, and *paired radial filter* is the least-squares filter that is equal
+in all directions there: both use the pairs of the training slices. *Oracle radial filter* is the
+same filter fitted on the test slices themselves: no method, but what such a filter could reach.
 
 Scores are of [-1024, 1024] HU shown as [0, 1], in the body (above -300 HU in UB, holes filled), 3D;
 SSIM has a Gaussian window of sigma 1.5 and side 11.
@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from methods import Fitted, fitted, rows
-from records import about, about_row, options, parsed, record
+from methods import Fitted, candidates, fitted
+from records import about, about_method, options, parsed, record
 from scipy.signal import fftconvolve
 
 from msgan import plots, presets
@@ -100,7 +100,7 @@ def halves(data: Path, folder: Path, middle: int | None = None) -> Cohort:
 
 
 class Filter(Untrained):
-    """A row that is one filter within slices; values are filtered before they are cut off."""
+    """A method that is one filter within slices; values are filtered before they are cut off."""
 
     def __init__(self, name: str, kernel: Array, profile: Profile, preparation: Preparation):
         super().__init__(preparation.updated(spacing_mm=None), profile.intensity)
@@ -160,7 +160,7 @@ def best_width(source: Array, target: Array, mask: Array) -> float:
 
 
 def filters(cohort: Cohort, preparation: Preparation) -> dict[str, tuple[Filter, str]]:
-    """The rows that are one filter, and what each has seen."""
+    """The methods that are one filter, and what each has seen."""
     profile, fits = Profile.of(cohort, TARGET, preparation), {}
     for subject in cohort:
         images = {}
@@ -189,17 +189,19 @@ def main() -> None:
     cohort = halves(given.data, given.out / "data", 192 if given.quick else None)
     preparation = chosen.preparation
     done = [
-        fitted(row, cohort, SOURCE, TARGET, chosen, given.out / "runs", match="spectrum")
-        for row in rows([name for name in given.rows if name not in FILTERS])
+        fitted(candidate, cohort, SOURCE, TARGET, chosen, given.out / "runs", match="spectrum")
+        for candidate in candidates([name for name in given.methods if name not in FILTERS])
     ]
-    methods = {one.row.name: one.method for one in done}
-    told = {one.row.name: about_row(one) for one in done}
-    if set(FILTERS) & set(given.rows):
+    methods = {one.candidate.name: one.method for one in done}
+    told = {one.candidate.name: about_method(one) for one in done}
+    if set(FILTERS) & set(given.methods):
         for name, (method, sees) in filters(cohort, preparation).items():
-            if name in given.rows:
+            if name in given.methods:
                 methods[name] = method
-                known = Fitted(replace(rows(["source"])[0], name=name, sees=sees), method, 0.0)
-                told[name] = {k: v for k, v in about_row(known).items() if k != "seconds of fit"}
+                known = Fitted(
+                    replace(candidates(["source"])[0], name=name, sees=sees), method, 0.0
+                )
+                told[name] = {k: v for k, v in about_method(known).items() if k != "seconds of fit"}
     kept, test = given.out / "translated", cohort.split("test")
     table = score_table(
         methods,
@@ -227,7 +229,7 @@ def main() -> None:
             for name, line in lines.items()
         },
         "seconds of a translation": {name: line["seconds"] for name, line in lines.items()},
-        "rows": told,
+        "methods": told,
         **about(),
     }
     record(given.json, report)
@@ -235,7 +237,7 @@ def main() -> None:
 
 
 def picture(path: Path, kept: Path, subject: Subject, names: list[str]) -> None:
-    """The source, all rows and the real image, magnified."""
+    """The source, all methods and the real image, magnified."""
     files = {f"{SOURCE.upper()}, source": subject.images[SOURCE]}
     files |= {n: result_path(kept, n, subject.name) for n in names if n != "source"}
     files["UB, real"] = subject.images[TARGET]
@@ -251,7 +253,7 @@ def picture(path: Path, kept: Path, subject: Subject, names: list[str]) -> None:
         unit="HU",
         columns=5,
         caption="Head phantom of neurolabusc/dcm_qa_ct (BSD-2-Clause), slice 36 of one scan: the "
-        "sharp kernel YA, what the rows make of it, and the soft kernel UB. Learnt on slices 0 "
+        "sharp kernel YA, what the methods make of it, and the soft kernel UB. Learnt on slices 0 "
         "to 23 of the same phantom.",
     )
     plots.save(figure, path, dpi=110)

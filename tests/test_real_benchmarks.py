@@ -36,34 +36,37 @@ SCRIPTS = (real_brain, real_thorax, two_kernels, limbs, quality_minutes)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda s: s.NAME)
-def test_every_row_of_a_benchmark_is_in_the_table(script):
+def test_every_method_of_a_benchmark_is_in_the_table(script):
     own = (limbs.MEAN_HU,) if script is limbs else ()
-    found = methods.rows(script.COMPARED, *own)
-    assert [row.name for row in found] == list(script.COMPARED)
+    found = methods.candidates(script.COMPARED, *own)
+    assert [candidate.name for candidate in found] == list(script.COMPARED)
 
 
-def test_a_row_that_does_not_exist_is_named():
-    with pytest.raises(SystemExit, match="no row 'cascad'"):
-        methods.rows(["source", "cascad"])
+def test_a_method_that_does_not_exist_is_named():
+    with pytest.raises(SystemExit, match="no method 'cascad'"):
+        methods.candidates(["source", "cascad"])
 
 
-def test_rows_say_what_they_see_and_only_those_of_two_domains_are_fitted_for_each_source():
-    table = {row.name: row for row in methods.ROWS}
-    assert len(table) == len(methods.ROWS)
-    assert [n for n, row in table.items() if row.per_source] == ["CycleGAN", "paired regression"]
+def test_methods_say_what_they_see_and_only_those_of_two_domains_are_fitted_for_each_source():
+    table = {candidate.name: candidate for candidate in methods.CANDIDATES}
+    assert len(table) == len(methods.CANDIDATES)
+    assert [n for n, candidate in table.items() if candidate.per_source] == [
+        "CycleGAN",
+        "paired regression",
+    ]
     assert not table["mean image"].trained
     assert table["cascade, guided"].sees == methods.TARGET
 
 
-def test_guidance_is_what_the_row_says_matched_as_the_benchmark_says():
-    table = {row.name: row for row in methods.ROWS}
+def test_guidance_is_what_the_method_says_matched_as_the_benchmark_says():
+    table = {candidate.name: candidate for candidate in methods.CANDIDATES}
     config = presets.preset("smoke")
     assert table["cascade"].configured(config, "histogram") == config
     guided = table["cascade, guided"].configured(config, "histogram").guidance
     assert (guided.match, guided.student, guided.detail) == ("histogram", True, True)
 
 
-def test_the_published_row_sees_edges_alone_in_networks_of_the_same_size():
+def test_the_published_method_sees_edges_alone_in_networks_of_the_same_size():
     config = presets.preset("small", "brain", seed=3)
     published = methods.published(config)
     assert isinstance(published.network, MeganNetwork)
@@ -79,10 +82,10 @@ def test_the_published_row_sees_edges_alone_in_networks_of_the_same_size():
 # --- records -----------------------------------------------------------------------------------
 
 
-def test_rows_that_are_not_measured_again_are_kept(tmp_path):
+def test_methods_that_are_not_measured_again_are_kept(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"brain": {"old": {"ssim": 0.5}}, "git": "aaa"}))
-    new = {"brain": {"new": {"ssim": 0.6}}, "rows": {"new": {"git": "bbb"}}, "git": "bbb"}
+    new = {"brain": {"new": {"ssim": 0.6}}, "methods": {"new": {"git": "bbb"}}, "git": "bbb"}
     whole = records.record(path, new)
     assert whole == json.loads(path.read_text())
     assert whole["brain"] == {"old": {"ssim": 0.5}, "new": {"ssim": 0.6}}
@@ -121,8 +124,16 @@ def test_nobody_is_trained_and_tested_on_and_labels_are_drawn_in_one_study_only(
 def test_only_cascades_of_the_first_study_see_labels(name):
     study = real_brain.STUDIES[name]
     config = real_brain.config(study)
-    seen = {row.name for row in methods.ROWS if real_brain.configured(row, config).labels}
-    cascades = {row.name for row in methods.ROWS if row.trained and not row.per_source}
+    seen = {
+        candidate.name
+        for candidate in methods.CANDIDATES
+        if real_brain.configured(candidate, config).labels
+    }
+    cascades = {
+        candidate.name
+        for candidate in methods.CANDIDATES
+        if candidate.trained and not candidate.per_source
+    }
     assert seen == (cascades if name == "ms" else set())
 
 
