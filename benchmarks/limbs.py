@@ -213,7 +213,7 @@ def fold_tables(
             told[one.candidate.name].append(one)
         intensity = Profile.of(both, TARGET, chosen.preparation).intensity
         table = score_table(
-            {one.candidate.name: one.method for one in done},
+            {one.candidate.name: one.translating() for one in done},
             tested,
             SOURCE,
             TARGET,

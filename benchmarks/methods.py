@@ -26,13 +26,16 @@ from msgan.methods.paired import PairedRegression
 from msgan.methods.patch_gan import PatchGan
 from msgan.methods.small_gan import SmallGan
 from msgan.methods.trained import Cascade
-from msgan.studies.table import Method
+from msgan.studies.table import Fixed, Method
 
 STATISTICS, TARGET, UNPAIRED, PAIRS = "the target's statistics", "target", "unpaired", "pairs"
 """What a method sees of the training people."""
 
 GUIDED = {"match": "auto", "student": True, "detail": True}
 """All of what may guide a translation (:class:`msgan.config.Guidance`)."""
+
+MEMORY = 8 * 2**30
+"""Bytes of host memory: what training leaves behind may fill the 2 GiB that are usual."""
 
 SIZES = ("lr_width", "lr_levels", "hr_width", "hr_blocks", "discriminator_width")
 
@@ -142,6 +145,10 @@ class Fitted:
     candidate: Candidate
     method: Method
     seconds: float
+
+    def translating(self, **options: Any) -> Method:
+        """The method as it translates, with the memory that a process which has trained needs."""
+        return Fixed(self.method, memory=MEMORY, **options)
 
 
 def fitted(

@@ -87,7 +87,7 @@ def trained(
 def quality(fit: Fitted, tested: Tested, path: Path) -> dict[str, float]:
     """Scores inside the brain of what a method makes of the test person."""
     path.unlink(missing_ok=True)
-    fit.method.translate(tested.subject, path, modality=SOURCE)
+    fit.translating().translate(tested.subject, path, modality=SOURCE)
     found = scored(shown(path, tested), tested.real, {"brain": tested.brain})
     return found["brain"]
 

@@ -32,7 +32,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from methods import Candidate, Fitted, candidates, fitted
+from methods import MEMORY, Candidate, Fitted, candidates, fitted
 from records import MANIFESTS, about, about_method, options, parsed, record
 
 from msgan import metrics, plots, presets, pyramid, sketch
@@ -249,7 +249,7 @@ def compared(
                 for name, subject in subjects.items():
                     start = perf_counter()
                     path = result(out, person, source, name)
-                    done[key].method.translate(subject, path, modality=source)
+                    done[key].translating().translate(subject, path, modality=source)
                     title = f"{study.title(person)}seconds of a translation from {source}"
                     tables.setdefault(title, {})[name] = perf_counter() - start
                     found = scored(shown(path, tested), tested.real, tested.regions(study.lesion))
@@ -334,7 +334,9 @@ def every_scale(run: Run, subject: Subject, out: Path) -> dict[str, Any]:
     for source in (*SOURCES, TARGET):
         place = out / f"scales of {source}"
         shutil.rmtree(place, ignore_errors=True)
-        Cascade(run).translate(subject, place / "t2.nii", modality=source, keep=place)
+        Cascade(run).translate(
+            subject, place / "t2.nii", modality=source, keep=place, memory=MEMORY
+        )
         scales |= by_scale(run, place, subject, source)
     return scales
 

@@ -49,7 +49,7 @@ from msgan.phantoms.ct_kernels import KERNELS, as_kernel, noise
 from msgan.phantoms.thorax import DETAIL_MM, write_thorax_cohort
 from msgan.studies.lung import BONE_HU, SOFT_HU, emphysema_index, lung_measures
 from msgan.studies.seams import Seams
-from msgan.studies.table import Fixed, Method, Result, result_path, score_table
+from msgan.studies.table import Method, Result, result_path, score_table
 from msgan.types import Array, Box
 
 FILES = {
@@ -311,7 +311,7 @@ def fitted_methods(
             candidate, cohort, SOURCE, TARGET, chosen, out, match="spectrum"
         )
     methods = {
-        name: Fixed(one.method, tile=TILE) if name in TILED else one.method
+        name: one.translating(**({"tile": TILE} if name in TILED else {}))
         for name, one in done.items()
     }
     return methods, done

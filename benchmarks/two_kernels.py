@@ -192,15 +192,15 @@ def main() -> None:
         fitted(candidate, cohort, SOURCE, TARGET, chosen, given.out / "runs", match="spectrum")
         for candidate in candidates([name for name in given.methods if name not in FILTERS])
     ]
-    methods = {one.candidate.name: one.method for one in done}
+    methods = {one.candidate.name: one.translating() for one in done}
     told = {one.candidate.name: about_method(one) for one in done}
     if set(FILTERS) & set(given.methods):
         for name, (method, sees) in filters(cohort, preparation).items():
             if name in given.methods:
-                methods[name] = method
                 known = Fitted(
                     replace(candidates(["source"])[0], name=name, sees=sees), method, 0.0
                 )
+                methods[name] = known.translating()
                 told[name] = {k: v for k, v in about_method(known).items() if k != "seconds of fit"}
     kept, test = given.out / "translated", cohort.split("test")
     table = score_table(
