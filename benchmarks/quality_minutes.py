@@ -21,9 +21,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
-from methods import Candidate, Fitted, candidates, fitted
+from methods import CANDIDATES, Candidate, Fitted, candidates, fitted
 from real_brain import Study, Tested, cohort_of, configured, scored, shown
 from real_brain import config as brain_config
 from records import about, about_method, options, parsed, record
@@ -31,6 +30,7 @@ from records import about, about_method, options, parsed, record
 from msgan import plots
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort
+from msgan.plots.style import WIDTH, colours, new_figure, settled, style
 
 NAME = "quality_minutes"
 SOURCE, TARGET = "t1", "t2"
@@ -140,26 +140,33 @@ def tables(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 def figure(report: dict[str, Any], path: Path) -> None:
     """SSIM and PSNR against the minutes that were really taken, of every method in the report."""
-    names = {"ssim": "SSIM inside the brain, by minutes"}
-    names["psnr"] = "PSNR inside the brain, dB, by minutes"
     took = report["minutes that the fit took"]
-    x = "training (minutes, 2 cores)"
-    lines = [
-        {"method": name, x: float(took[name][time])}
-        | {key: report[title][name][time] for key, title in names.items()}
-        for name in took
-        for time in took[name]
-    ]
-    drawn = plots.curves(
-        pd.DataFrame(lines),
-        x=x,
-        hue="method",
-        columns=list(names),
-        caption="T1 to T2 of patient 26 of open MS data (Lesjak et al. 2017, CC BY), inside the "
-        "brain, after trainings of their own of that length on patient 19: SSIM and PSNR (dB). "
-        "Level: no training.",
+    is_trained = {candidate.name: candidate.trained for candidate in CANDIDATES}
+    caption = (
+        "T1 to T2 of patient 26 of open MS data (Lesjak et al. 2017, CC BY), inside the brain, "
+        "after trainings of their own of that length on patient 19. Dashed: no training."
     )
-    plots.save(drawn, path, dpi=110)
+    with style():
+        drawn = new_figure(WIDTH, 3.1, caption)
+        axes = drawn.subplots(1, 2)
+        titles = (("SSIM", "SSIM inside the brain, by minutes"),)
+        titles = (*titles, ("PSNR (dB)", "PSNR inside the brain, dB, by minutes"))
+        for ax, (label, title) in zip(axes, titles, strict=True):
+            for number, (name, times) in enumerate(took.items()):
+                minutes = sorted(times, key=float)
+                values = [report[title][name][m] for m in minutes]
+                look: dict[str, Any] = {"color": colours()[number], "label": name}
+                if not is_trained[name]:
+                    ax.axhline(values[0], ls="--", **look)
+                else:
+                    ax.plot([times[m] for m in minutes], values, marker="o", ms=3, **look)
+            ax.set(xscale="log", xlabel="training (minutes, 2 cores)", ylabel=label)
+            asked = sorted({float(m) for times in took.values() for m in times})
+            ax.set_xticks(asked, [f"{m:g}" for m in asked])
+            ax.minorticks_off()
+        handles, texts = axes[0].get_legend_handles_labels()
+        drawn.legend(handles, texts, loc="outside upper center", ncols=3)
+    plots.save(settled(drawn), path, dpi=110)
 
 
 def main() -> None:

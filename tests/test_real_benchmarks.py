@@ -212,20 +212,16 @@ def test_slices_are_averaged_in_pairs():
 
 
 def test_an_image_without_truth_is_measured_in_its_lungs(tmp_path):
-    image = np.full((8, 8, 4), 40.0, np.float32)
-    image[:4] = -800
-    image[0] = -980
-    image[7] = 400
+    image = np.full((80, 8, 4), 40.0, np.float32)
+    image[:40] = -800
+    image[:10] = -980
+    image[70:] = 400
     ct = stored(tmp_path / "a.nii", image, unit="HU")
     lung = stored(tmp_path / "lung.nii", (image < -500).astype(np.uint8), dtype=np.uint8)
     person = Subject("p", {real_thorax.SOURCE: ct}, regions={"lung": lung})
     found = real_thorax.without_truth(ct, person)
-    assert found == {
-        "emphysema index, %": 25,
-        "mean HU, lung": -845,
-        "mean HU, soft tissue": 40,
-        "mean HU, bone": 400,
-    }
+    known = {"emphysema index, %": 25, "mean HU, lung": -845, "mean HU, soft tissue": 40}
+    assert found == pytest.approx({**known, "mean HU, bone": 400}, rel=0.05)
 
 
 def test_power_of_white_noise_is_its_variance_at_every_frequency(tmp_path):
