@@ -277,16 +277,17 @@ def clean(value: Any) -> Any:
 def picture(path: Path, kept: Path, cohort: Cohort, names: list[str]) -> None:
     """The first person with bone: T1, all methods and the real CT."""
     subject: Subject = cohort["STS_010"] if "STS_010" in cohort.names else next(iter(cohort))
-    files = {"T1, its own scale": subject.images[SOURCE]}
+    files = {"T1, as if HU": subject.images[SOURCE]}
     files |= {n: result_path(kept, n, subject.name) for n in names if n != "source"}
     files["real CT"] = subject.images[TARGET]
-    images = {}
-    for name, file in files.items():
-        with open_volume(file, check=False) as volume:
-            images[name], spacing = volume.whole(), volume.grid.spacing
-    figure = plots.contact_sheet(
-        images,
-        spacing=spacing,
+    volumes = {name: open_volume(file, check=False) for name, file in files.items()}
+    grid = volumes["real CT"].grid
+    figure = plots.zooms(
+        {name: volume.read for name, volume in volumes.items()},
+        grid.shape,
+        affine=grid.affine,
+        centre=(0.5, 0.5),
+        zoom=0.9,
         window=(-500, 1000),
         unit="HU",
         columns=5,
@@ -295,6 +296,8 @@ def picture(path: Path, kept: Path, cohort: Cohort, names: list[str]) -> None:
         "are registered rigidly: they agree nearly, not exactly.",
     )
     plots.save(figure, path, dpi=110)
+    for volume in volumes.values():
+        volume.close()
 
 
 if __name__ == "__main__":
