@@ -47,7 +47,7 @@ COMPARED = (
 SHARES = {"lr_steps": 3, "steps": 2}
 """Steps of each scale that a round is made of."""
 
-ROUNDS = (8, 24)
+ROUNDS = (10, 60)
 """Of the two short trainings that tell the pace."""
 
 QUICK_ROUNDS, QUICK_MINUTES = (1, 3), (0.1, 0.2)
