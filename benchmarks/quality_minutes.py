@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from methods import CANDIDATES, Candidate, Fitted, candidates, fitted
-from real_brain import Study, Tested, cohort_of, configured, scored, shown
+from real_brain import Study, Tested, cohort_of, configured, range_of, scored, shown
 from real_brain import config as brain_config
 from records import about, about_method, options, parsed, record
 
@@ -101,7 +101,7 @@ def measured(
     out: Path,
 ) -> list[dict[str, Any]]:
     """One line for each time: what was asked for, what it took, and the scores."""
-    tested = Tested.of(cohort[STUDY.test[0]])
+    tested = Tested.of(cohort[STUDY.test[0]], range_of(cohort, config))
     path, place = (
         out / "translated" / f"{candidate.name}.nii",
         out / "runs" / candidate.name.replace(" ", "_"),

@@ -16,9 +16,9 @@ BrainLesion/tutorials (CC BY 3.0); see docs/data.md.
     python benchmarks/real_brain.py --studies ms --methods cascade "cascade, guided"
 
 A cascade is brains of the preset ``small`` (s0 at 2 mm, s1 at 1 mm) with more steps, because the
-images are eight times as large. Every image and result is divided by its own 99.5th percentile
-inside the brain of the real T2 and clipped to [0, 1]; 3D, at 1 mm; SSIM has a Gaussian window of
-sigma 1.5 and side 11.
+images are eight times as large. The real T2 is divided by its 99.5th percentile inside the brain,
+a result by that of the training people's T2, in whose range every method writes; both are clipped
+to [0, 1]; 3D, at 1 mm; SSIM has a Gaussian window of sigma 1.5 and side 11.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from records import MANIFESTS, about, about_method, options, parsed, record
 from msgan import metrics, plots, presets, pyramid, sketch
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort, Subject, prepare
+from msgan.data.intensity import IntensityMap
 from msgan.data.manifest import read_manifest
 from msgan.data.volume import open_labels, open_volume
 from msgan.methods.refine import refine
@@ -206,21 +207,28 @@ def by_scale(run: Run, kept: Path, patient: Subject, source: str) -> dict[str, d
 
 @dataclass(frozen=True)
 class Tested:
-    """A person whose T2 is known: the truth, and where it is compared."""
+    """A person whose T2 is known: the truth, and where it is compared.
+
+    Attributes:
+        high: What counts as 1 in a result: the 99.5th percentile of the training people's T2, in
+            whose range every method writes. A result is not given the percentile of its own: a
+            careful one, whose brightest voxels are too dark, would be made too bright for it.
+    """
 
     subject: Subject
+    high: float
     real: Array
     brain: Array
     lesion: Array
     affine: Array
 
     @classmethod
-    def of(cls, subject: Subject) -> Tested:
+    def of(cls, subject: Subject, high: float) -> Tested:
         """Read the images of a person."""
         with open_volume(subject.images[TARGET]) as image, open_labels(subject.labels) as drawn:
             real, lesion, affine = image.whole(), drawn.whole() > 0, image.grid.affine
         brain = real > 0
-        return cls(subject, unit(real, brain), brain, lesion, affine)
+        return cls(subject, high, unit(real, brain), brain, lesion, affine)
 
     def regions(self, lesion: str) -> dict[str, Array | None]:
         """Where scores are taken, by name."""
@@ -234,7 +242,8 @@ def compared(
     """Tables of a study by title, and its methods as they were fitted."""
     tables: dict[str, Any] = {}
     done: dict[str, Fitted] = {}
-    people = {person: Tested.of(cohort[person]) for person in study.test}
+    high = range_of(cohort, chosen)
+    people = {person: Tested.of(cohort[person], high) for person in study.test}
     for candidate in candidates(names):
         for source in SOURCES:
             key = f"{candidate.name}, {source}" if candidate.per_source else candidate.name
@@ -277,7 +286,17 @@ def result(out: Path, person: str, source: str, name: str) -> Path:
 def shown(path: Path, tested: Tested) -> Array:
     """A result as it is compared."""
     with open_volume(path, check=False) as image:
-        return unit(image.whole(), tested.brain)
+        return np.clip(image.whole() / tested.high, 0, 1)
+
+
+def range_of(cohort: Cohort, chosen: CascadeConfig) -> float:
+    """The median over training people of the 99.5th percentile of their T2, as methods have it."""
+    found = []
+    for subject in cohort.with_modality(TARGET):
+        if subject.split != "test":
+            with prepare(subject, TARGET, chosen.preparation) as image:
+                found.append(image.intensity)
+    return IntensityMap.median(found).high
 
 
 def main() -> None:
@@ -303,7 +322,8 @@ def main() -> None:
                 tables["seconds"] = {"training": sum(told.values()), "scales": list(told.values())}
         report = {
             "task": "T1 and FLAIR -> T2 of real patients at 1 mm, 3D, n = 1 person a table",
-            "range": "each image divided by its 99.5th percentile in the brain of the real T2",
+            "range": "the real T2 divided by its 99.5th percentile in the brain, results by that "
+            "of the training people's T2",
             "mask": "inside the brain: where the real T2 is above 0",
             "data": "open MS data (Lesjak et al. 2017, CC BY); TCGA-LGG as prepared by "
             "BrainLesion/tutorials (CC BY 3.0), tumour labels by an algorithm",
@@ -316,7 +336,7 @@ def main() -> None:
             report |= {"trained_on": [s.name for s in cohort.split("train")], "steps": steps}
         record(given.json, report)
         for person in study.test:
-            picture(given.picture, Tested.of(cohort[person]), study, out)
+            picture(given.picture, Tested.of(cohort[person], range_of(cohort, chosen)), study, out)
 
 
 def phantoms(count: int, out: Path) -> list[Subject]:
