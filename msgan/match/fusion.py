@@ -93,10 +93,20 @@ class Polarity:
         return 0.5 * min(max((self.agreement - low) / (high - low), 0.0), 1.0)
 
     def __str__(self) -> str:
-        way = {True: "inverted", False: "not inverted", None: "unknown, not matched"}
+        agreement = f"agreement {self.agreement:.2f}"
+        if self.stated == "unit":
+            return f"match: spectrum ({agreement})"
+        measured = f"{agreement}, margin {self.margin:.2f}"
+        if self.inverted is None:
+            return (
+                f"match: histogram, not used: it is not clear whether what is dark in the source "
+                f"is bright in the target ({measured}): if you know, say --polarity same or "
+                "--polarity inverted"
+            )
+        way = "inverted" if self.inverted else "same"
         return (
-            f"polarity {way[self.inverted]} (by {self.stated}; agreement {self.agreement:.2f}, "
-            f"margin {self.margin:.2f}, weight {self.weight:.2f})"
+            f"match: histogram, polarity {way} (by {self.stated}; {measured}, weight "
+            f"{self.weight:.2f})"
         )
 
 

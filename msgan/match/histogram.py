@@ -58,13 +58,14 @@ def matched(read: Reader, shares: Array, target: Array, *, inverted: bool) -> Re
         inverted: Ranks are turned round: what is dark becomes bright.
 
     Returns:
-        A reader of any box in [-1, 1], float32; background stays background.
+        A reader of any box in [-1, 1], float32; background stays background, and what is hidden
+        (:data:`msgan.match.slope.HIDDEN`) hidden.
     """
     curve = np.interp(1 - shares if inverted else shares, RANKS, target)
 
     def mapped(box: Box) -> Array:
         values = read(box)
         seen = np.interp(values, EDGES, curve)
-        return np.where(values > BACKGROUND, seen, BACKGROUND).astype(np.float32)
+        return np.where(values > BACKGROUND, seen, values).astype(np.float32)
 
     return mapped

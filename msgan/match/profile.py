@@ -20,6 +20,9 @@ from msgan.types import Array, Box, InputError, Reader, Shape
 
 FILE = "match.json"
 
+SHARE = 0.05
+"""Of the filter's weights that lie outside labels, the least that a mean is taken over."""
+
 Kind = Literal["histogram", "spectrum"]
 
 
@@ -48,28 +51,49 @@ class TargetProfile:
             return cls(kind, np.empty(0), tuple(spectrum_of(image) for image in images))
         return cls(kind, histogram.mean_quantiles([_cumulative(image) for image in images]))
 
-    def filter_for(self, read: Reader, shape: Shape, spacing: tuple[float, ...]) -> Array:
+    def filter_for(
+        self,
+        read: Reader,
+        shape: Shape,
+        spacing: tuple[float, ...],
+        labels: Reader | None = None,
+    ) -> Array:
         """The filter that brings an image to the target's mean spectrum.
 
         Raises:
             InputError: Its spectrum cannot be measured.
         """
-        own = Spectrum.of(read, shape, spacing)
+        own = Spectrum.of(read, shape, spacing, labels)
         gains = [spectrum.transfer(own, other) for other in self.spectra]
         return spectrum.kernel_of(np.exp(np.mean(np.log(gains), axis=0)))
 
-    def filtered(self, image: Prepared) -> Reader:
+    def filtered(self, image: Prepared, labels: Reader | None = None) -> Reader:
         """A prepared image with the target's mean spectrum, in [-1, 1], of any box.
 
         Values are filtered before they are cut off at the ends of the range: of noise cut off at
         one end the mean would be another.
 
+        Args:
+            image: In any unit.
+            labels: Labels on its grid, of any box; what is labelled has no say outside, so that a
+                filter carries nothing out of a label.
+
         Raises:
             InputError: Its spectrum cannot be measured.
         """
-        kernel = self.filter_for(image.read, image.grid.shape, image.grid.spacing)
-        smooth = spectrum.filtered(image.read_source, kernel)
-        return lambda box: image.intensity.to_unit(smooth(box))
+        kernel = self.filter_for(image.read, image.grid.shape, image.grid.spacing, labels)
+        if labels is None:
+            smooth = spectrum.filtered(image.read_source, kernel)
+            return lambda box: image.intensity.to_unit(smooth(box))
+
+        def seen(box: Box) -> Array:
+            return np.asarray(labels(box) == 0, dtype=np.float32)
+
+        def shown(box: Box) -> Array:
+            return np.where(labels(box) == 0, image.read_source(box), 0)
+
+        total, share = spectrum.filtered(shown, kernel), spectrum.filtered(seen, kernel)
+        return lambda box: image.intensity.to_unit(total(box) / np.maximum(share(box), SHARE))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write it below a folder."""
@@ -111,13 +135,15 @@ class TargetProfile:
 
 
 def _cumulative(image: Prepared) -> Array:
-    def labels(box: Box) -> Array:
-        return np.asarray(image.read_labels(box))
-
-    own = labels if image.has_labels else None
-    return histogram.cumulative(image.read, image.grid.shape, own)
+    return histogram.cumulative(image.read, image.grid.shape, _labels(image))
 
 
 def spectrum_of(image: Prepared) -> Spectrum:
-    """Of a prepared image."""
-    return Spectrum.of(image.read, image.grid.shape, image.grid.spacing)
+    """Of a prepared image; labelled voxels do not count."""
+    return Spectrum.of(image.read, image.grid.shape, image.grid.spacing, _labels(image))
+
+
+def _labels(image: Prepared) -> Reader | None:
+    if not image.has_labels:
+        return None
+    return lambda box: np.asarray(image.read_labels(box))

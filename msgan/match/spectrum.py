@@ -39,11 +39,14 @@ class Spectrum:
     nyquist: float
 
     @classmethod
-    def of(cls, read: Reader, shape: Shape, spacing: tuple[float, ...]) -> Spectrum:
+    def of(
+        cls, read: Reader, shape: Shape, spacing: tuple[float, ...], labels: Reader | None = None
+    ) -> Spectrum:
         """Measure it within the slices (the first two axes), patch by patch.
 
         Patches are 64 x 64 voxels under a Hann window; those that are mostly background do not
-        count. One patch of one slice is read at a time.
+        count. One patch of one slice is read at a time. What is labelled counts as background,
+        and has no say in a patch: it is flat there.
 
         Raises:
             InputError: No patch of the image shows enough of the body.
@@ -54,8 +57,12 @@ class Spectrum:
         total = np.zeros(number)
         for place in _patches(shape, side):
             part = np.asarray(read(place), dtype=np.float64).reshape(side, side)
-            if (part > -1).mean() < 0.5:
+            hidden = np.zeros(part.shape, bool)
+            if labels is not None:
+                hidden = np.asarray(labels(place)).reshape(part.shape) != 0
+            if ((part > -1) & ~hidden).mean() < 0.5:
                 continue
+            part[hidden] = part[~hidden].mean()
             power = np.abs(np.fft.fft2((part - part.mean()) * window)) ** 2
             total += np.bincount(bands.ravel(), power.ravel(), number + 1)[:number]
             count += 1

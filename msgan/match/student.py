@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-from msgan import seeds
 from msgan.match.fusion import blocks
+from msgan.match.slope import HIDDEN
 from msgan.pyramid import BACKGROUND
 from msgan.types import Array, Box, Reader, Shape, read_padded
 
@@ -62,22 +62,23 @@ class Student:
         total = sum(int((source(box) > BACKGROUND).sum()) for box in blocks(shape))
         if not total:
             return None
-        seen, wanted = [], []
+        places, seen, wanted = [], [], []
         for box in blocks(shape):
-            inside = source(box) > BACKGROUND
+            inside, number = source(box) > BACKGROUND, _numbers(shape, box)
             if labels is not None:
                 inside &= labels(box) == 0
-            rng = seeds.numpy_rng(0, "student", *box.start)
-            inside &= rng.random(inside.shape) < SAMPLES / total
+            inside &= _uniform(number) < SAMPLES / total
             if inside.any():
+                places.append(number[inside])
                 seen.append(features(source, shape, box)[inside])
                 wanted.append(estimate(box)[inside])
         if not seen:
             return None
+        order = np.argsort(np.concatenate(places))  # whatever the blocks
         model = HistGradientBoostingRegressor(
             max_iter=ROUNDS, min_samples_leaf=200, early_stopping=False, random_state=0
         )
-        return cls(model.fit(np.concatenate(seen), np.concatenate(wanted)))
+        return cls(model.fit(np.concatenate(seen)[order], np.concatenate(wanted)[order]))
 
     def estimate(self, source: Reader, shape: Shape) -> Reader:
         """What it says of a source in [-1, 1]; background stays background.
@@ -108,7 +109,8 @@ def features(source: Reader, shape: Shape, box: Box) -> Array:
     around = box.grown(REACH)
     part = read_padded(source, shape, around, BACKGROUND)
     inside = part > BACKGROUND
-    depth = np.minimum(distance_transform_edt(inside), REACH) if not inside.all() else None
+    body = inside | (part <= HIDDEN)  # what labels hide is no border of the body
+    depth = np.minimum(distance_transform_edt(body), REACH) if not body.all() else None
     weight = inside.astype(np.float32)
     here = box.inside(around).slices
     value = np.asarray(part, dtype=np.float32)
@@ -122,3 +124,17 @@ def features(source: Reader, shape: Shape, box: Box) -> Array:
         mean, square = mean / share, square / share
         found += [mean, np.sqrt(np.maximum(square - mean * mean, 0))]
     return np.stack(found, axis=-1, dtype=np.float32, casting="same_kind")
+
+
+def _numbers(shape: Shape, box: Box) -> Array:
+    """(*box) number of each voxel in the image."""
+    axes = [np.arange(a, b, dtype=np.uint64) for a, b in zip(box.start, box.stop, strict=True)]
+    return np.asarray(np.ravel_multi_index(np.ix_(*axes), shape), dtype=np.uint64)
+
+
+def _uniform(number: Array) -> Array:
+    """Random numbers in [0, 1), of each voxel the same in any block (SplitMix64)."""
+    mixed = (number + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return (mixed >> np.uint64(11)) / float(1 << 53)

@@ -8,7 +8,7 @@ from typing import Any, Self
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort
 from msgan.methods import cascade
-from msgan.methods.trained import TrainedMethod
+from msgan.methods.trained import UNGUIDED, TrainedMethod
 from msgan.runs.run import Run
 from msgan.translate import GeneratedScale, Generation
 from msgan.types import InputError
@@ -70,7 +70,7 @@ class CycleGan(TrainedMethod):
             sketch={"channels": ("image",)},
             conditioning={"sketch_noise": 0.0, "generated_share": 0.0},
             contrast={"share": 0.0},
-            guidance={"match": "none", "student": False, "detail": False},
+            guidance=UNGUIDED,
             network={"family": "seamless", "conditional": False},
             training={
                 "gan": "least_squares",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from msgan.config import CascadeConfig
-from msgan.methods.trained import TrainedMethod
+from msgan.methods.trained import UNGUIDED, TrainedMethod
 from msgan.runs.run import Run
 from msgan.types import InputError
 
@@ -49,4 +49,5 @@ class PairedRegression(TrainedMethod):
             sketch={"channels": ("image",)},
             training={"gan_weight": 0.0},
             contrast={"share": 0.0},
+            guidance=UNGUIDED,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +19,14 @@ from msgan.pyramid import BACKGROUND, CHUNK, extended, read_continued
 from msgan.runs.run import Run
 from msgan.sketch.reader import DrawnSketch
 from msgan.training.cache import CachedSubject, load
-from msgan.translate.estimate import KEPT, Guided, estimate
+from msgan.translate.estimate import Guided, estimate
 from msgan.translate.scale import ImageSource, TiledScale, constant, make, sources
 from msgan.types import Array, Box, InputError, Reader, Shape, read_padded, trailing
 
 FOLDER = "contexts"
+
+PARTS = "parts"
+"""Folder of what an estimate is made of, as long as it is made."""
 
 MEMORY = 2 << 30
 """Bytes that a tile may take beside what training holds; changes nothing else. The LR generator
@@ -130,26 +134,27 @@ def _estimated(
     run: Run, blocks: TiledScale, subject: CachedSubject, variant: int, path: Path
 ) -> None:
     """Write the estimate at s0 of a variant, which stands for a source."""
-    drawn = path.with_name(f"drawn-{path.name}")
-    _write(drawn, ((box, part) for _, box, part in make(blocks, range(len(blocks)))), subject, 0)
+    beside = path.parent / PARTS / path.stem
     shapes = [subject.shape(i) for i in range(len(subject.images))]
-    images = {"drawn": _reader(load(drawn)[0], shapes[0])}
+
+    def stored(name: str, parts: Iterable[tuple[Box, Array]]) -> Reader:
+        _write(beside / f"{name}.npy", parts, subject, 0)
+        return _reader(load(beside / f"{name}.npy")[0], shapes[0])
+
+    drawn = stored("drawn", ((box, part) for _, box, part in make(blocks, range(len(blocks)))))
     labels = None
     if subject.label_maps:
         labels = _reader(subject.label_maps[0][0], shapes[0])
     finest = _reader(subject.sources[-1][variant][0], shapes[-1])
 
     def keep(name: str, read: Reader) -> Reader:
-        kept = path.with_name(f"{name}-{path.name}")
-        _write(kept, ((box, read(box)) for box in _boxes(shapes[0])), subject, 0)
-        return _reader(load(kept)[0], shapes[0])
+        return stored(name, ((box, read(box)) for box in _boxes(shapes[0])))
 
     source = Guided(finest, shapes[-1], len(shapes) - 1, labels)
     student = run.config.guidance.student
-    read, _ = estimate(source, images["drawn"], run.profile, run.target, keep, student=student)
-    _write(path, ((box, read(box)) for box in _boxes(shapes[0])), subject, 0)
-    for name in ("drawn", *KEPT):
-        path.with_name(f"{name}-{path.name}").unlink(missing_ok=True)
+    found = estimate(source, drawn, run.profile, run.target, keep, student=student)
+    _write(path, ((box, found.read(box)) for box in _boxes(shapes[0])), subject, 0)
+    shutil.rmtree(beside)
 
 
 def _boxes(shape: Shape) -> Iterator[Box]:

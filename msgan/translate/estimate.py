@@ -11,6 +11,7 @@ from msgan import pyramid
 from msgan.match import fusion, histogram
 from msgan.match.fusion import Moments, Polarity
 from msgan.match.profile import TargetProfile
+from msgan.match.slope import HIDDEN
 from msgan.match.student import Student
 from msgan.types import Array, Box, Reader, Shape
 
@@ -47,10 +48,26 @@ class Guided:
         return pyramid.shapes(self.shape, self.scales)[0]
 
     def at_s0(self, read: Reader) -> Reader:
-        """Means of an image on s_n, on s0."""
+        """Means of an image on s_n, on s0; a block of which a part is hidden is hidden."""
         for _ in range(self.scales):
-            read = pyramid.halved(read, len(self.shape))
+            read = _halved(read)
         return read
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What s0 is taken to be.
+
+    Attributes:
+        read: In [-1, 1], a box inside s0.
+        polarity: How the source was matched.
+        spread: Standard deviation over the estimates that it is a mean of, of intensities in
+            [-1, 1]; 0 where there is one alone: in labels and where the source is background.
+    """
+
+    read: Reader
+    polarity: Polarity
+    spread: Reader
 
 
 def estimate(
@@ -62,7 +79,7 @@ def estimate(
     *,
     student: bool = False,
     inverted: bool | None = None,
-) -> tuple[Reader, Polarity]:
+) -> Estimate:
     """What s0 is, from all that is known of it without a pair.
 
     The mean of what s0 draws from the sketch and of the matched source, whose errors are
@@ -79,7 +96,7 @@ def estimate(
         inverted: Polarity that the user states; None: it is found out.
 
     Returns:
-        The estimate in [-1, 1], a box inside s0, and how the source was matched.
+        The estimate, and how the source was matched.
     """
     shape, labels = source.coarsest, source.labels
     own = keep("source0", source.at_s0(source.finest))
@@ -103,15 +120,34 @@ def estimate(
         weight, matched = polarity.weight, both[bool(polarity.inverted)]
     fused = fusion.fused(drawn, matched, shape, weight, labels)
     taught = Student.of(own, fused, shape, labels) if student else None
-    if taught is None:
-        return fused, polarity
-    said = taught.estimate(own, shape)
+    said = None if taught is None else taught.estimate(own, shape)
+
+    def seen(image: Array, box: Box) -> Array:
+        inside = image > pyramid.BACKGROUND
+        return inside if labels is None else inside & ~fusion.labelled(labels, shape, box)
 
     def read(box: Box) -> Array:
-        out, by_student = fused(box), said(box)
-        inside = by_student > pyramid.BACKGROUND
-        if labels is not None:
-            inside &= ~fusion.labelled(labels, shape, box)
-        return np.where(inside, 0.5 * (out + by_student), out).astype(np.float32)
+        out = fused(box)
+        if said is None:
+            return out
+        by_student = said(box)
+        half = 0.5 * (out + by_student)
+        return np.where(seen(by_student, box), half, out).astype(np.float32)
 
-    return read, polarity
+    def spread(box: Box) -> Array:
+        first = drawn(box)
+        others = [other(box) for other in (matched if weight else None, said) if other]
+        counted = [np.ones(box.size, bool), *(seen(image, box) for image in others)]
+        images = np.stack([first, *others], dtype=np.float64)
+        return np.asarray(images.std(0, where=np.stack(counted)), dtype=np.float32)
+
+    return Estimate(read, polarity, spread)
+
+
+def _halved(read: Reader) -> Reader:
+    def coarse(box: Box) -> Array:
+        fine = read(box.scaled(2))
+        hidden = pyramid.halve((fine <= HIDDEN).astype(np.float32), box.dims) > 0
+        return np.where(hidden, np.float32(HIDDEN), pyramid.halve(fine, box.dims))
+
+    return coarse

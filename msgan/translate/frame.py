@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from math import prod
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 import msgan
-from msgan.data.cohort import Subject, prepare
+from msgan.data.cohort import Prepared, Subject, prepare
 from msgan.data.formats import picture
 from msgan.data.intensity import IntensityMap
 from msgan.data.padding import Padding
@@ -54,6 +54,7 @@ def translated(
     engine: Engine | None = None,
     progress: Progress | None = None,
     remark: Callable[[str], None] | None = None,
+    uncertainty: str | os.PathLike[str] | None = None,
 ) -> Translation:
     """Translate one image by any method.
 
@@ -65,6 +66,7 @@ def translated(
         method: What makes the result.
         source: Image file or subject of a cohort.
         out: File to write; its suffix decides the format. One that is there is replaced.
+        uncertainty: File for the spread of what the result is made of, of a method that tells it.
 
     See :class:`Options` for the other arguments.
 
@@ -78,11 +80,13 @@ def translated(
     out = Path(out)
     if labels is not None and not method.labels:
         raise InputError(f"{labels}: this run was trained without labels; leave them out")
-    if suffix_of(out) not in WRITERS:
-        raise InputError(f"{out}: unknown suffix; expected one of {', '.join(WRITERS)}")
-    if method.intensity is not None:
-        voxel_type(out, method.dims, method.intensity)
-    _check_places(source, labels, out, keep)
+    results = [out] if uncertainty is None else [out, Path(uncertainty)]
+    for path in results:
+        if suffix_of(path) not in WRITERS:
+            raise InputError(f"{path}: unknown suffix; expected one of {', '.join(WRITERS)}")
+        if method.intensity is not None:
+            voxel_type(path, method.dims, method.intensity)
+    _check_places(source, labels, results, keep)
     limits, where = Limits(memory, gpu_memory, tile, precision), pick_device(device)
     method.check(where, limits)
     require_scratch()
@@ -93,13 +97,15 @@ def translated(
         intensity = method.intensity or subject.intensity
         dtype = voxel_type(out, len(subject.grid.shape), intensity)
         output = prod(subject.grid.source.shape) * np.dtype(dtype).itemsize
+        name = source.image(modality)[0] if isinstance(source, Subject) else modality
         asked = {"keep": keep is not None, "staged": suffix_of(out) == ".nii.gz"}
         planned = method.plan(subject, where, limits, output=output, **asked)
         for note in subject.notes if remark is not None else ():
             remark(note)  # type: ignore[misc]
         decided = [method.name, *method.identity(), prep.model_dump(mode="json")]
         here = _stamps(source, modality, labels)
-        key = [*decided, here, msgan.__version__, git_commit(), where.type, precision, bool(keep)]
+        key = [*decided, here, name, msgan.__version__, git_commit(), where.type, precision]
+        key.append(bool(keep))
         with Scratch.open(scratch_root(), key) as work:
             missing = planned.scratch_bytes - work.bytes - subject.unpacked_bytes
             with room(scratch_root(), max(0, missing), SCRATCH):
@@ -114,7 +120,7 @@ def translated(
                         engine,
                         keep is not None,
                         progress,
-                        modality,
+                        name,
                     )
                 )
             for note in made.notes if remark is not None else ():
@@ -131,6 +137,9 @@ def translated(
                         write_volume(folder / f"{name}.nii", grid, shown, **options)
                 read = subject.to_source(made.result, method.intensity)
                 write_volume(out, subject.grid.source, read, dtype=dtype, **options)
+                if uncertainty is not None:
+                    assert made.spread is not None
+                    _write_spread(Path(uncertainty), subject, made.spread, intensity)
             seconds, grid = perf_counter() - start, subject.grid.grid
             tiles, notes = method.faces(planned), (*subject.notes, *made.notes)
             done = Translation(out, planned, seconds, method.run, grid, tiles, notes)
@@ -187,10 +196,19 @@ def voxel_type(out: Path, dims: int | None, intensity: IntensityMap) -> str:
     return "uint8" if high <= 255 else "uint16"
 
 
+def _write_spread(path: Path, subject: Prepared, read: Reader, intensity: IntensityMap) -> None:
+    """Write a spread, of which -1 stands for 0, on the source's grid in the unit of the result."""
+    scale = IntensityMap(0.0, intensity.high - intensity.low, intensity.unit)
+    grid = subject.grid.source
+    dtype = voxel_type(path, len(grid.shape), scale)
+    shown = subject.to_source(read, scale)
+    write_volume(path, grid, shown, dtype=dtype, unit=intensity.unit, generated=True)
+
+
 def _check_places(
     source: Source,
     labels: str | os.PathLike[str] | None,
-    out: Path,
+    results: Sequence[Path],
     keep: str | os.PathLike[str] | None,
 ) -> None:
     """Refuse to write onto what is read, and to where something of another kind is.
@@ -204,8 +222,11 @@ def _check_places(
     else:
         read.append(source)
     read = [path for path in read if path is not None]
-    require_apart([out], read)
-    require_kind(out)
+    require_apart(results, read)
+    for out in results:
+        require_kind(out)
+    if len({os.path.realpath(path) for path in results}) < len(results):
+        raise InputError(f"{results[-1]}: is the result itself: name another file")
     if keep is not None:
         folder = Path(keep)
         if folder.exists() and not folder.is_dir():

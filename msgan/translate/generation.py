@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,13 +30,19 @@ from msgan.translate.estimate import KEPT, Guided, estimate
 from msgan.translate.maker import Made, Making, silent
 from msgan.translate.plan import Limits, Plan, ScalePlan, check, plan
 from msgan.translate.scale_task import ScaleTask
-from msgan.types import Reader, Shape
+from msgan.types import Array, Box, InputError, Reader, Shape
 
 DRAWN = "drawn0"
 """Name of what a guided s0 draws from the sketch."""
 
 MATCHED = "match.txt"
 """File of the scratch that says how the source was matched."""
+
+SPREAD = "spread0"
+"""Name of the spread of the estimates at s0, less 1, so that background is background."""
+
+Polarity = Literal["auto", "same", "inverted"]
+"""Whether what is dark in the source is bright in the target; ``auto``: it is found out."""
 
 
 @dataclass(frozen=True)
@@ -107,19 +113,41 @@ class Generation:
         scales: What is made, in order; the last is the result.
         enlarged: The last is of a coarser scale and is interpolated to s_n.
         inverted: Polarity of the source that the user states; None: it is found out.
+        spread: Whether the spread of the estimates at s0 is kept as well.
     """
 
     name: str
     scales: tuple[GeneratedScale, ...]
     enlarged: bool = False
     inverted: bool | None = None
+    spread: bool = False
 
     @classmethod
-    def of(cls, run: Run, name: str = "cascade", inverted: bool | None = None) -> Generation:
-        """All scales that a translation by a cascade goes through."""
+    def of(
+        cls,
+        run: Run,
+        name: str = "cascade",
+        *,
+        polarity: Polarity | None = None,
+        uncertainty: bool = False,
+    ) -> Generation:
+        """All scales that a translation by a cascade goes through.
+
+        Args:
+            run: Trained.
+            name: Of the method.
+            polarity: What the user says of the source; None or ``auto``: it is found out.
+            uncertainty: Whether the spread of the estimates at s0 is wanted.
+
+        Raises:
+            InputError: One is stated of a run without guidance or of spectra, or is none.
+        """
+        inverted = _stated(run, polarity)
+        if uncertainty and not run.config.guidance.on:
+            raise InputError(f"{run.folder}: has no guidance, so no uncertainty can be told")
         names = {0: DRAWN} if run.config.guidance.on else {}
         scales = (GeneratedScale(run, i, names.get(i, f"y{i}")) for i in run.used)
-        return cls(name, tuple(scales), inverted=inverted)
+        return cls(name, tuple(scales), inverted=inverted, spread=uncertainty)
 
     @property
     def last(self) -> Run:
@@ -167,12 +195,14 @@ class Generation:
             for s in self.scales
         ]
         if self.last.config.guidance.on:
-            found += [self.inverted, sha256(self.last.folder / profile.FILE)]
+            found += [self.inverted, self.spread, sha256(self.last.folder / profile.FILE)]
         return found
 
     def check(self, device: torch.device, limits: Limits) -> None:
-        """See :func:`msgan.translate.plan.check`."""
+        """See :func:`msgan.translate.plan.check`; what sources are matched to must be there."""
         check(self, device, limits)
+        if self.last.config.guidance.on:
+            _ = self.last.profile
 
     def plan(self, *args: Any, **options: Any) -> Plan:
         """See :func:`msgan.translate.plan.plan`."""
@@ -200,7 +230,7 @@ class Generation:
             if work.finished(scale.name) is None:
                 _generate(scale, own, making)
             if scale.result != scale.name:
-                _estimate(scale, making, self.inverted)
+                _estimate(scale, making, self)
             process.give_back()
             if not making.keep:
                 for other in self.scales[:k]:
@@ -215,8 +245,24 @@ class Generation:
         last = self.scales[-1].scale
         if self.enlarged:
             result = enlarged(result, self.shapes(grid.shape)[last], grid.shape)
-        told = work.folder / MATCHED
-        return Made(result, images, (text_of(told),) if told.is_file() else ())
+        told, spread = work.folder / MATCHED, work.finished(SPREAD)
+        return Made(
+            result,
+            images,
+            (text_of(told),) if told.is_file() else (),
+            enlarged(spread.read, spread.shape, grid.shape) if spread else None,
+        )
+
+
+def _stated(run: Run, polarity: Polarity | None) -> bool | None:
+    """Whether a polarity is inverted; None: it is to be found out."""
+    known: dict[str | None, bool | None] = {None: None, "auto": None}
+    known |= {"same": False, "inverted": True}
+    if polarity not in known:
+        raise InputError(f"polarity {polarity!r} is none of auto, same, inverted")
+    if known[polarity] is not None and run.config.guidance.match != "histogram":
+        raise InputError(f"polarity {polarity}: {run.folder} matches no histograms: leave it out")
+    return known[polarity]
 
 
 def _face(scale: GeneratedScale, tile: Shape) -> Shape:
@@ -237,12 +283,18 @@ def _sources(generation: Generation, making: Making) -> None:
     done = [k for k, scale in enumerate(generation.scales, 1) if work.finished(scale.result)]
     used = {scale.sketched for scale in generation.scales[max(done, default=0) :]}
     tell = making.progress
+    marks: Reader | None = None
+    if generation.labels and subject.has_labels:
+
+        def marks(box: Box) -> Array:
+            return np.asarray(subject.read_labels(box))
+
     seen: Reader = subject.read
     if generation.last.config.guidance.match == "spectrum" and used:
-        seen = generation.last.profile.filtered(subject)
+        seen = generation.last.profile.filtered(subject, marks)
     sources: list[tuple[str, Reader, bool]] = [("s", seen, False)]
-    if generation.labels and subject.has_labels:
-        sources.append(("l", lambda box: np.asarray(subject.read_labels(box)), True))
+    if marks is not None:
+        sources.append(("l", marks, True))
     for prefix, whole, labels in sources:
         read: Reader = whole
         for i in range(n, min(used, default=n + 1) - 1, -1):
@@ -279,7 +331,7 @@ def _generate(scale: GeneratedScale, own: ScalePlan, making: Making) -> None:
         work.drop(name)
 
 
-def _estimate(scale: GeneratedScale, making: Making, inverted: bool | None) -> None:
+def _estimate(scale: GeneratedScale, making: Making, generation: Generation) -> None:
     """Put the estimate at s0 in the place of what was drawn."""
     work, run, grid = making.work, scale.run, making.subject.grid
     shapes, n = pyramid.shapes(grid.shape, run.scales), run.scales
@@ -299,12 +351,19 @@ def _estimate(scale: GeneratedScale, making: Making, inverted: bool | None) -> N
             labels = pyramid.halved(labels, len(grid.shape), labels=True)
         labels = keep("labels0", labels, "uint8")
     source = Guided(finest, shapes[-1], n, labels, making.modality)
-    student = run.config.guidance.student
-    read, polarity = estimate(
-        source, drawn.read, run.profile, run.target, keep, student=student, inverted=inverted
+    found = estimate(
+        source,
+        drawn.read,
+        run.profile,
+        run.target,
+        keep,
+        student=run.config.guidance.student,
+        inverted=generation.inverted,
     )
-    write_text(work.folder / MATCHED, str(polarity))
-    keep("y0", read)
+    write_text(work.folder / MATCHED, str(found.polarity))
+    if generation.spread:
+        keep(SPREAD, lambda box: found.spread(box) + pyramid.BACKGROUND)
+    keep("y0", found.read)
     for name in (DRAWN, *KEPT, "labels0"):
         work.drop(name)
 

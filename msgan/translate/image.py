@@ -8,13 +8,19 @@ from typing import Unpack
 
 from msgan.runs.run import Run
 from msgan.translate.frame import translated
-from msgan.translate.generation import Generation
+from msgan.translate.generation import Generation, Polarity
 from msgan.translate.maker import Options, Source, Translation
 from msgan.translate.provenance import PROVENANCE
 
 
 def translate(
-    run: Run, source: Source, out: str | os.PathLike[str], **options: Unpack[Options]
+    run: Run,
+    source: Source,
+    out: str | os.PathLike[str],
+    *,
+    polarity: Polarity | None = None,
+    uncertainty: str | os.PathLike[str] | None = None,
+    **options: Unpack[Options],
 ) -> Translation:
     """Translate one image to the target of ``run`` (extended paper, section 2.1).
 
@@ -22,14 +28,21 @@ def translate(
         run: A trained cascade.
         source: Image file or subject of a cohort, of any modality.
         out: File to write; its suffix decides the format. One that is there is replaced.
+        polarity: Of a run that matches histograms, whether what is dark in the source is bright in
+            the target: ``same`` or ``inverted``; None or ``auto``: it is found out.
+        uncertainty: Of a run with guidance, a file for the standard deviation over the estimates
+            that are made at s0, enlarged linearly, on the source's grid and in the target's unit.
+            It is 0 where there is one estimate alone: in labels and in background.
         options: See :class:`msgan.translate.maker.Options`; with ``keep`` the images of all scales
             that are made are kept as ``y0.nii`` .. ``yn.nii``. Sides of a tile are even; the
             ``megan`` family takes a multiple of the 20 voxels it keeps.
 
     Raises:
-        InputError: See :func:`msgan.translate.frame.translated`.
+        InputError: The run has no guidance and one of these is asked for; or see
+            :func:`msgan.translate.frame.translated`.
     """
-    return translated(Generation.of(run), source, out, **options)
+    method = Generation.of(run, polarity=polarity, uncertainty=uncertainty is not None)
+    return translated(method, source, out, uncertainty=uncertainty, **options)
 
 
 def kept_files(run: Run, folder: Path) -> list[Path]:

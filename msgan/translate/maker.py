@@ -128,11 +128,14 @@ class Made:
         result: On the working grid.
         images: Those that are kept if wanted, with their grids, by name.
         notes: What to tell of how it was made.
+        spread: Standard deviation of the estimates it is made of, less 1, on the working grid; of
+            a method that is asked for it.
     """
 
     result: Reader
     images: Mapping[str, tuple[Grid, Reader]]
     notes: tuple[str, ...] = ()
+    spread: Reader | None = None
 
 
 class Maker(Protocol):

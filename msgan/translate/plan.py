@@ -377,7 +377,8 @@ def _scratch(
         made.append(4 * _stored(own.shape, chunk_of(own.shape) if sums else chunk(own.tile)))
         beside.append(sums)
     if generation.last.config.guidance.on:  # the estimate at s0: three images, it, and labels
-        made[0] += 5 * 4 * _stored(shapes[0], chunk_of(shapes[0]))
+        images = 6 if generation.spread else 5
+        made[0] += images * 4 * _stored(shapes[0], chunk_of(shapes[0]))
     most = sum(made if keep else made[-1:]) + staged
     for i in range(min(used), len(shapes) - 1):  # a finer one that is not used is dropped
         if i + 1 not in used and i + 1 < len(shapes) - 1:
