@@ -29,12 +29,14 @@ class Job:
         result: Image to write.
         labels: Label map that is read, too.
         keep: Folder for the images of all scales.
+        uncertainty: Spread to write.
     """
 
     source: Path
     result: Path
     labels: Path | None = None
     keep: Path | None = None
+    uncertainty: Path | None = None
 
 
 def is_folder(image: Path, out: Path) -> bool:
@@ -76,7 +78,7 @@ def check_outputs(run: Run, jobs: Sequence[Job], force: bool) -> None:
     from msgan.data.places import require_apart
     from msgan.translate.image import kept_files
 
-    results = [job.result for job in jobs]
+    results = [path for job in jobs for path in (job.result, job.uncertainty) if path is not None]
     sources = [path for job in jobs for path in (job.source, job.labels) if path is not None]
     owners: dict[Path, Path] = {}
     for job in jobs:
@@ -97,7 +99,12 @@ def check_outputs(run: Run, jobs: Sequence[Job], force: bool) -> None:
 
 
 def of_folder(
-    folder: Path, out: Path, pattern: str, labels: Path | None = None, keep: Path | None = None
+    folder: Path,
+    out: Path,
+    pattern: str,
+    labels: Path | None = None,
+    keep: Path | None = None,
+    uncertainty: Path | None = None,
 ) -> list[Job]:
     """A translation for each image of a folder.
 
@@ -107,6 +114,7 @@ def of_folder(
         pattern: Of the names of the images to take.
         labels: Folder with a label map of the same name for each.
         keep: Folder that gets a folder of scales for each.
+        uncertainty: Folder that gets a spread for each, under the name of the result.
 
     Raises:
         InputError: There is no image, or two would be written to one name.
@@ -114,10 +122,11 @@ def of_folder(
     from msgan.data.store import suffix_of
     from msgan.data.writing import WRITERS
 
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is a file, expected a folder: IN is a folder of images")
-    if out.exists() and out.samefile(folder):
-        raise InputError(f"{out}: is the folder the images are in: choose another")
+    for place in filter(None, (out, uncertainty)):
+        if place.exists() and not place.is_dir():
+            raise InputError(f"{place}: is a file, expected a folder: IN is a folder of images")
+        if place.exists() and place.samefile(folder):
+            raise InputError(f"{place}: is the folder the images are in: choose another")
     if labels is not None and not labels.is_dir():
         raise InputError(f"{labels}: expected a folder: IN is a folder of images")
     jobs: dict[Path, Job] = {}
@@ -129,7 +138,9 @@ def of_folder(
         if result in jobs:
             raise InputError(f"{path} and {jobs[result].source} would both be written to {result}")
         drawn = None if labels is None else labels / path.name
-        jobs[result] = Job(path, result, drawn, None if keep is None else keep / stem(path))
+        scales = None if keep is None else keep / stem(path)
+        spread = None if uncertainty is None else uncertainty / result.name
+        jobs[result] = Job(path, result, drawn, scales, spread)
     if not jobs:
         raise InputError(f"{folder}: no image in this folder is named {pattern}")
     return list(jobs.values())

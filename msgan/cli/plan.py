@@ -100,6 +100,8 @@ def plan(
         right = "  ".join(text.rjust(n) for text, n in zip(row[3:], widths[3:], strict=True))
         console.say(f"{left}  {right}")
     console.say("")
+    if trained.config.guidance.on:
+        console.say(f"match        {trained.config.guidance.match}")
     console.say(f"host memory  {size(made.host_bytes)}, {size(made.base_bytes)} of it the program")
     if where.type == "cuda":
         console.say(f"GPU memory   {size(made.device_bytes)}")

@@ -168,6 +168,8 @@ def train(
             report=report,
             remark=lambda text: console.note(f"note: {text}"),
         )
+    if run.config.guidance.on:
+        console.note(f"note: {out}: match: {run.config.guidance.match}")
     after = _finished(run)
     wanted = run.used if scales is None else scales
     if set(wanted) <= set(before):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from msgan.translate.cluster import Cluster
 
 Precision = Literal["float32", "bfloat16", "float16"]
+Polarity = Literal["auto", "same", "inverted"]
 
 
 def translate(
@@ -90,6 +91,23 @@ def translate(
             metavar="PATTERN", help="File name pattern: which images of a folder to translate."
         ),
     ] = "*",
+    polarity: Annotated[
+        Polarity,
+        typer.Option(
+            metavar="auto|same|inverted",
+            help="For a run that matches histograms: whether what is dark in IN is bright in the "
+            "modality of the run; auto: by known pairs, or by the images.",
+        ),
+    ] = "auto",
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT",
+            help="For a run with guidance: image to write how far its estimates at the coarsest "
+            "scale differ (standard deviation, in the unit of the result); for a folder, a folder.",
+            show_default="not written",
+        ),
+    ] = None,
     padding: Padding = None,
     force: outputs.Force = False,
     skip_existing: Annotated[
@@ -136,8 +154,10 @@ def translate(
     trained = inputs.open_run(run)
     inputs.require_image(image, many=many)
     # What is wrong with the run or the device must not be said again for each image.
-    Generation.of(trained).check(pick_device(device), limits)
-    jobs = of_folder(image, out, match, labels, keep) if many else [Job(image, out, labels, keep)]
+    asked = Generation.of(trained, polarity=polarity, uncertainty=uncertainty is not None)
+    asked.check(pick_device(device), limits)
+    files = labels, keep, uncertainty
+    jobs = of_folder(image, out, match, *files) if many else [Job(image, out, *files)]
     if skip_existing:
         jobs = missing(jobs)
         if not jobs:
@@ -146,7 +166,7 @@ def translate(
     check_outputs(trained, jobs, force)
     _unfinished(trained)
     nothing = padding_of(padding) if padding is not None else None
-    options = {**vars(limits), "device": device, "padding": nothing}
+    options = {**vars(limits), "device": device, "padding": nothing, "polarity": polarity}
     with ExitStack() as stack:
         engine: Cluster | None = None
         if cluster is not None:
@@ -164,6 +184,7 @@ def translate(
                     remark=bars.note,
                     labels=labels,
                     keep=keep,
+                    uncertainty=uncertainty,
                     **options,
                 )
             console.say(f"{out} ({console.duration(done.seconds)})")
@@ -220,19 +241,22 @@ def _results(
             ready.append(job)
     if engine is not None:
         pairs = [(job.source, job.result) for job in ready]
-        own = [{**options, "labels": job.labels, "keep": job.keep} for job in ready]
+        own = [options | _files(job) for job in ready]
         yield from ((ready[k], done) for k, done in engine.images(run, pairs, own))
         return
     for job in ready:
         try:
             with console.Bars(f"preparing {job.source.name}") as bars:
                 show = partial(_show, bars, job.source.name)
-                files: dict[str, Any] = {"labels": job.labels, "keep": job.keep}
                 told: dict[str, Any] = {"progress": show, "remark": bars.note}
-                done: Any = apply(run, job.source, job.result, **told, **files, **options)
+                done: Any = apply(run, job.source, job.result, **told, **_files(job), **options)
         except Exception as error:
             done = error
         yield job, done
+
+
+def _files(job: Job) -> dict[str, Any]:
+    return {"labels": job.labels, "keep": job.keep, "uncertainty": job.uncertainty}
 
 
 def _show(bars: console.Bars, name: str, stage: str, done: int, count: int) -> None:

@@ -28,6 +28,16 @@ LIMITS = """
 More in the section "Limits of use" of the README of msgan.
 """
 
+MATCHED = {
+    "histogram": "Match: histogram. The source's intensities are brought to the distribution of "
+    "the target's, and guide the translation beside the sketch. Which way round they run is found "
+    "out for each image, or stated with `--polarity same` or `--polarity inverted`; where neither "
+    "is clear, they are not used at the coarsest scale.",
+    "spectrum": "Match: spectrum. A filter brings noise and sharpness of the source to those of "
+    "the target; the filtered image takes the place of the source.",
+}
+"""What is said of a run with guidance, by its match."""
+
 CITATION = """
 Uzunova H., Ehrhardt J., Jacob F., Frydrychowicz A., Handels H.: Multi-scale GANs for
 memory-efficient generation of high resolution medical images. MICCAI 2019. arXiv:1907.01376.
@@ -99,17 +109,23 @@ def _purpose(card: Mapping[str, Any], config: CascadeConfig) -> str:
         else f"It was trained on {card['target']} images alone: sources of any kind can be tried, "
         "and none was seen."
     )
-    return _wrap(
-        f"A multi-scale patch GAN. A network at the coarsest scale draws the whole image from a "
-        f"sketch of the source (its edges); each further network doubles the resolution, tile by "
-        f"tile, from the image below and the sketch. Scales: {', '.join(spacings)}. {paired}"
-    ) + (
-        ""
-        if not config.labels
-        else "\n\n"
-        + _wrap(
-            f"Labels {', '.join(map(str, config.labels))} of a label map can be drawn over the "
-            "sketch (`--labels`), which says where that pathology is. They may be left out."
+    matched = MATCHED.get(config.guidance.match)
+    guided = f"\n\n{_wrap(matched)}" if matched else ""
+    return (
+        _wrap(
+            f"A multi-scale patch GAN. A network at the coarsest scale draws the whole image from a "
+            f"sketch of the source (its edges); each further network doubles the resolution, tile by "
+            f"tile, from the image below and the sketch. Scales: {', '.join(spacings)}. {paired}"
+        )
+        + guided
+        + (
+            ""
+            if not config.labels
+            else "\n\n"
+            + _wrap(
+                f"Labels {', '.join(map(str, config.labels))} of a label map can be drawn over the "
+                "sketch (`--labels`), which says where that pathology is. They may be left out."
+            )
         )
     )
 

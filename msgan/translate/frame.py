@@ -98,7 +98,7 @@ def translated(
         dtype = voxel_type(out, len(subject.grid.shape), intensity)
         output = prod(subject.grid.source.shape) * np.dtype(dtype).itemsize
         name = source.image(modality)[0] if isinstance(source, Subject) else modality
-        asked = {"keep": keep is not None, "staged": suffix_of(out) == ".nii.gz"}
+        asked = {"keep": keep is not None, "staged": ".nii.gz" in map(suffix_of, results)}
         planned = method.plan(subject, where, limits, output=output, **asked)
         for note in subject.notes if remark is not None else ():
             remark(note)  # type: ignore[misc]
@@ -109,7 +109,8 @@ def translated(
         with Scratch.open(scratch_root(), key) as work:
             missing = planned.scratch_bytes - work.bytes - subject.unpacked_bytes
             with room(scratch_root(), max(0, missing), SCRATCH):
-                require_space(out.parent, planned.output_bytes, "the result")
+                for path in results:
+                    require_space(path.parent, planned.output_bytes, "the result")
                 made = method.make(
                     Making(
                         subject,
@@ -136,16 +137,16 @@ def translated(
                         shown = _in_units(read, intensity)
                         write_volume(folder / f"{name}.nii", grid, shown, **options)
                 read = subject.to_source(made.result, method.intensity)
-                write_volume(out, subject.grid.source, read, dtype=dtype, **options)
                 if uncertainty is not None:
                     assert made.spread is not None
                     _write_spread(Path(uncertainty), subject, made.spread, intensity)
+                write_volume(out, subject.grid.source, read, dtype=dtype, **options)
             seconds, grid = perf_counter() - start, subject.grid.grid
             tiles, notes = method.faces(planned), (*subject.notes, *made.notes)
             done = Translation(out, planned, seconds, method.run, grid, tiles, notes)
             if keep is not None:
                 made_by: dict[str, Any] = {"method": method.name, "labels": labels}
-                made_by |= {"run": method.run, "grid": grid, "tiles": tiles}
+                made_by |= {"run": method.run, "grid": grid, "tiles": tiles, "notes": made.notes}
                 kept = provenance(source, modality, method.target, out, intensity, **made_by)
                 kept.save(Path(keep) / PROVENANCE)
     return done

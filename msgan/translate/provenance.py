@@ -41,6 +41,7 @@ class Provenance:
         grid: s_n, the grid that tiles lie on; None for a method without.
         tiles: Voxels between the faces of tiles along each axis, of each scale that was made,
             the finest last; tiles begin at voxel 0 of ``grid``. Empty for a method without.
+        notes: What is to be told of how it was made, as how the source was matched.
     """
 
     subject: str
@@ -58,6 +59,7 @@ class Provenance:
     regions: tuple[str, ...] = ()
     grid: Grid | None = None
     tiles: tuple[Shape, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it as JSON; files are named relative to it, so that the whole can be moved."""
@@ -89,6 +91,7 @@ class Provenance:
                 content["grid"] = Grid(tuple(content["grid"]["shape"]), content["grid"]["affine"])
             content["tiles"] = tuple(tuple(int(n) for n in tile) for tile in content["tiles"])
             content["regions"] = tuple(content["regions"])
+            content["notes"] = tuple(map(str, content.get("notes", ())))
             return cls(**content)
         except (KeyError, TypeError, ValueError) as error:
             why = str(error).removeprefix(f"{path}: ")
