@@ -41,12 +41,12 @@ class Stop(Exception):
     """What ends a translation before its time."""
 
 
-def guided(folder, dims, labels=(), preparation=None, **guidance) -> Run:
+def guided(folder, dims, labels=(), preparation=None) -> Run:
     """A run with random weights, of which a head is the target."""
     config = config_of(
         dims, scales=1, preparation={"scales": 1} | (preparation or {}), labels=labels
     )
-    config = changed(config, guidance=GUIDANCE | guidance)
+    config = changed(config, guidance=GUIDANCE)
     run = run_of(folder, config)
     path = stored(folder / "target.nii", head(SHAPES[dims], 7))
     with prepare(path, None, config.preparation) as image:
@@ -105,7 +105,7 @@ def test_each_polarity_is_another_result_and_an_unclear_one_is_told(ready, here,
     images, notes = {}, {}
     monkeypatch.setattr(fusion, "CONFIDENT", 3.0)  # nothing is clear
     monkeypatch.setattr(fusion, "AGREED", (-2.0, -1.0))  # what is clear has its weight
-    for polarity in ("same", "inverted", "auto", None):
+    for polarity in ("same", "inverted", "auto"):
         told = []
         done = translate(
             run, image, here / "o.nii", polarity=polarity, device="cpu", remark=told.append
@@ -114,8 +114,6 @@ def test_each_polarity_is_another_result_and_an_unclear_one_is_told(ready, here,
         assert done.notes == tuple(told)
     assert np.abs(images["same"] - images["inverted"]).max() > 1
     assert np.abs(images["same"] - images["auto"]).max() > 0.1
-    np.testing.assert_array_equal(images["auto"], images[None])
-    assert notes["auto"] == notes[None]
     assert "not used" in notes["auto"][0]
     assert "polarity inverted (by user" in notes["inverted"][0]
 
@@ -169,10 +167,9 @@ def disturbed(image, where, seed=3):
     return np.where(where, other, image)
 
 
-@pytest.mark.parametrize("student", [False, True])
-def test_what_a_source_shows_in_a_label_is_nowhere_in_the_result(dims, student, here, monkeypatch):
+def test_what_a_source_shows_in_a_label_is_nowhere_in_the_result(dims, here, monkeypatch):
     """Nor within the margin, apart from the sketch, which sees up to a label."""
-    run = guided(here / "run", dims, (2,), WINDOW, student=student)
+    run = guided(here / "run", dims, (2,), WINDOW)
     shape = tuple(n + 20 for n in SHAPES[dims])
     image = head(shape, 1).clip(0, 95)
     labels, path = labelled(here, image, 4)
@@ -190,7 +187,7 @@ def test_a_sketch_hides_what_a_label_covers(here):
     """Deeper in a label than edges reach, nothing of the source is seen at all."""
     run = guided(here / "run", 2, (2,), WINDOW)
     image = head((200, 180), 1).clip(0, 95)
-    labels, path = labelled(here, image, 40)
+    _, path = labelled(here, image, 40)
     reach = 2 * (sketch.halo(run.config.sketch) + 2)
     deep = np.zeros(image.shape, bool)
     deep[tuple(slice(n // 2 - 40 + reach, n // 2 + 40 - reach) for n in image.shape)] = True
@@ -307,7 +304,7 @@ def test_a_translation_that_ends_at_the_estimate_goes_on(ready, here, monkeypatc
         elif where == "in the student":
             patch.setattr(Student, "of", stop)
         else:
-            patch.setattr(Scratch, "drop", stop)
+            patch.setattr(Scratch, "drop", lambda _, name: stop() if name == "drawn0" else None)
         with pytest.raises(Stop):
             translate(run, image, here / "o.nii", **options)
     assert not (here / "o.nii").exists()
