@@ -34,6 +34,10 @@ STATISTICS, TARGET, UNPAIRED, PAIRS = "the target's statistics", "target", "unpa
 GUIDED = {"match": "auto", "student": True, "detail": True}
 """All of what may guide a translation (:class:`msgan.config.Guidance`)."""
 
+APPEARANCES = {"kind": "rich", "share": 0.8, "fresh": 0.8, "noise": 0.08}
+"""What guided cascades of MR images are trained on: most samples have an appearance of their own
+(:mod:`msgan.appearance`)."""
+
 MEMORY = 8 * 2**30
 """Bytes of host memory: what training leaves behind may fill the 2 GiB that are usual."""
 
@@ -96,7 +100,8 @@ class Candidate:
         guidance = dict(self.guidance)
         if guidance["match"] == "auto":
             guidance["match"] = match
-        return chosen.updated(guidance=guidance)
+        contrast = APPEARANCES if guidance["match"] == "histogram" else {}
+        return chosen.updated(guidance=guidance, contrast=contrast)
 
 
 # fmt: off

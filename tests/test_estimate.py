@@ -102,10 +102,12 @@ def test_polarity_is_stated_or_known_or_clear(straight, inverted, given, way, by
 
 @pytest.mark.parametrize(
     ("agreement", "weight"),
-    [(-0.3, 0), (0.15, 0), (0.2, 0.1), (0.275, 0.25), (0.4, 0.5), (0.9, 0.5)],
+    [(-0.3, 0), (0.15, 0), (0.2, 0.05), (0.275, 0.125), (0.4, 0.25), (0.9, 0.25)],
 )
 def test_the_weight_of_a_match_rises_with_its_agreement(agreement, weight):
     assert Polarity(True, agreement, 0.3, "images").weight == pytest.approx(weight)
+    assert Polarity(True, agreement, 0.3, "user").weight == pytest.approx(2 * weight)
+    assert Polarity(True, agreement, 0.3, "modalities").weight == 0.5  # whatever is drawn
     assert Polarity(None, agreement, 0.3, "images").weight == 0
 
 
@@ -360,7 +362,7 @@ def test_the_estimate_is_the_mean_of_what_was_drawn_and_matched(dims):
     assert found.polarity.inverted is True
     assert found.polarity.stated == "images"
     weight = found.polarity.weight
-    assert 0 < weight <= 0.5
+    assert 0 < weight <= 0.25
     everything = Box.whole(truth.shape)
     out, matched = found.read(everything), names["matched1"](everything)
     both = np.stack([drawn, matched])

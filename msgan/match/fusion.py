@@ -15,7 +15,11 @@ CONFIDENT = 0.15
 """Two ways round whose agreements differ by less cannot be told apart: the match is not used."""
 
 AGREED = (0.15, 0.40)
-"""Agreements between which the weight of the match rises from 0 to a half."""
+"""Agreements between which the weight of the match rises from 0 to the most."""
+
+MOST = {"modalities": 0.5, "user": 0.5, "images": 0.25, "unit": 1.0}
+"""The most that a match weighs, by who states its polarity: modalities of which that is not known
+seldom have a curve that leads from one to the other."""
 
 MARGIN = 3
 """Voxels around a label where the match is not used either."""
@@ -86,11 +90,18 @@ class Polarity:
 
     @property
     def weight(self) -> float:
-        """Of the matched source beside what s0 draws, at most a half."""
+        """Of the matched source beside what s0 draws, at most what :data:`MOST` says.
+
+        Of a known pair of modalities it does not depend on the agreement, which is low where the
+        drawing is weak, and there the match is needed most.
+        """
         if self.inverted is None:
             return 0.0
+        if self.stated in ("modalities", "unit"):
+            return MOST[self.stated]
         low, high = AGREED
-        return 0.5 * min(max((self.agreement - low) / (high - low), 0.0), 1.0)
+        share = (self.agreement - low) / (high - low)
+        return MOST[self.stated] * min(max(share, 0.0), 1.0)
 
     def __str__(self) -> str:
         agreement = f"agreement {self.agreement:.2f}"

@@ -113,9 +113,10 @@ def _purpose(card: Mapping[str, Any], config: CascadeConfig) -> str:
     guided = f"\n\n{_wrap(matched)}" if matched else ""
     return (
         _wrap(
-            f"A multi-scale patch GAN. A network at the coarsest scale draws the whole image from a "
-            f"sketch of the source (its edges); each further network doubles the resolution, tile by "
-            f"tile, from the image below and the sketch. Scales: {', '.join(spacings)}. {paired}"
+            "A multi-scale patch GAN. A network at the coarsest scale draws the whole image from a "
+            "sketch of the source (its edges); each further network doubles the resolution, tile "
+            "by tile, from the image below and the sketch. "
+            f"Scales: {', '.join(spacings)}. {paired}"
         )
         + guided
         + (
