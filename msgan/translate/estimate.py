@@ -119,7 +119,8 @@ def estimate(
         polarity = fusion.polarity(agreed[False], agreed[True], stated=inverted, modalities=names)
         weight, matched = polarity.weight, both[bool(polarity.inverted)]
     fused = fusion.fused(drawn, matched, shape, weight, labels)
-    taught = Student.of(own, fused, shape, labels) if student else None
+    learns = student and profile.kind != "spectrum"  # what is matched by a filter is the source
+    taught = Student.of(own, fused, shape, labels) if learns else None
     said = None if taught is None else taught.estimate(own, shape)
 
     def seen(image: Array, box: Box) -> Array:
