@@ -34,9 +34,12 @@ STATISTICS, TARGET, UNPAIRED, PAIRS = "the target's statistics", "target", "unpa
 GUIDED = {"match": "auto", "student": True, "detail": True}
 """All of what may guide a translation (:class:`msgan.config.Guidance`)."""
 
-APPEARANCES = {"kind": "rich", "share": 0.8, "fresh": 0.8, "noise": 0.08}
-"""What guided cascades of MR images are trained on: most samples have an appearance of their own
-(:mod:`msgan.appearance`)."""
+APPEARANCES: dict[str, dict[str, Any]] = {
+    "histogram": {"kind": "rich", "share": 0.8, "fresh": 0.8, "noise": 0.08},
+    "spectrum": {"kind": "kernel", "share": 0.5},
+}
+"""What guided cascades are trained on (:mod:`msgan.appearance`): of MR images most samples have an
+appearance of their own, of CT half are of one of a few other kernels."""
 
 MEMORY = 8 * 2**30
 """Bytes of host memory: what training leaves behind may fill the 2 GiB that are usual."""
@@ -100,8 +103,11 @@ class Candidate:
         guidance = dict(self.guidance)
         if guidance["match"] == "auto":
             guidance["match"] = match
-        contrast = APPEARANCES if guidance["match"] == "histogram" else {}
-        return chosen.updated(guidance=guidance, contrast=contrast)
+        return chosen.updated(
+            guidance=guidance,
+            contrast=APPEARANCES[guidance["match"]],
+            conditioning={"generated_share": 1.0},
+        )
 
 
 # fmt: off

@@ -15,7 +15,11 @@ from msgan.types import Array, Box, Reader, Shape
 SIGMA = 1.0
 """Of the Gaussian window that a slope is fitted in, voxels of the coarse grid."""
 
-FLOOR = 1e-3
+FLOORS = {"histogram": 1e-3, "spectrum": 1e-6}
+"""Floors by how the source was matched. One whose spectrum was matched is the estimate but for its
+resolution, so nothing speaks against carrying its faintest detail: 1e-6 is that of 1 HU."""
+
+FLOOR = FLOORS["histogram"]
 """Added to the variance of the source: where it is flat, nothing is carried."""
 
 MASKED = True

@@ -114,8 +114,16 @@ class GuidedGenerator(Generator):
     and near them, what it adds to is the enlarged context.
     """
 
-    def __init__(self, dims: int, sketch_channels: int, width: int, blocks: int) -> None:
+    def __init__(
+        self,
+        dims: int,
+        sketch_channels: int,
+        width: int,
+        blocks: int,
+        floor: float = slope.FLOOR,
+    ) -> None:
         super().__init__()
+        self.floor = floor
         self.rest = SeamlessGenerator(dims, sketch_channels + 2, width, blocks)
         drawn, below = (view.halo for view in self.rest.geometry.reads)
         wide = below + slope.rim()
@@ -127,17 +135,19 @@ class GuidedGenerator(Generator):
 
         c is the halo of :class:`SeamlessGenerator`, k what the slope transfer needs.
         """
-        seen, near = guided_reads(sketch, context, source)
+        seen, near = guided_reads(sketch, context, source, self.floor)
         base = layers.crop(seen[:, -1:], self.geometry.reads[0].halo)
         return (base + self.rest.parts(seen, near)[1],)
 
 
-def guided_reads(sketch: Tensor, context: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+def guided_reads(
+    sketch: Tensor, context: Tensor, source: Tensor, floor: float
+) -> tuple[Tensor, Tensor]:
     """What :class:`GuidedGenerator` hands on: sketch, source and slope transfer; the context.
 
     The slope transfer is the last channel, in float32 whatever the precision of the network.
     """
-    base = slope.slope_transfer(source.float(), context.float())
+    base = slope.slope_transfer(source.float(), context.float(), floor=floor)
     seen = torch.cat((sketch, layers.crop(source, 2 * slope.rim()), base), dim=1)
     return seen, layers.crop(context, slope.rim())
 

@@ -244,6 +244,7 @@ class GuidedInference(Inference):
     def __init__(self, generator: GuidedGenerator, whole: bool = False) -> None:
         super().__init__(generator, whole)
         self.rest = SeamlessInference(generator.rest)
+        self.floor = generator.floor
 
     @torch.inference_mode()
     @torch.autocast("cpu", enabled=False)
@@ -255,8 +256,8 @@ class GuidedInference(Inference):
         ]
         return made[0] if len(made) == 1 else torch.cat(made)
 
-    def _detail(self, *reads: Tensor) -> Tensor:
-        seen, near = guided_reads(*reads)
+    def _detail(self, sketch: Tensor, context: Tensor, source: Tensor) -> Tensor:
+        seen, near = guided_reads(sketch, context, source, self.floor)
         base = layers.crop(seen[:, -1:], self.geometry.reads[0].halo)
         return self.rest.parts(seen, near)[1] + base
 

@@ -99,6 +99,9 @@ def train_scale(
     ]
     batches = Prefetch(sampler(train, *others[:1]), "train", samples, stop=total)
     start, waited = perf_counter() - state["seconds"], state["waited"]
+    if not state["step"] and scale and config.guidance.detail:
+        # It begins at the slope transfer, and what is kept must not fall behind that.
+        _validate(step, val_batches, state, folder, fabric)
     try:
         while state["step"] < total and state["stale"] < settings.patience:
             now = state["step"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from msgan import losses, sketch
 from msgan.config import CascadeConfig
+from msgan.match import slope
 from msgan.networks import discriminators, hr_generators, layers, lr_generators
 from msgan.networks.discriminators import Options, PatchDiscriminator
 from msgan.networks.generator import Generator, Geometry
@@ -32,7 +34,8 @@ def build_generator(config: CascadeConfig, scale: int) -> Generator:
         return first(config.dims, channels, net.lr_width, net.lr_levels, net.dropout, **own)
     finer = hr_generators.FAMILIES[net.family]
     if config.guidance.detail:
-        finer = hr_generators.GuidedGenerator
+        floor = slope.FLOORS.get(config.guidance.match, slope.FLOOR)
+        finer = partial(hr_generators.GuidedGenerator, floor=floor)
     return finer(config.dims, channels, net.hr_width, net.hr_blocks)
 
 
