@@ -416,3 +416,21 @@ def test_spectra_need_no_polarity(dims):
     out = found.read(Box.whole(image.shape))
     np.testing.assert_allclose(out, np.where(image > -1, image, drawn), rtol=0, atol=1e-6)
     assert str(found.polarity).startswith("match: spectrum (agreement")
+
+
+def test_no_more_of_a_fine_image_is_read_at_once_than_bounds_memory(dims, monkeypatch):
+    monkeypatch.setitem(fusion.BLOCK, dims, 16)
+    shape = tuple(8 * n for n in (7, 5, 6)[:dims])
+    image = np.random.default_rng(0).uniform(-0.9, 1, shape).astype(np.float32)
+    asked = []
+
+    def read(box):
+        asked.append(box)
+        return image[box.slices]
+
+    expected = image
+    for _ in range(3):
+        expected = pyramid.halve(expected, dims)
+    found = Guided(read, shape, 3).at_s0(read)(Box((1,) * dims, (4,) * dims))
+    np.testing.assert_array_equal(found, expected[(slice(1, 5),) * dims])
+    assert max(max(box.size) for box in asked) == 16

@@ -195,6 +195,32 @@ def labelled(labels: Reader, shape: Shape, box: Box, margin: int = MARGIN) -> Ar
     return near[box.inside(around).slices]
 
 
+def in_parts(read: Reader, dims: int, factor: int) -> Reader:
+    """A reader of which no more is asked at once than bounds memory.
+
+    Args:
+        read: A box of a coarse grid.
+        dims: Of it.
+        factor: Voxels of the fine grid, which it reads, along each axis of one of its own.
+    """
+    side = max(1, BLOCK[dims] // factor)
+
+    def whole(box: Box) -> Array:
+        parts = list(box.tiles((side,) * dims))
+        if len(parts) == 1:
+            return read(box)
+        out: Array | None = None
+        for part in parts:
+            values = read(part)
+            if out is None:
+                out = np.empty(box.size, values.dtype)
+            out[part.inside(box).slices] = values
+        assert out is not None
+        return out
+
+    return whole
+
+
 def blocks(shape: Shape) -> Iterator[Box]:
     """Boxes that cover an image, of a size that is read at once."""
     return Box.whole(shape).tiles((BLOCK[len(shape)],) * len(shape))

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
-from scipy.signal import fftconvolve
 
 from msgan.types import Array, Box, InputError, Reader, Shape
 
@@ -116,6 +115,8 @@ def filtered(read: Reader, kernel: Array) -> Reader:
     Returns:
         A reader of any box.
     """
+    from scipy.signal import fftconvolve  # with scipy.stats it takes 40 MiB
+
     around = kernel.shape[0] // 2
 
     def made(box: Box) -> Array:

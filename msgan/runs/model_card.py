@@ -109,26 +109,19 @@ def _purpose(card: Mapping[str, Any], config: CascadeConfig) -> str:
         else f"It was trained on {card['target']} images alone: sources of any kind can be tried, "
         "and none was seen."
     )
-    matched = MATCHED.get(config.guidance.match)
-    guided = f"\n\n{_wrap(matched)}" if matched else ""
-    return (
-        _wrap(
-            "A multi-scale patch GAN. A network at the coarsest scale draws the whole image from a "
-            "sketch of the source (its edges); each further network doubles the resolution, tile "
-            "by tile, from the image below and the sketch. "
-            f"Scales: {', '.join(spacings)}. {paired}"
+    parts = [
+        "A multi-scale patch GAN. A network at the coarsest scale draws the whole image from a "
+        "sketch of the source (its edges); each further network doubles the resolution, tile by "
+        f"tile, from the image below and the sketch. Scales: {', '.join(spacings)}. {paired}"
+    ]
+    if config.guidance.match in MATCHED:
+        parts.append(MATCHED[config.guidance.match])
+    if config.labels:
+        parts.append(
+            f"Labels {', '.join(map(str, config.labels))} of a label map can be drawn over the "
+            "sketch (`--labels`), which says where that pathology is. They may be left out."
         )
-        + guided
-        + (
-            ""
-            if not config.labels
-            else "\n\n"
-            + _wrap(
-                f"Labels {', '.join(map(str, config.labels))} of a label map can be drawn over the "
-                "sketch (`--labels`), which says where that pathology is. They may be left out."
-            )
-        )
-    )
+    return "\n\n".join(map(_wrap, parts))
 
 
 def _use(card: Mapping[str, Any], config: CascadeConfig) -> str:

@@ -51,7 +51,7 @@ class Guided:
         """Means of an image on s_n, on s0; a block of which a part is hidden is hidden."""
         for _ in range(self.scales):
             read = _halved(read)
-        return read
+        return fusion.in_parts(read, len(self.shape), 2**self.scales)
 
 
 @dataclass(frozen=True)

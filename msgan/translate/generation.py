@@ -16,7 +16,7 @@ from msgan.config import Preparation
 from msgan.data.intensity import IntensityMap
 from msgan.data.resample import Axis, resample
 from msgan.documents import text_of
-from msgan.match import profile, slope
+from msgan.match import fusion, profile, slope
 from msgan.memory import process
 from msgan.networks import inference
 from msgan.networks.generator import Geometry
@@ -349,7 +349,7 @@ def _estimate(scale: GeneratedScale, making: Making, generation: Generation) -> 
         labels = marks.read
         for _ in range(n):
             labels = pyramid.halved(labels, len(grid.shape), labels=True)
-        labels = keep("labels0", labels, "uint8")
+        labels = keep("labels0", fusion.in_parts(labels, len(grid.shape), 2**n), "uint8")
     source = Guided(finest, shapes[-1], n, labels, making.modality)
     found = estimate(
         source,

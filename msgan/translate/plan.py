@@ -44,6 +44,10 @@ AMPLE = 1 << 30
 """Bytes beside the program that suffice for a small tile of any network in use: to find out whether
 one fits, before an image is opened, nothing is counted then."""
 
+ESTIMATE = (64 << 20, 160 << 20)
+"""Bytes that the estimate of a guided s0 takes, and more with a student: a block and its features,
+and scikit-learn."""
+
 DRAWING = {"cpu": 32 << 20, "cuda": 256 << 20}
 """Bytes that drawing a sketch takes beyond its image and its result."""
 
@@ -289,7 +293,11 @@ def scale_plan(
     def need(tile: Shape) -> tiles.Need:
         if scale.overlapping:
             return overlap.need(shadow, config, tile)
-        return tiles.need(shadow, config, shape, tile)
+        found = tiles.need(shadow, config, shape, tile)
+        if scale.result == scale.name:
+            return found
+        least = sum(ESTIMATE[: 1 + config.guidance.student]) - found.network
+        return replace(found, beside=max(found.beside, least))
 
     tried = _tiles(scale, generation, shape, limits, device.type)
     found = largest(scale.label, shape, tried, need, limits, device)
