@@ -224,8 +224,8 @@ def test_two_calls_give_the_same_bytes_also_in_a_thread(fit, here):
 
 
 def test_a_file_is_as_good_as_a_subject(fit, here):
-    fit.of(fit.subject.images["t1"], here / "a.nii")
-    fit.of(str(fit.subject.images["t1"]), str(here / "b.nii"))
+    fit.of(fit.subject.images["t1"], here / "a.nii", modality="t1")
+    fit.of(str(fit.subject.images["t1"]), str(here / "b.nii"), modality="t1")
     assert (here / "a.nii").read_bytes() == (here / "b.nii").read_bytes() == fit.bytes
 
 

@@ -127,6 +127,8 @@ def test_a_modality_that_is_known_decides(ready, here):
         translate(run, subject, here / "o.nii", modality=modality, device="cpu", remark=told.append)
     assert told[0] == told[1]
     assert "polarity inverted (by modalities" in told[0]
+    translate(run, image, here / "f.nii", modality="t1", device="cpu")
+    assert (here / "f.nii").read_bytes() == (here / "o.nii").read_bytes()
     flair = Subject("a", {"flair": image})
     translate(run, flair, here / "p.nii", device="cpu", remark=told.append)
     assert "by modalities" not in told[2]  # flair and t2 are no known pair
@@ -450,6 +452,8 @@ def test_the_command_line_states_a_polarity_and_writes_an_uncertainty(here):
     translate(run, image, here / "p.nii", polarity="inverted", uncertainty=here / "v.nii")
     assert (here / "o.nii").read_bytes() == (here / "p.nii").read_bytes()
     assert (here / "u.nii").read_bytes() == (here / "v.nii").read_bytes()
+    done = msgan_cli(*words, "t.nii", "--modality", "t1")
+    assert "match: histogram, polarity inverted (by modalities" in done.stderr
     assert "u.nii: is there already" in fails(*words, "q.nii", "--uncertainty", "u.nii")
     assert "match        histogram" in msgan_cli("plan", run.folder, image).stdout
     (here / "images").mkdir()

@@ -91,12 +91,20 @@ def translate(
             metavar="PATTERN", help="File name pattern: which images of a folder to translate."
         ),
     ] = "*",
+    modality: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODALITY",
+            help="What IN shows, such as t1; a run that matches histograms knows some pairs.",
+            show_default="not known",
+        ),
+    ] = None,
     polarity: Annotated[
         Polarity,
         typer.Option(
             metavar="auto|same|inverted",
             help="For a run that matches histograms: whether what is dark in IN is bright in the "
-            "modality of the run; auto: by known pairs, or by the images.",
+            "modality of the run; auto: by known pairs (--modality), or by the images.",
         ),
     ] = "auto",
     uncertainty: Annotated[
@@ -166,7 +174,8 @@ def translate(
     check_outputs(trained, jobs, force)
     _unfinished(trained)
     nothing = padding_of(padding) if padding is not None else None
-    options = {**vars(limits), "device": device, "padding": nothing, "polarity": polarity}
+    stated = {"modality": modality, "polarity": polarity}
+    options = {**vars(limits), **stated, "device": device, "padding": nothing}
     with ExitStack() as stack:
         engine: Cluster | None = None
         if cluster is not None:

@@ -111,8 +111,8 @@ class Polarity:
         if self.inverted is None:
             return (
                 f"match: histogram, not used: it is not clear whether what is dark in the source "
-                f"is bright in the target ({measured}): if you know, say --polarity same or "
-                "--polarity inverted"
+                f"is bright in the target ({measured}): say what the source shows (--modality), or "
+                "--polarity same or --polarity inverted"
             )
         way = "inverted" if self.inverted else "same"
         return (

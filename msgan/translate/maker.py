@@ -39,6 +39,7 @@ class Options(TypedDict, total=False):
 
     Attributes:
         modality: Which image of a subject; None: the only one, or what the method was trained on.
+            Of a file, what it shows, if that is known.
         labels: Pathology labels on the image's grid, for a method that was trained with labels.
         device: ``auto``, ``cpu`` or ``cuda``.
         memory: Bytes the process may take in host memory; None: see :class:`Limits`.
