@@ -98,6 +98,7 @@ def test_polarity_is_stated_or_known_or_clear(straight, inverted, given, way, by
         assert found.agreement == pytest.approx(expected)
         assert found.margin == pytest.approx(expected - (straight if way else inverted))
         assert f"polarity {'inverted' if way else 'same'} (by {by};" in str(found)
+        assert ("not used" in str(found)) == (found.weight == 0)
 
 
 @pytest.mark.parametrize(

@@ -115,10 +115,9 @@ class Polarity:
                 "--polarity same or --polarity inverted"
             )
         way = "inverted" if self.inverted else "same"
-        return (
-            f"match: histogram, polarity {way} (by {self.stated}; {measured}, weight "
-            f"{self.weight:.2f})"
-        )
+        used = f"match: histogram, polarity {way} (by {self.stated}; {measured}, weight "
+        used += f"{self.weight:.2f})"
+        return used if self.weight else f"{used}: not used, it disagrees with what s0 draws"
 
 
 def polarity(
