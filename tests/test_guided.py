@@ -1,5 +1,6 @@
 """Generators that see the source: detail by slope transfer, and what is learnt on top."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -93,6 +94,21 @@ def test_a_fresh_generator_is_the_slope_transfer(dims, masked, monkeypatch):
         generator(*parts)[0].square().sum().backward()
     assert all(p.grad is not None for p in generator.parameters())
     assert generator.rest.last.weight.grad.abs().sum() > 0
+
+
+@torch.no_grad()
+def test_of_a_matched_spectrum_faint_detail_is_carried(dims):
+    rng = np.random.default_rng(0)
+    source = rng.normal(0, 0.01, (24,) * dims).astype(np.float32)  # 10 HU
+    coarse = halve(torch.from_numpy(source)[None, None], dims)
+    inside = source[(slice(2 * slope.rim(), -2 * slope.rim()),) * dims]
+    for match, least, most in (("spectrum", 0.9, 1.01), ("histogram", 0.0, 0.2)):
+        config = changed(config_of(dims), guidance={"match": match, "detail": True})
+        floor = build_generator(config, 1).floor
+        out = slope.slope_transfer(torch.from_numpy(source)[None, None], coarse, floor=floor)
+        share = (out[0, 0].numpy() * inside).sum() / (inside * inside).sum()
+        blurred = 0.5**dims  # the share of white noise that halving leaves
+        assert least < share < most + blurred, match
 
 
 @torch.no_grad()
@@ -287,6 +303,16 @@ def test_the_cache_keeps_what_each_sketch_is_of(dims, labels, tmp_path):
         )
         drawn = read(Box.whole(shape))
         np.testing.assert_allclose(drawn, subject.sketches[2][1].float(), rtol=0, atol=2e-3)
+
+
+def test_what_is_kept_is_no_worse_than_the_slope_transfer(tmp_path):
+    harmful = config_of(2).updated(training={"learning_rate": 0.5, "ema": 0.0})
+    run = fit(cohort_in(tmp_path), "t2", harmful, tmp_path / "run", device="cpu")
+    for scale in (1, 2):
+        done = json.loads((run.folder_of(scale) / "done.json").read_text())
+        assert done["best_step"] == 0
+        assert done["best"] < done["validation_l1"]
+        assert (run.generator(scale).rest.last.weight == 0).all()
 
 
 def test_without_guidance_nothing_is_kept_and_the_key_stays(tmp_path):
