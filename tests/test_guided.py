@@ -384,7 +384,8 @@ def trained(request, tmp_path_factory):
     """A guided run with labels, and its cohort."""
     folder = tmp_path_factory.mktemp("guided")
     cohort = lesions(folder, cohort_in(folder, request.param))
-    run = fit(cohort, "t2", config_of(request.param, (2,)), folder / "run", device="cpu")
+    gentle = config_of(request.param, (2,)).updated(training={"steps": 20, "learning_rate": 2e-3})
+    run = fit(cohort, "t2", gentle, folder / "run", device="cpu")
     assert type(run.generator(2)) is GuidedGenerator
     assert run.generator(2).rest.last.weight.abs().sum() > 0
     return run, cohort, folder
