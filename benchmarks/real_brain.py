@@ -385,7 +385,7 @@ def picture(path: Path, tested: Tested, study: Study, out: Path) -> None:
         zoom=0.8,
         window=(0, 1),
         unit=UNIT,
-        columns=5,
+        columns=4,
         caption=f"{citation(person)}, axial plane through the largest lesion: what methods that "
         f"learnt from {' and '.join(study.train)} alone make of T1 and of FLAIR, and the real T2.",
     )
@@ -393,7 +393,7 @@ def picture(path: Path, tested: Tested, study: Study, out: Path) -> None:
     place = path if first else path.with_name(f"{path.stem}_{person}_{len(study.train)}.png")
     plots.save(figure, place, dpi=200 if first else 110)
     drawn = result(out, person, "t1", "cascade")
-    if first and drawn.is_file():
+    if first and drawn.is_file() and result(out, person, "t1", "source").is_file():
         short = plots.compare(
             shown(result(out, person, "t1", "source"), tested),
             shown(drawn, tested),
