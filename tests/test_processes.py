@@ -106,6 +106,40 @@ def test_the_program_trains_in_two_processes(tmp_path, launcher, gan):
         assert (trained[1] - trained[0]).norm() < 0.1 * (trained[0] - start).norm()
 
 
+@pytest.mark.slow
+def test_a_training_leaves_its_group_before_the_interpreter_ends(tmp_path):
+    """Else a thread of Gloo may be cut off in the middle, and the process dies by SIGABRT."""
+    stored(tmp_path / "a.nii", head((48, 40), 0))
+    row = "a,image,t2,a.nii,none,none,train"
+    (tmp_path / "manifest.csv").write_text(
+        f"subject,role,modality,path,licence,citation,split\n{row}"
+    )
+    tiny(2, steps=1, lr_steps=1, batch=2, lr_batch=2).save(tmp_path / "tiny.yaml")
+    script = tmp_path / "last.py"
+    script.write_text(  # what is registered first is called last
+        "import atexit\n"
+        "import torch.distributed as group\n"
+        "atexit.register(lambda: print('group there:', group.is_initialized(), flush=True))\n"
+        "from msgan.cli.program import main\n"
+        "main()\n"
+    )
+    told = ("SLURM", "COVERAGE", "RANK", "WORLD", "LOCAL_", "MASTER")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(told)}
+    elastic = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words = ["train", str(tmp_path / "manifest.csv"), "--target", "t2", "--device", "cpu"]
+    words += ["--config", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "run")]
+    done = subprocess.run(
+        [sys.executable, *elastic, str(script), *words],
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("group there: False") == 2, done.stdout
+
+
 def begun(config: CascadeConfig, scale: int) -> dict[str, torch.Tensor]:
     """The weights a scale starts from."""
     torch.manual_seed(seeds.derive(config.seed, "weights", scale))
