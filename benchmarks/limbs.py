@@ -290,7 +290,7 @@ def picture(path: Path, kept: Path, cohort: Cohort, names: list[str]) -> None:
         zoom=0.9,
         window=(-500, 1000),
         unit="HU",
-        columns=5,
+        columns=4,
         caption=f"{subject.name} of TCIA Soft-tissue-Sarcoma (Vallieres et al. 2015, CC BY 3.0), "
         "whom no method has seen: the T1 image, what the methods make of it, and the CT. T1 and CT "
         "are registered rigidly: they agree nearly, not exactly.",

@@ -127,7 +127,7 @@ def polarity(
     stated: bool | None = None,
     modalities: tuple[str | None, str] | None = None,
 ) -> Polarity:
-    """Decide which way round a source modality is matched, once for all images at hand.
+    """Decide which way round a source is matched, from one image of its modality or several.
 
     What the user says is taken, then what is known of a pair of modalities. Else the agreement of
     the matched images with what s0 draws of their sketches decides, pooled over images, if it is
