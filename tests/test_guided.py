@@ -185,6 +185,18 @@ def test_what_is_hidden_has_no_say_in_a_slope_transfer(dims, masked):
     assert moved[inside].max() > 0.3
 
 
+def test_a_hole_in_the_body_is_filled_and_its_outside_is_not(dims):
+    """A few voxels of 0 inside an image are no background; those of a face and beyond are."""
+    _, y, x = scene(dims)
+    everything, hole = Box.whole(SHAPE[:dims]), (slice(20, 22), *(slice(12, 13),) * (dims - 1))
+    before = slope.carried(of(x, dims), of(y, dims))(everything)
+    x[hole] = -1
+    out = slope.carried(of(x, dims), of(y, dims))(everything)
+    assert (out[hole] > -1).all()
+    np.testing.assert_array_equal(out == -1, before == -1)
+    assert (out[:9] == -1).all()
+
+
 @pytest.mark.parametrize("margin", [0, 3])
 def test_labels_hide_the_source_within_a_margin(dims, margin):
     _, _, x = scene(dims)
@@ -407,6 +419,34 @@ def test_contexts_are_what_a_translation_makes(trained, tmp_path, monkeypatch):
         expected = run.intensity.to_unit(whole(tmp_path / "kept" / f"y{scale - 1}.nii"))
         np.testing.assert_allclose(found[0][0], expected, rtol=0, atol=2e-4)
         assert (found[1] - found[0]).abs().max() > 1e-3
+
+
+def test_half_of_the_contexts_are_those_of_a_known_polarity(trained, tmp_path, monkeypatch):
+    """As in a translation whose modality is known; of the others agreement decides."""
+    run, cohort, _ = trained
+    with prepare(cohort["s1"], "t2", run.config.preparation, values=(2,)) as opened:
+        subject = cached(opened, run.config, "data", tmp_path / "cache")
+    asked = []
+    original = contexts.estimate
+
+    def watched(*arguments, **options):
+        asked.append((options["inverted"], options["by"]))
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(contexts, "estimate", watched)
+    contexts.generate_contexts(run, {"s2": subject}, 1, CPU)
+    assert len(asked) == len(subject.sketches[1]) > 1
+    assert [way is None for way, _ in asked] == [k % 2 == 0 for k in range(len(asked))]
+    turned = []
+    unmarked = subject.label_maps[0][0].numpy() == 0
+    for image in subject.sources[-1][1::2]:
+        shown, truth = image.float(), subject.images[0][0].numpy()
+        for _ in range(2):
+            shown = halve(shown, truth.ndim)
+        seen = (shown[0].numpy() > -1) & (truth > -1) & unmarked
+        turned.append(np.corrcoef(shown[0].numpy()[seen], truth[seen])[0, 1] < 0)
+    assert [way for way, _ in asked[1::2]] == turned
+    assert {by for _, by in asked} == {"modalities"}
 
 
 def test_tiles_of_a_translation_agree_and_are_planned(trained, tmp_path):

@@ -125,6 +125,7 @@ def polarity(
     inverted: Iterable[Moments],
     *,
     stated: bool | None = None,
+    by: str = "user",
     modalities: tuple[str | None, str] | None = None,
 ) -> Polarity:
     """Decide which way round a source is matched, from one image of its modality or several.
@@ -136,7 +137,8 @@ def polarity(
     Args:
         straight: Of each image, matched as it is, with what s0 draws.
         inverted: Of each image matched with ranks turned round, likewise.
-        stated: What the user says; it is taken.
+        stated: What is known of it; it is taken.
+        by: Who states that; see :class:`Polarity`.
         modalities: Names of source, if known, and target.
     """
     as_is, turned = (sum(each, Moments()).correlation for each in (straight, inverted))
@@ -146,7 +148,7 @@ def polarity(
         return Polarity(way, found[way], found[way] - found[not way], by)
 
     if stated is not None:
-        return chosen(stated, "user")
+        return chosen(stated, by)
     source, target = modalities or (None, "")
     known = KNOWN.get(frozenset(((source or "").lower(), target.lower())))
     if known is not None:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 LOG_EVERY = 20
 VALIDATION_PATCHES = 16
+VALIDATION_IMAGES = 4
+"""Fewest samples of whole images at s0: one, of one appearance, chose weights by chance."""
+
 WEIGHTS = "generator.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -95,7 +98,11 @@ def train_scale(
     val_sampler = sampler(validation, *others[1:])
     val_batches = [
         val_sampler.draw("validation", 0, [k])
-        for k in range(VALIDATION_PATCHES if scale else len(validation))
+        for k in range(
+            VALIDATION_PATCHES
+            if scale or settings.lr_patch is not None
+            else max(VALIDATION_IMAGES, len(validation))
+        )
     ]
     batches = Prefetch(sampler(train, *others[:1]), "train", samples, stop=total)
     start, waited = perf_counter() - state["seconds"], state["waited"]

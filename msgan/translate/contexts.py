@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from msgan import maps
+from msgan.match.fusion import Moments
 from msgan.memory import tiles
 from msgan.networks import inference
 from msgan.networks.inference import Inference
@@ -151,8 +152,21 @@ def _estimated(
         return stored(name, ((box, read(box)) for box in _boxes(shapes[0])))
 
     source = Guided(finest, shapes[-1], len(shapes) - 1, labels)
-    student = run.config.guidance.student
-    found = estimate(source, drawn, run.profile, run.target, keep, student=student)
+    known = None
+    if variant % 2:  # half of them stand for a modality of which the polarity is known
+        image = source.at_s0(source.finest)
+        truth = _reader(subject.images[0][0], shapes[0])
+        known = Moments.of(image, truth, shapes[0], labels).correlation < 0
+    found = estimate(
+        source,
+        drawn,
+        run.profile,
+        run.target,
+        keep,
+        student=run.config.guidance.student,
+        inverted=known,
+        by="modalities",
+    )
     _write(path, ((box, found.read(box)) for box in _boxes(shapes[0])), subject, 0)
     shutil.rmtree(beside)
 

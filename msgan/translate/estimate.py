@@ -79,6 +79,7 @@ def estimate(
     *,
     student: bool = False,
     inverted: bool | None = None,
+    by: str = "user",
 ) -> Estimate:
     """What s0 is, from all that is known of it without a pair.
 
@@ -93,7 +94,8 @@ def estimate(
         target: Modality.
         keep: See :data:`Keep`; used for images that are read more than once.
         student: See above.
-        inverted: Polarity that the user states; None: it is found out.
+        inverted: Polarity that is known; None: it is found out.
+        by: Who states it; see :class:`msgan.match.fusion.Polarity`.
 
     Returns:
         The estimate, and how the source was matched.
@@ -116,7 +118,9 @@ def estimate(
         }
         agreed = {way: [Moments.of(read, drawn, shape, labels)] for way, read in both.items()}
         names = (source.modality, target)
-        polarity = fusion.polarity(agreed[False], agreed[True], stated=inverted, modalities=names)
+        polarity = fusion.polarity(
+            agreed[False], agreed[True], stated=inverted, by=by, modalities=names
+        )
         weight, matched = polarity.weight, both[bool(polarity.inverted)]
     fused = fusion.fused(drawn, matched, shape, weight, labels)
     learns = student and profile.kind != "spectrum"  # what is matched by a filter is the source
