@@ -99,7 +99,7 @@ class Candidate:
         """Its configuration; ``match`` is what ``auto`` stands for."""
         chosen = self.changed(config)
         if not self.guidance:
-            return chosen
+            return chosen.unguided()
         guidance = dict(self.guidance)
         if guidance["match"] == "auto":
             guidance["match"] = match

@@ -429,6 +429,13 @@ class CascadeConfig(Model):
     network: NetworkConfig = SeamlessNetwork()
     training: TrainConfig
 
+    def unguided(self) -> Self:
+        """The same of which the sketch alone is seen, as in the papers; no other CT kernels."""
+        changed = {"guidance": Guidance()}
+        if self.contrast.kind == "kernel":
+            return self.updated(changed, contrast=ContrastAugmentation())
+        return self.updated(changed)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         patch, family = self.training.patch, self.network.family

@@ -15,6 +15,7 @@ from msgan.config import (
     CascadeConfig,
     ConditioningAugmentation,
     ContrastAugmentation,
+    Guidance,
     Model,
     Preparation,
     SketchConfig,
@@ -70,10 +71,13 @@ CONTRAST_FREE = SketchConfig(channels=("edges", "self_similarity"), weight="loca
 """Edges whose weight does not depend on the modality, and how each voxel differs from its own
 neighbours: what is left of T1 is close to what is left of T2."""
 
+GUIDED = Guidance(match="auto", student=True, detail=True)
+"""All of what may guide a translation: the published cascade sees edges alone."""
+
 # fmt: off
 OURS = dict(
-    sketch=CONTRAST_FREE, generated_share=1.0, lr_levels=3, discriminator_width=8, lr_batch=2,
-    decay="cosine", beta1=0.9, gan_weight=0.05, mirror=(0,),
+    sketch=CONTRAST_FREE, guidance=GUIDED, generated_share=1.0, lr_levels=3,
+    discriminator_width=8, lr_batch=2, decay="cosine", beta1=0.9, gan_weight=0.05, mirror=(0,),
 )
 SMOKE = OURS | dict(
     contrast=ContrastAugmentation(share=0.5, variants=2),
@@ -90,12 +94,17 @@ SMALL = OURS | dict(
 PUBLISHED = dict(family="megan", steps=100_000, lr_steps=20_000, batch=20, patch=32)  # 2020, 2.2
 
 TUMOURS = dict(labels=TUMOUR_LABELS, label_share=LABEL_SHARE)
-# Source and target are drawn from sketches of one modality: none is recoloured.
-KERNELS = dict(sketch=KERNEL_SKETCH, contrast=ContrastAugmentation(), generated_share=0.0)
-# Noise on sketches is less than elsewhere, because the edges are fainter. Left and right may be
-# exchanged, head and feet may not.
-XRAYS = dict(sketch=XRAY_SKETCH, contrast=ContrastAugmentation(), generated_share=0.0,
-             sketch_noise=0.003, scales=None)
+# Source and target are of one modality: none is recoloured, but other kernels of the same scan
+# stand for sources.
+KERNELS = dict(
+    sketch=KERNEL_SKETCH, guidance=Guidance(match="spectrum", detail=True),
+    contrast=ContrastAugmentation(kind="kernel", share=0.5, variants=2),
+)
+# An X-ray is drawn from the sketch of an X-ray: matched, the source would be the result. Noise on
+# sketches is less than elsewhere, because the edges are fainter. Left and right may be exchanged,
+# head and feet may not.
+XRAYS = dict(sketch=XRAY_SKETCH, guidance=Guidance(), contrast=ContrastAugmentation(),
+             generated_share=0.0, sketch_noise=0.003, scales=None)
 
 TABLE: dict[tuple[str, str], dict[str, Any]] = {
     ("smoke", "any"): SMOKE,
@@ -209,6 +218,7 @@ def preset(
         "sketch": row.get("sketch", SketchConfig()),
         "conditioning": own(ConditioningAugmentation),
         "contrast": row.get("contrast", ContrastAugmentation()),
+        "guidance": row.get("guidance", Guidance()),
         "labels": row.get("labels", ()),
         "network": family(**own(family)),
         "training": own(TrainConfig),

@@ -251,7 +251,7 @@ def chests(folder, unit="HU", dims=3):
 
 @pytest.mark.parametrize(
     ("dims", "unit", "kind"),
-    [(3, "HU", "spectrum"), (3, "a.u.", "histogram"), (2, "HU", "histogram")],
+    [(3, "HU", "spectrum"), (3, "a.u.", "histogram"), (2, "a.u.", "histogram")],
 )
 def test_a_guided_training_decides_how_sources_are_matched(dims, unit, kind, here):
     config = changed(
@@ -284,6 +284,29 @@ def test_a_guided_training_decides_how_sources_are_matched(dims, unit, kind, her
             smooth, plain = run.profile.filtered(opened)(everything), opened.read(everything)
         rough = [np.abs(np.diff(x, axis=0)).mean() for x in (smooth, plain)]
         assert rough[0] < 0.7 * rough[1]
+
+
+def test_single_slices_in_hu_are_not_matched(here):
+    """A histogram would change HU, and a spectrum cannot be measured in every slice."""
+    config = changed(
+        tiny(2, preparation=HU | {"scales": 1}, steps=1, lr_steps=1),
+        guidance={"match": "auto", "detail": True},
+    )
+    run = fit(chests(here, "HU", 2), "soft", config, here / "run", device="cpu")
+    assert not run.config.guidance.on
+    assert not (run.folder / FILE).exists()
+
+
+def test_other_kernels_stand_for_sources_in_hu(here):
+    config = changed(
+        tiny(preparation=HU | {"scales": 1}, steps=1, lr_steps=1),
+        contrast={"share": 0.5, "variants": 1, "fresh": 0.5},
+        guidance={"match": "auto", "student": True, "detail": True},
+    )
+    run = fit(chests(here, "HU", 3), "soft", config, here / "run", device="cpu")
+    contrast = run.config.contrast
+    assert (contrast.kind, contrast.fresh, contrast.share) == ("kernel", 0, 0.5)
+    assert (run.config.guidance.match, run.config.guidance.student) == ("spectrum", False)
 
 
 # --- interruptions -----------------------------------------------------------------------------

@@ -18,6 +18,8 @@ from msgan.config import CascadeConfig
 from msgan.data.grid import Grid
 from msgan.data.intensity import IntensityMap
 from msgan.data.writing import write_volume
+from msgan.match.histogram import RANKS
+from msgan.match.profile import TargetProfile
 from msgan.memory import process
 from msgan.runs.run import Run
 from msgan.training import checkpoint
@@ -79,13 +81,19 @@ def original_bytes(side: int) -> int:
 def untrained_run(folder: str | os.PathLike[str], config: CascadeConfig, seed: int = 0) -> Run:
     """A run whose weights are random: it takes the memory of a trained one, not its time.
 
+    With guidance, sources are matched to an even histogram.
+
     Raises:
         InputError: The number of scales is open, or ``folder`` holds another run.
     """
     if config.preparation.scales is None:
         raise InputError("preparation.scales is open: an untrained run needs a number")
+    if config.guidance.on:
+        config = config.updated(guidance={"match": "histogram"})
     run = Run(Path(folder), config, "random", IntensityMap(0.0, 1.0, "a.u."), {})
     run.create()
+    if config.guidance.on:
+        TargetProfile("histogram", 2 * RANKS - 1).save(run.folder)
     for i in run.used:
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed + i)

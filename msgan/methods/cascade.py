@@ -139,12 +139,23 @@ def fit(
 
 
 def _matched(opened: Mapping[str, Prepared], config: CascadeConfig) -> CascadeConfig:
-    """The configuration with the match that suits the target: spectra in HU, else histograms."""
+    """The configuration with the match that suits the target: spectra in HU, else histograms.
+
+    Of single slices a spectrum may not be measured, and HU must stay HU: there is no match.
+
+    What is recoloured stands for other modalities; in HU, other kernels stand for them.
+    """
     if config.guidance.match != "auto":
         return config
     units = {image.intensity.unit for image in opened.values()}
-    kind = "spectrum" if units == {"HU"} and config.dims == 3 else "histogram"
-    return config.updated(guidance={"match": kind})
+    if units != {"HU"}:
+        return config.updated(guidance={"match": "histogram"})
+    if config.dims == 2:
+        return config.unguided()
+    return config.updated(
+        guidance={"match": "spectrum", "student": False},
+        contrast={"kind": "kernel", "fresh": 0.0},
+    )
 
 
 def _profile(opened: Mapping[str, Prepared], config: CascadeConfig) -> TargetProfile:

@@ -8,7 +8,7 @@ from typing import Any, Self
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort
 from msgan.methods import cascade
-from msgan.methods.trained import UNGUIDED, TrainedMethod
+from msgan.methods.trained import TrainedMethod
 from msgan.runs.run import Run
 from msgan.translate import GeneratedScale, Generation
 from msgan.types import InputError
@@ -63,14 +63,13 @@ class CycleGan(TrainedMethod):
         if source is None:
             raise InputError(f"source None: {cls.name} learns from both domains: name the source")
         half = max(4, config.training.patch // 4 * 2)
-        return config.updated(
+        return config.unguided().updated(
             cycle={"source": source, **weights},
             drop_inputs=("context",),
             labels=(),
             sketch={"channels": ("image",)},
             conditioning={"sketch_noise": 0.0, "generated_share": 0.0},
             contrast={"share": 0.0},
-            guidance=UNGUIDED,
             network={"family": "seamless", "conditional": False},
             training={
                 "gan": "least_squares",

@@ -15,7 +15,7 @@ import torch
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort, Prepared
 from msgan.methods.shared import fit_cached
-from msgan.methods.trained import UNGUIDED, TrainedMethod
+from msgan.methods.trained import TrainedMethod
 from msgan.paths import room
 from msgan.pyramid import read_continued
 from msgan.runs.run import Run
@@ -91,7 +91,7 @@ class MedSynth(TrainedMethod):
         if source is None:
             raise InputError(f"source None: {cls.name} is trained on pairs: name the source")
         # Labels hide the source beneath them; this method sees the source itself, without noise.
-        return config.updated(
+        return config.unguided().updated(
             paired=source,
             drop_inputs=("context",),
             labels=(),
@@ -99,7 +99,6 @@ class MedSynth(TrainedMethod):
             sketch={"channels": ("image", "auto_context") if auto_context else ("image",)},
             conditioning={"sketch_noise": 0.0},
             contrast={"share": 0.0},
-            guidance=UNGUIDED,
             network={"conditional": False},
             training={
                 "gan": "log",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from msgan.config import CascadeConfig
-from msgan.methods.trained import UNGUIDED, TrainedMethod
+from msgan.methods.trained import TrainedMethod
 from msgan.runs.run import Run
 from msgan.types import InputError
 
@@ -43,11 +43,10 @@ class PairedRegression(TrainedMethod):
         """
         if source is None:
             raise InputError(f"source None: the {cls.name} is trained on pairs: name the source")
-        return config.updated(
+        return config.unguided().updated(
             paired=source,
             drop_inputs=("context",),
             sketch={"channels": ("image",)},
             training={"gan_weight": 0.0},
             contrast={"share": 0.0},
-            guidance=UNGUIDED,
         )

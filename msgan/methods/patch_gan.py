@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from msgan.config import CascadeConfig
-from msgan.methods.trained import UNGUIDED, TrainedMethod
+from msgan.methods.trained import TrainedMethod
 from msgan.runs.run import Run
 from msgan.translate import GeneratedScale, Generation
 from msgan.types import InputError
@@ -49,7 +49,7 @@ class PatchGan(TrainedMethod):
             raise InputError(
                 f"drop_inputs {config.drop_inputs}: a patch GAN sees the sketch and nothing else"
             )
-        return config.updated(drop_inputs=(BLIND,), guidance=UNGUIDED)
+        return config.unguided().updated(drop_inputs=(BLIND,))
 
     @property
     def generation(self) -> Generation:

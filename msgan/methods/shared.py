@@ -66,7 +66,8 @@ def reuse_scale(source: Run, destination: Run, scale: int, to: int | None = None
     """Give a trained scale of one run to another that would train the same network.
 
     s0 is the same whatever s1..sn are ``drop_inputs`` to ("the LR GAN stays unchanged", 2020,
-    section 3.2.2). Scales that are trained on real contexts are independent of each other, and a
+    section 3.2.2), for how many ``steps`` they are trained, and whatever of the source guides a
+    translation. Scales that are trained on real contexts are independent of each other, and a
     generator that reaches a resolution is of use whatever number of scales lies below; one that
     is trained on what the scales below it make (``generated_share``) is of use above these alone.
     Under the same number i the weights are those that training would give (on a CPU to the bit),
@@ -104,6 +105,8 @@ def _deciding(run: Run, scale: int, alone: bool) -> dict[str, Any]:
     config = run.config.model_dump()
     if scale == 0:
         del config["drop_inputs"], config["conditioning"]["generated_share"]
+        del config["training"]["steps"]
+        config.pop("guidance", None)
     elif alone:
         # n decides how much is padded, and what begins with low is of s0.
         del config["preparation"]["scales"]

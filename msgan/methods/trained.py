@@ -14,9 +14,6 @@ from msgan.translate import Generation, Translation, translated
 from msgan.translate.maker import Options, Source
 from msgan.types import InputError
 
-UNGUIDED = {"match": "none", "student": False, "detail": False}
-"""Of a method that sees the source itself, or the sketch and nothing else."""
-
 
 class TrainedMethod(ABC):
     """A method whose networks are those of a cascade's run, under a configuration of its own.
