@@ -668,6 +668,27 @@ def test_sizes_that_are_none(text):
         console.memory_bytes(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "guided"),
+    [
+        ("training: {steps: 7}", True),
+        ("drop_inputs: [context]", False),
+        ("network: {family: megan}\ntraining: {patch: 32}", False),
+        ("{paired: t1, contrast: {share: 0}}", False),
+        ("guidance: {match: none, student: false, detail: false}", False),
+        ("{drop_inputs: [], guidance: {student: false}}", True),
+    ],
+)
+def test_what_cannot_be_guided_is_not(tmp_path, text, guided):
+    """The preset is; a file need not switch off what does not go with what it says."""
+    file = tmp_path / "a.yaml"
+    file.write_text(text)
+    assert configuration("small", file, lambda: 3).guidance.on == guided
+    file.unlink()
+    presets.preset("small").unguided().save(file)  # states all but what is off
+    assert not configuration("small", file, lambda: 3).guidance.on
+
+
 def test_a_file_states_only_what_differs_from_the_preset(tmp_path):
     file = tmp_path / "a.yaml"
     file.write_text("sketch: {sigma: 2.0}\ntraining: {steps: 7}\nlabels: [4]")

@@ -236,9 +236,28 @@ def configuration(preset: str, file: Path | None, dims: Any) -> CascadeConfig:
     if axes not in (2, 3):
         raise InputError(f"{file}: dims {shown(axes)}: expected 2 or 3")
     try:
-        return named(preset, dims=axes).updated(own)
+        base = named(preset, dims=axes)
+        return (base.unguided() if _unguided(own) else base).updated(own)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
+
+
+def _unguided(own: dict[str, Any]) -> bool:
+    """Whether a file that says nothing of guidance is of a cascade that has none.
+
+    One that has no context or no sketch, is paired or published cannot be guided; and one that
+    states all else is whole: what it leaves out is off, as in the files of runs.
+    """
+    if "guidance" in own:
+        return False
+    network = own.get("network")
+    published = isinstance(network, dict) and network.get("family") == "megan"
+    parts = {"preparation", "sketch", "conditioning", "contrast", "network", "training"}
+    return (
+        published
+        or parts <= set(own)
+        or any(own.get(k) for k in ("drop_inputs", "paired", "cycle"))
+    )
 
 
 def _scales(text: str) -> list[int] | None:
