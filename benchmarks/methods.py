@@ -18,8 +18,8 @@ from typing import Any
 from msgan import presets
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort
-from msgan.methods.baselines import HistogramMatched, Source
-from msgan.methods.matched import SlopeTransfer, SpectrumMatched
+from msgan.methods.baselines import HistogramMatched, SlopeTransfer, Source
+from msgan.methods.matched import SpectrumMatched
 from msgan.methods.mean_image import MeanImage
 from msgan.methods.non_local_means import NonLocalMeans
 from msgan.methods.paired import PairedRegression
@@ -33,13 +33,6 @@ STATISTICS, TARGET, UNPAIRED, PAIRS = "the target's statistics", "target", "unpa
 
 GUIDED = {"match": "auto", "student": True, "detail": True}
 """All of what may guide a translation (:class:`msgan.config.Guidance`)."""
-
-APPEARANCES: dict[str, dict[str, Any]] = {
-    "histogram": {"kind": "rich", "share": 0.8, "fresh": 0.8, "noise": 0.08},
-    "spectrum": {"kind": "kernel", "share": 0.5},
-}
-"""What guided cascades are trained on (:mod:`msgan.appearance`): of MR images most samples have an
-appearance of their own, of CT half are of one of a few other kernels."""
 
 MEMORY = 8 * 2**30
 """Bytes of host memory: what training leaves behind may fill the 2 GiB that are usual."""
@@ -105,7 +98,7 @@ class Candidate:
             guidance["match"] = match
         return chosen.updated(
             guidance=guidance,
-            contrast=APPEARANCES[guidance["match"]],
+            contrast={"kind": "kernel", "share": 0.5} if guidance["match"] == "spectrum" else {},
             conditioning={"generated_share": 1.0},
         )
 

@@ -22,9 +22,8 @@ from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort, Subject
 from msgan.data.grid import Grid
 from msgan.data.volume import open_volume, write_volume
-from msgan.methods.baselines import HistogramMatched, Source
+from msgan.methods.baselines import HistogramMatched, SlopeTransfer, Source
 from msgan.methods.cyclegan import CycleGan
-from msgan.methods.matched import SlopeTransfer
 from msgan.methods.mean_image import MeanImage
 from msgan.methods.med_synth import MedSynth
 from msgan.methods.non_local_means import NonLocalMeans

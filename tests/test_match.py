@@ -14,7 +14,8 @@ from msgan.data.cohort import Cohort, Subject
 from msgan.data.volume import open_volume
 from msgan.match import slope, spectrum
 from msgan.match.spectrum import PATCH, Spectrum, filtered, kernel_of, transfer
-from msgan.methods.matched import SlopeTransfer, SpectrumMatched
+from msgan.methods.baselines import SlopeTransfer
+from msgan.methods.matched import SpectrumMatched
 from msgan.phantoms.brain import brain
 from msgan.types import Box, InputError
 

@@ -61,7 +61,8 @@ def test_methods_say_what_they_see_and_only_those_of_two_domains_are_fitted_for_
 def test_guidance_is_what_the_method_says_matched_as_the_benchmark_says():
     table = {candidate.name: candidate for candidate in methods.CANDIDATES}
     config = presets.preset("smoke")
-    assert table["cascade"].configured(config, "histogram") == config
+    assert config.guidance.on
+    assert table["cascade"].configured(config, "histogram") == config.unguided()
     guided = table["cascade, guided"].configured(config, "histogram").guidance
     assert (guided.match, guided.student, guided.detail) == ("histogram", True, True)
 

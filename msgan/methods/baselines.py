@@ -11,10 +11,11 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from msgan import pyramid
 from msgan.config import CascadeConfig, Preparation
 from msgan.data.cohort import Cohort, Prepared, prepare
 from msgan.data.intensity import IntensityMap
-from msgan.match import histogram
+from msgan.match import histogram, slope
 from msgan.methods.untrained import Untrained, digest
 from msgan.translate.maker import Making
 from msgan.types import Array, InputError, Reader
@@ -122,6 +123,24 @@ class HistogramMatched(Curve):
         return histogram.matched(ready.read, shares, target, inverted=self.inverted)
 
 
+class SlopeTransfer(HistogramMatched):
+    """The matched source at half the resolution, with the source's own detail on top.
+
+    A curve on intensities makes noise and steps as steep as the curve is; the slope of a local
+    regression (:func:`msgan.match.slope.carried`) carries what the source shows in fine detail at
+    the steepness that tissue around has. No network, no pairs.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.name = f"{self.name} + slope transfer"
+
+    def matched(self, ready: Prepared) -> Reader:
+        """A prepared image, matched at half the resolution, with its detail."""
+        dims = len(ready.grid.shape)
+        return slope.carried(ready.read, pyramid.halved(super().matched(ready), dims))
+
+
 def baselines(
     cohort: Cohort, target: str, preparation: Preparation
 ) -> dict[str, Source | HistogramMatched]:
@@ -137,6 +156,8 @@ def baselines(
         Source(profile, preparation),
         HistogramMatched(profile, preparation),
         HistogramMatched(profile, preparation, inverted=True),
+        SlopeTransfer(profile, preparation),
+        SlopeTransfer(profile, preparation, inverted=True),
     )
     return {row.name: row for row in made}
 

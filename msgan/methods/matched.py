@@ -1,4 +1,4 @@
-"""Rows that bring the source to the target without a network, and keep its detail."""
+"""The row that brings CT to the target's kernel without a network."""
 
 from __future__ import annotations
 
@@ -6,34 +6,13 @@ import os
 from contextlib import ExitStack
 from typing import Any, Self
 
-from msgan import pyramid
 from msgan.config import CascadeConfig, Preparation
-from msgan.data.cohort import Cohort, Prepared, prepare
+from msgan.data.cohort import Cohort, prepare
 from msgan.data.intensity import IntensityMap
-from msgan.match import slope
 from msgan.match.profile import TargetProfile
-from msgan.methods.baselines import HistogramMatched
 from msgan.methods.untrained import Untrained, digest
 from msgan.translate.maker import Making
 from msgan.types import InputError, Reader
-
-
-class SlopeTransfer(HistogramMatched):
-    """The matched source at half the resolution, with the source's own detail on top.
-
-    A curve on intensities makes noise and steps as steep as the curve is; the slope of a local
-    regression (:func:`msgan.match.slope.carried`) carries what the source shows in fine detail at
-    the steepness that tissue around has. No network, no pairs.
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.name = f"{self.name} + slope transfer"
-
-    def matched(self, ready: Prepared) -> Reader:
-        """A prepared image, matched at half the resolution, with its detail."""
-        dims = len(ready.grid.shape)
-        return slope.carried(ready.read, pyramid.halved(super().matched(ready), dims))
 
 
 class SpectrumMatched(Untrained):

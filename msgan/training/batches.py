@@ -228,7 +228,7 @@ class Patches:
         chosen = int(rng.integers(len(self.subjects)))
         subject = self.subjects[chosen]
         variants = len(subject.sketches[max(self.scale, 1)])
-        recoloured = variants > 1 and rng.random() < self.config.contrast.share
+        recoloured = variants > 1 and rng.random() < self._recoloured_share
         variant = int(rng.integers(1, variants)) if recoloured else 0
         if self.geometry.border is None:
             detail = self._around(self._centre(subject, rng))
@@ -242,6 +242,17 @@ class Patches:
         fresh = self.config.contrast.fresh if recoloured else 0.0
         anew = bool(fresh and rng.random() < fresh)
         return Sample(chosen, variant, reads, targets, mirrored, noise, generated, anew)
+
+    @property
+    def _recoloured_share(self) -> float:
+        """Share of samples of recoloured images.
+
+        All of those of a generator that sees the source: the target in its place would teach it
+        that nothing is missing.
+        """
+        share = self.config.contrast.share
+        sees = any(view.image == "source" for view in self.geometry.reads)
+        return 1.0 if share and sees else share
 
     def _crop(self, subject: CachedSubject, rng: np.random.Generator) -> Box:
         """The whole image with its border, or a part of that of side ``lr_patch``."""
