@@ -1,5 +1,7 @@
 """The estimate at s0: polarity, fusion, the student, the profile of a target."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers import head, reader
@@ -110,6 +112,28 @@ def test_the_weight_of_a_match_rises_with_its_agreement(agreement, weight):
     assert Polarity(True, agreement, 0.3, "user").weight == pytest.approx(2 * weight)
     assert Polarity(True, agreement, 0.3, "modalities").weight == 0.5  # whatever is drawn
     assert Polarity(None, agreement, 0.3, "images").weight == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "agreement", "by", "weight"),
+    [
+        (None, 0.8, "modalities", 0.5),
+        (0.1, 0.8, "modalities", 0.5),  # of a gap of 0.4
+        (0.3, 0.8, "modalities", 0.75),
+        (0.5, 0.8, "modalities", 0.9),  # what is drawn always has a say
+        (0.3, 0.8, "images", 0.75),
+        (0.3, 0.1, "images", 0),  # it does not agree: perhaps it is no match at all
+    ],
+)
+def test_a_match_deserves_the_share_of_the_drawing_s_error(error, agreement, by, weight):
+    """Errors that are independent add up to the gap between both images."""
+    given = {"modalities": ("t1", "t2")} if by == "modalities" else {}
+    turned = [replace(m, sums=(*m.sums[:3], 1.0, 1.0, agreement)) for m in moments(0)]
+    assert turned[0].gap == pytest.approx(2 - 2 * agreement)
+    found = polarity(moments(-0.5), turned, error=error and error * turned[0].gap / 0.4, **given)
+    assert found.stated == by
+    assert found.weight == pytest.approx(weight)
+    assert Moments().gap == 0
 
 
 # --- fusion ------------------------------------------------------------------------------------
@@ -256,7 +280,7 @@ def profile_of(kind):
     if kind == "spectrum":
         spectra = tuple(Spectrum(np.linspace(k, 0.1, 32), 0.5 / k) for k in (1.0, 2.0))
         return TargetProfile(kind, np.empty(0), spectra)
-    return TargetProfile(kind, np.sort(np.random.default_rng(0).uniform(-1, 1, 1025)))
+    return TargetProfile(kind, np.sort(np.random.default_rng(0).uniform(-1, 1, 1025)), error=0.02)
 
 
 @pytest.mark.parametrize("kind", ["histogram", "spectrum"])
@@ -266,6 +290,7 @@ def test_a_profile_is_read_as_it_was_written(kind, tmp_path):
     found = TargetProfile.load(tmp_path)
     assert found.kind == kind
     np.testing.assert_allclose(found.quantiles, profile.quantiles, rtol=0, atol=1e-6)
+    assert found.error == profile.error
     assert len(found.spectra) == len(profile.spectra)
     for one, other in zip(found.spectra, profile.spectra, strict=True):
         np.testing.assert_array_equal(one.power, other.power)
@@ -285,6 +310,9 @@ def test_a_profile_is_read_as_it_was_written(kind, tmp_path):
         ('"quantiles": [', '"quantiles": ["a", '),
         ('"quantiles": [', '"quantils": ['),
         ('"spectra": []', '"spectra": 3'),
+        ('"error": 0.02', '"error": -0.02'),
+        ('"error": 0.02', '"error": NaN'),
+        ('"error": 0.02', '"error": [1]'),
         ('"spectra": []', '"spectra": [{"power": [1]}]'),
         ("{", "["),
         ("}", ""),

@@ -421,6 +421,27 @@ def test_contexts_are_what_a_translation_makes(trained, tmp_path, monkeypatch):
         assert (found[1] - found[0]).abs().max() > 1e-3
 
 
+def test_a_run_knows_how_wrong_its_drawings_are(trained, tmp_path):
+    """Of recoloured training images, outside labels; kept in its profile and not measured again."""
+    run, cohort, folder = trained
+    totals = np.zeros(2)
+    for subject in map(cohort.__getitem__, run.data):
+        with prepare(subject, "t2", run.config.preparation, values=(2,)) as opened:
+            found = cached(opened, run.config, run.data[subject.name], folder / "run" / "cache")
+        scene, shape = replace(found), found.shape(0)
+        generator = optimised(run.generator(0), CPU)
+        for variant in range(1, len(found.sketches[1])):
+            blocks = contexts._scale(run, generator, scene, 0, variant, None, CPU)
+            drawn = np.empty(shape, np.float32)
+            for number in range(len(blocks)):
+                box, values = blocks.compute(blocks.load(number))
+                drawn[box.slices] = values
+            truth, marks = (t[0][0].numpy() for t in (found.images, found.label_maps))
+            seen = (drawn > -1) & (truth > -1) & (marks == 0)
+            totals += seen.sum(), np.square(drawn - truth, dtype=np.float64)[seen].sum()
+    assert run.profile.error == pytest.approx(totals[1] / totals[0], rel=1e-3)
+
+
 def test_half_of_the_contexts_are_those_of_a_known_polarity(trained, tmp_path, monkeypatch):
     """As in a translation whose modality is known; of the others agreement decides."""
     run, cohort, _ = trained

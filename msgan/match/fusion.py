@@ -21,6 +21,9 @@ MOST = {"modalities": 0.5, "user": 0.5, "images": 0.25, "unit": 1.0}
 """The most that a match weighs, by who states its polarity: modalities of which that is not known
 seldom have a curve that leads from one to the other."""
 
+TRUSTED = 0.9
+"""The most that a match weighs where both errors are known."""
+
 MARGIN = 3
 """Voxels around a label where the match is not used either."""
 
@@ -69,6 +72,12 @@ class Moments:
         spread = (xx / n - (x / n) ** 2) * (yy / n - (y / n) ** 2)
         return (xy / n - x * y / n**2) / spread**0.5 if spread > 1e-12 else 0.0
 
+    @property
+    def gap(self) -> float:
+        """Mean squared difference of both images; 0 of none."""
+        n, _, _, xx, yy, xy = self.sums
+        return max(xx + yy - 2 * xy, 0.0) / n if n else 0.0
+
 
 @dataclass(frozen=True)
 class Polarity:
@@ -81,27 +90,29 @@ class Polarity:
         margin: By how much it is above that of the other way round: the confidence.
         stated: By whom: ``images``, by agreement; ``modalities``, a known pair; ``user``;
             ``unit``, as both are in HU.
+        trusted: Weight that follows from the errors of both estimates, as far as they are known.
     """
 
     inverted: bool | None
     agreement: float
     margin: float
     stated: str
+    trusted: float = 0.0
 
     @property
     def weight(self) -> float:
-        """Of the matched source beside what s0 draws, at most what :data:`MOST` says.
+        """Of the matched source beside what s0 draws, at most what :data:`MOST` says or is trusted.
 
         Of a known pair of modalities it does not depend on the agreement, which is low where the
         drawing is weak, and there the match is needed most.
         """
         if self.inverted is None:
             return 0.0
-        if self.stated in ("modalities", "unit"):
-            return MOST[self.stated]
         low, high = AGREED
-        share = (self.agreement - low) / (high - low)
-        return MOST[self.stated] * min(max(share, 0.0), 1.0)
+        share = min(max((self.agreement - low) / (high - low), 0.0), 1.0)
+        if self.stated in ("modalities", "unit"):
+            share = 1.0
+        return max(MOST[self.stated] * share, self.trusted) if share else 0.0
 
     def __str__(self) -> str:
         agreement = f"agreement {self.agreement:.2f}"
@@ -127,6 +138,7 @@ def polarity(
     stated: bool | None = None,
     by: str = "user",
     modalities: tuple[str | None, str] | None = None,
+    error: float | None = None,
 ) -> Polarity:
     """Decide which way round a source is matched, from one image of its modality or several.
 
@@ -140,12 +152,19 @@ def polarity(
         stated: What is known of it; it is taken.
         by: Who states that; see :class:`Polarity`.
         modalities: Names of source, if known, and target.
+        error: Mean squared error of what s0 draws of training people; None: not known. Two
+            estimates whose errors are independent differ by the sum of both, so that theirs is the
+            share of the drawing's error in it that makes the mean best. Of people it has not seen
+            the drawing's error is larger, so the share is one that a match at least deserves.
     """
-    as_is, turned = (sum(each, Moments()).correlation for each in (straight, inverted))
-    found = {False: as_is, True: turned}
+    sums = {False: sum(straight, Moments()), True: sum(inverted, Moments())}
+    found = {way: each.correlation for way, each in sums.items()}
+    as_is, turned = found[False], found[True]
 
     def chosen(way: bool, by: str) -> Polarity:
-        return Polarity(way, found[way], found[way] - found[not way], by)
+        gap = sums[way].gap
+        trusted = min(error / gap, TRUSTED) if error and gap else 0.0
+        return Polarity(way, found[way], found[way] - found[not way], by, trusted)
 
     if stated is not None:
         return chosen(stated, by)

@@ -34,11 +34,14 @@ class TargetProfile:
         kind: How sources are matched.
         quantiles: (1025,) intensity in [-1, 1] of each rank; empty for spectra.
         spectra: Of each subject; empty for a histogram.
+        error: Mean squared error of what s0 draws of recoloured training images, of intensities in
+            [-1, 1], once s0 is trained; None: not known.
     """
 
     kind: Kind
     quantiles: Array = field(repr=False)
     spectra: tuple[Spectrum, ...] = ()
+    error: float | None = None
 
     @classmethod
     def of(cls, kind: Kind, images: Iterable[Prepared]) -> TargetProfile:
@@ -105,6 +108,8 @@ class TargetProfile:
                 for one in self.spectra
             ],
         }
+        if self.error is not None:
+            content["error"] = self.error
         write_text(Path(folder) / FILE, json.dumps(content) + "\n")
 
     @classmethod
@@ -123,6 +128,9 @@ class TargetProfile:
                 for one in content["spectra"]
             )
             kind: Kind = content["kind"]
+            drawn = content.get("error")
+            if drawn is not None and not 0 <= (drawn := float(drawn)) < np.inf:
+                raise ValueError(f"error {drawn} is none")
             wanted = {"histogram": len(histogram.RANKS), "spectrum": 0}[kind]
             if quantiles.shape != (wanted,) or (kind == "spectrum") != bool(spectra):
                 raise ValueError("its numbers do not fit its kind")
@@ -131,7 +139,7 @@ class TargetProfile:
         except (KeyError, TypeError, ValueError) as error:
             why = str(error).removeprefix(f"{path}: ")
             raise InputError(f"{path}: not the profile of a target: {why}") from None
-        return cls(kind, quantiles, spectra)
+        return cls(kind, quantiles, spectra, drawn)
 
 
 def _cumulative(image: Prepared) -> Array:

@@ -78,6 +78,10 @@ def generate_contexts(
     below = scale - 1
     folder = run.folder / FOLDER / f"y{below}"
     generator = inference.optimised(run.generator(below), device)
+    guided = run.config.guidance.on and not below
+    if guided and run.profile.kind == "histogram" and run.profile.error is None:
+        error = _error(run, generator, subjects, folder, device)
+        replace(run.profile, error=error).save(run.folder)
     found = {}
     for name, subject in subjects.items():
         generated = []
@@ -87,7 +91,7 @@ def generate_contexts(
                 # What the scale ``below`` reads: of s0 and up, as a translation stores it.
                 context = load(folder.with_name(f"y{below - 1}") / path.name) if below else None
                 blocks = _scale(run, generator, subject, below, variant, context, device)
-                if run.config.guidance.on and not below:
+                if guided:
                     _estimated(run, blocks, subject, variant, path)
                 else:
                     parts = ((box, values) for _, box, values in make(blocks, range(len(blocks))))
@@ -131,6 +135,42 @@ def _endless(subject: CachedSubject, image: Tensor, shape: Shape) -> Reader:
     return lambda box: read_padded(read, shape, box, BACKGROUND)
 
 
+def _error(
+    run: Run,
+    generator: Inference,
+    subjects: Mapping[str, CachedSubject],
+    folder: Path,
+    device: torch.device,
+) -> float:
+    """Mean squared error of what s0 draws of recoloured images, outside labels."""
+    total = Moments()
+    for name, subject in subjects.items():
+        count = len(subject.sketches[1])
+        for variant in range(min(1, count - 1), count):
+            blocks = _scale(run, generator, subject, 0, variant, None, device)
+            drawn = _drawn(blocks, subject, folder / PARTS / f"{name}-{variant}")
+            shape = subject.shape(0)
+            truth = _reader(subject.images[0][0], shape)
+            total += Moments.of(drawn, truth, shape, _labels(subject))
+    return total.gap
+
+
+def _drawn(blocks: TiledScale, subject: CachedSubject, folder: Path) -> Reader:
+    """What s0 draws of a variant, which is stored."""
+    path = folder / "drawn.npy"
+    if not path.is_file():
+        parts = ((box, part) for _, box, part in make(blocks, range(len(blocks))))
+        _write(path, parts, subject, 0)
+    return _reader(load(path)[0], subject.shape(0))
+
+
+def _labels(subject: CachedSubject) -> Reader | None:
+    """Labels at s0."""
+    if not subject.label_maps:
+        return None
+    return _reader(subject.label_maps[0][0], subject.shape(0))
+
+
 def _estimated(
     run: Run, blocks: TiledScale, subject: CachedSubject, variant: int, path: Path
 ) -> None:
@@ -142,10 +182,7 @@ def _estimated(
         _write(beside / f"{name}.npy", parts, subject, 0)
         return _reader(load(beside / f"{name}.npy")[0], shapes[0])
 
-    drawn = stored("drawn", ((box, part) for _, box, part in make(blocks, range(len(blocks)))))
-    labels = None
-    if subject.label_maps:
-        labels = _reader(subject.label_maps[0][0], shapes[0])
+    drawn, labels = _drawn(blocks, subject, beside), _labels(subject)
     finest = _reader(subject.sources[-1][variant][0], shapes[-1])
 
     def keep(name: str, read: Reader) -> Reader:

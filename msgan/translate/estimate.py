@@ -119,7 +119,12 @@ def estimate(
         agreed = {way: [Moments.of(read, drawn, shape, labels)] for way, read in both.items()}
         names = (source.modality, target)
         polarity = fusion.polarity(
-            agreed[False], agreed[True], stated=inverted, by=by, modalities=names
+            agreed[False],
+            agreed[True],
+            stated=inverted,
+            by=by,
+            modalities=names,
+            error=profile.error,
         )
         weight, matched = polarity.weight, both[bool(polarity.inverted)]
     fused = fusion.fused(drawn, matched, shape, weight, labels)
