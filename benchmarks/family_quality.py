@@ -39,7 +39,7 @@ def configs(steps: dict[str, int]) -> dict[str, CascadeConfig]:
 
     At the learning rate of the preset the published network saturates at background.
     """
-    base = preset("small", seed=SEED)
+    base = preset("small", seed=SEED).unguided()
     sizes = {
         "megan": (
             {"family": "megan", "hr_width": 64, "hr_blocks": 6, "lr_border": 0},

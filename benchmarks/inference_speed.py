@@ -62,7 +62,7 @@ in other rounds, a stated number of patches."""
 def network(name: str) -> nn.Module:
     """The contestant's generator with random weights, also in its last layer."""
     torch.manual_seed(0)
-    config = preset("small" if name == "seamless" else "megan")
+    config = preset("small" if name == "seamless" else "published")
     family = SeamlessGenerator if name == "seamless" else MeganGenerator
     channels = sketch.channels(config.sketch, 3)
     size = config.network
@@ -93,7 +93,7 @@ class Scene:
     """What :func:`write_scene` wrote."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._drawn = Store.open(folder / ("seamless" if name == "seamless" else "megan"))
+        self._drawn = Store.open(folder / ("seamless" if name == "seamless" else "published"))
         self._context = Store.open(folder / "context")
         self.shape: Shape = self._drawn.shape[1:]
 
@@ -285,7 +285,7 @@ def counted(call: Callable[..., Any], channels: int, drawn: Shape, below: Shape)
 
 def sketch_channels(name: str) -> int:
     """Channels of the contestant's sketch."""
-    return sketch.channels(preset("small" if name == "seamless" else "megan").sketch, 3)
+    return sketch.channels(preset("small" if name == "seamless" else "published").sketch, 3)
 
 
 def run(name: str, folder: Path, limit: int | None, threads: int) -> dict[str, Any]:

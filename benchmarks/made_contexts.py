@@ -42,7 +42,7 @@ def main() -> None:
 
     cohort = brain_cohort("small", options.shared, data_root=None, seed=0)
     fold = folds_of(cohort, presets.sizes("small", "brain").folds, (0,))[0]
-    base = presets.preset("small", "brain")
+    base = presets.preset("small", "brain").unguided()
     jobs = {}
     for name, share in SHARES.items():
         config = base.updated(conditioning={"generated_share": share})

@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, default=8)
     parser.add_argument("--json", type=Path, default=Path("benchmarks/training_speed.json"))
     options = parser.parse_args()
-    config = preset("small")
+    config = preset("small").unguided()
     fabric = Fabric(accelerator="auto", devices=1)
     fabric.launch()
     with tempfile.TemporaryDirectory() as scratch:
