@@ -93,7 +93,7 @@ class Scene:
     """What :func:`write_scene` wrote."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._drawn = Store.open(folder / ("seamless" if name == "seamless" else "published"))
+        self._drawn = Store.open(folder / ("seamless" if name == "seamless" else "megan"))
         self._context = Store.open(folder / "context")
         self.shape: Shape = self._drawn.shape[1:]
 
