@@ -299,7 +299,7 @@ def test_single_slices_in_hu_are_not_matched(here):
 
 def test_other_kernels_stand_for_sources_in_hu(here):
     config = changed(
-        tiny(preparation=HU | {"scales": 1}, steps=1, lr_steps=1),
+        tiny(3, preparation=HU | {"scales": 1}, steps=1, lr_steps=1),
         contrast={"share": 0.5, "variants": 1, "fresh": 0.5},
         guidance={"match": "auto", "student": True, "detail": True},
     )

@@ -1,6 +1,7 @@
 """What a translation is said to take, against what it takes."""
 
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,7 +41,8 @@ def plan_of(run, source, limits=None, **options):
         return planned(Generation.of(run), subject, CPU, limits or Limits(), **options)
 
 
-def test_a_plan_keeps_to_the_memory(run, source):
+def test_a_plan_keeps_to_the_memory(run, source, monkeypatch):
+    monkeypatch.setattr(sys.modules[check.__module__], "resident", lambda: 400 << 20)
     roomy = plan_of(run, source)
     assert roomy.host_bytes <= MEMORY["cpu"]
     assert [s.name for s in roomy.scales] == ["s0", "s1", "s2"]
