@@ -392,7 +392,7 @@ def picture(path: Path, tested: Tested, study: Study, out: Path) -> None:
     first = study is STUDIES["ms"]
     place = path if first else path.with_name(f"{path.stem}_{person}_{len(study.train)}.png")
     plots.save(figure, place, dpi=200 if first else 110)
-    drawn = result(out, person, "t1", "cascade")
+    drawn = result(out, person, "t1", "cascade, guided")
     if first and drawn.is_file() and result(out, person, "t1", "source").is_file():
         short = plots.compare(
             shown(result(out, person, "t1", "source"), tested),
@@ -403,7 +403,7 @@ def picture(path: Path, tested: Tested, study: Study, out: Path) -> None:
             source_window=(0, 1),
             unit=UNIT,
             caption=f"{citation(person)}; intensities as a share of the 99.5th percentile: T1, its "
-            "translation to T2 by a cascade that has only ever seen the T2 of another patient, "
+            "translation to T2 by a guided cascade that has only seen the T2 of another patient, "
             "the real T2, and the difference.",
         )
         plots.save(short, path.with_name("cascade.png"))
