@@ -358,6 +358,19 @@ def test_patches_see_the_source_of_their_own_sketch(dims, tmp_path):
     assert len(seen) > 1
 
 
+def test_a_generator_that_sees_the_source_never_sees_the_target_in_its_place(dims, tmp_path):
+    config = config_of(dims)
+    subject, _, _ = cached_of(tmp_path, config, cohort_in(tmp_path, dims))
+    seen = {}
+    for scale in (0, 2):
+        geometry = build_generator(config, scale).geometry
+        patches = Patches([subject], config, scale, geometry)
+        seen[scale] = {patches.decide("train", step, 0).variant for step in range(24)}
+    assert 0 in seen[0]
+    assert seen[2]
+    assert 0 not in seen[2]
+
+
 def test_a_fresh_sample_sees_the_source_that_its_sketch_is_of(dims, tmp_path):
     labels = (2,)
     config = config_of(dims, labels, fresh=1.0, share=1.0)

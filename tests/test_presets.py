@@ -1,7 +1,7 @@
 import pytest
 
 from msgan import sketch
-from msgan.config import CascadeConfig
+from msgan.config import CascadeConfig, Guidance
 from msgan.presets import ANATOMIES, PRESETS, TABLE, Sizes, preset, sizes
 from msgan.training.step import build_discriminator, build_generator
 from msgan.types import InputError
@@ -70,6 +70,17 @@ def test_xray_presets_are_2d_and_draw_one_modality(name):
     assert config.sketch.channels == ("edges",)
     assert config.contrast.share == 0  # no other modality is ever seen
     assert set(config.training.mirror) <= {1}  # nobody stands on their head
+
+
+@pytest.mark.parametrize("anatomy", ["brain", "thorax"])
+def test_unguided_is_the_cascade_of_the_sketch_alone(anatomy):
+    guided = preset("small", anatomy)
+    plain = guided.unguided()
+    assert guided.guidance.on
+    assert plain.guidance == Guidance()
+    assert plain.contrast.share == (0 if anatomy == "thorax" else guided.contrast.share)
+    same = {"guidance": guided.guidance, "contrast": guided.contrast}
+    assert plain.updated(same) == guided
 
 
 def test_an_unknown_preset_is_refused():

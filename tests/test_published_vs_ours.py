@@ -68,6 +68,14 @@ def test_the_whole_image_is_what_the_papers_count():
     assert found.about == "phantoms; mask: image"
 
 
+def test_the_papers_cascade_sees_edges_alone():
+    """Where a table has such a row, that is the one that repeats theirs."""
+    study = scored(methods=("cascade", "cascade, edges alone", "REPLICA"))
+    lines = study.scores["method"] == "cascade, edges alone"
+    study.scores.loc[lines, "ssim"] = 0.25
+    assert entry(published_vs_ours([study]), "t1→t2", "cascade", "SSIM").ours.mean == 0.25
+
+
 def test_one_row_of_a_table_does_not_repeat_it():
     """Another experiment on the same task also calls its method cascade."""
     entries = published_vs_ours([scored(methods=("cascade", "no sketch"))])
