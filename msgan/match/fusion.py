@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import maximum_filter
 
 from msgan.pyramid import BACKGROUND
-from msgan.types import Array, Box, Reader, Shape, read_padded
+from msgan.types import Array, Box, Reader, Shape
 
 CONFIDENT = 0.15
 """Two ways round whose agreements differ by less cannot be told apart: the match is not used."""
@@ -23,9 +22,6 @@ seldom have a curve that leads from one to the other."""
 
 TRUSTED = 0.9
 """The most that a match weighs where both errors are known."""
-
-MARGIN = 3
-"""Voxels around a label where the match is not used either."""
 
 BLOCK = {2: 1024, 3: 64}
 """Side of what is read at once, by dimensions; bounds memory, changes nothing else."""
@@ -181,38 +177,25 @@ def polarity(
 def fused(
     drawn: Reader,
     matched: Reader,
-    shape: Shape,
     weight: float,
-    labels: Reader | None = None,
 ) -> Reader:
-    """The weighted mean of two estimates; what is drawn alone in labels and around them.
+    """The weighted mean of two estimates; what is drawn alone where the other is not.
 
-    Inside a label nothing of the source may pass, or it could neither be inserted nor replaced.
+    Where labels hide the source it is not matched: inside a label nothing of it may pass, or it
+    could neither be inserted nor replaced.
 
     Args:
-        drawn: From the sketch, in [-1, 1], a box inside ``shape``.
-        matched: From the source's values, likewise.
-        shape: Of both.
+        drawn: From the sketch, in [-1, 1], any box.
+        matched: From the source's values, likewise; below -1 where it is hidden.
         weight: Of ``matched``.
-        labels: Labels likewise, if there are any.
     """
 
     def read(box: Box) -> Array:
         first, second = drawn(box), matched(box)
         share = np.where(second > BACKGROUND, np.float32(weight), np.float32(0))
-        if labels is not None:
-            share[labelled(labels, shape, box)] = 0
         return np.asarray(first + share * (second - first), dtype=np.float32)
 
     return read
-
-
-def labelled(labels: Reader, shape: Shape, box: Box, margin: int = MARGIN) -> Array:
-    """(*box) whether a voxel is labelled or within ``margin`` of one that is."""
-    around = box.grown(margin)
-    part = read_padded(labels, shape, around, 0) != 0
-    near: Array = maximum_filter(part, 2 * margin + 1, mode="constant")
-    return near[box.inside(around).slices]
 
 
 def in_parts(read: Reader, dims: int, factor: int) -> Reader:

@@ -50,8 +50,8 @@ def halo(sigma: float = SIGMA) -> int:
     return 2 * rim(sigma) + 1
 
 
-MARGIN = reach() + 1
-"""Voxels around a label within which the source is hidden too."""
+MARGIN = 1
+"""Voxels around a label within which the source is hidden too: a border voxel is partly filled."""
 
 
 def slope_transfer(

@@ -43,16 +43,13 @@ class Student:
     model: HistGradientBoostingRegressor
 
     @classmethod
-    def of(
-        cls, source: Reader, estimate: Reader, shape: Shape, labels: Reader | None = None
-    ) -> Student | None:
+    def of(cls, source: Reader, estimate: Reader, shape: Shape) -> Student | None:
         """Fit one to at most :data:`SAMPLES` voxels of the foreground.
 
         Args:
-            source: In [-1, 1], a box inside ``shape``.
+            source: In [-1, 1], a box inside ``shape``; below -1 where labels hide it.
             estimate: Of the target, likewise.
             shape: Of both.
-            labels: Labels likewise; labelled voxels take no part.
 
         Returns:
             The same for the same images; None where there is no foreground.
@@ -65,8 +62,6 @@ class Student:
         places, seen, wanted = [], [], []
         for box in blocks(shape):
             inside, number = source(box) > BACKGROUND, _numbers(shape, box)
-            if labels is not None:
-                inside &= labels(box) == 0
             inside &= _uniform(number) < SAMPLES / total
             if inside.any():
                 places.append(number[inside])

@@ -182,18 +182,18 @@ def _estimated(
         _write(beside / f"{name}.npy", parts, subject, 0)
         return _reader(load(beside / f"{name}.npy")[0], shapes[0])
 
-    drawn, labels = _drawn(blocks, subject, beside), _labels(subject)
+    drawn = _drawn(blocks, subject, beside)
     finest = _reader(subject.sources[-1][variant][0], shapes[-1])
 
     def keep(name: str, read: Reader) -> Reader:
         return stored(name, ((box, read(box)) for box in _boxes(shapes[0])))
 
-    source = Guided(finest, shapes[-1], len(shapes) - 1, labels)
+    source = Guided(finest, shapes[-1], len(shapes) - 1)
     known = None
     if variant % 2:  # half of them stand for a modality of which the polarity is known
         image = source.at_s0(source.finest)
         truth = _reader(subject.images[0][0], shapes[0])
-        known = Moments.of(image, truth, shapes[0], labels).correlation < 0
+        known = Moments.of(image, truth, shapes[0]).correlation < 0
     found = estimate(
         source,
         drawn,

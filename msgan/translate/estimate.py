@@ -32,14 +32,12 @@ class Guided:
             (:func:`msgan.match.slope.hiding`).
         shape: Of s_n.
         scales: n.
-        labels: On s0, a box inside it; None: there are none.
         modality: Name of it, if it is known.
     """
 
     finest: Reader
     shape: Shape
     scales: int
-    labels: Reader | None = None
     modality: str | None = None
 
     @property
@@ -100,10 +98,10 @@ def estimate(
     Returns:
         The estimate, and how the source was matched.
     """
-    shape, labels = source.coarsest, source.labels
+    shape = source.coarsest
     own = keep("source0", source.at_s0(source.finest))
     if profile.kind == "spectrum":  # the image is matched already, and HU are HU
-        agreement = Moments.of(own, drawn, shape, labels).correlation
+        agreement = Moments.of(own, drawn, shape).correlation
         polarity, weight, matched = Polarity(False, agreement, 0.0, "unit"), 1.0, own
     else:
         shares = histogram.cumulative(source.finest, source.shape)
@@ -116,7 +114,7 @@ def estimate(
             )
             for way in (False, True)
         }
-        agreed = {way: [Moments.of(read, drawn, shape, labels)] for way, read in both.items()}
+        agreed = {way: [Moments.of(read, drawn, shape)] for way, read in both.items()}
         names = (source.modality, target)
         polarity = fusion.polarity(
             agreed[False],
@@ -127,14 +125,10 @@ def estimate(
             error=profile.error,
         )
         weight, matched = polarity.weight, both[bool(polarity.inverted)]
-    fused = fusion.fused(drawn, matched, shape, weight, labels)
+    fused = fusion.fused(drawn, matched, weight)
     learns = student and profile.kind != "spectrum"  # what is matched by a filter is the source
-    taught = Student.of(own, fused, shape, labels) if learns else None
+    taught = Student.of(own, fused, shape) if learns else None
     said = None if taught is None else taught.estimate(own, shape)
-
-    def seen(image: Array, box: Box) -> Array:
-        inside = image > pyramid.BACKGROUND
-        return inside if labels is None else inside & ~fusion.labelled(labels, shape, box)
 
     def read(box: Box) -> Array:
         out = fused(box)
@@ -142,12 +136,12 @@ def estimate(
             return out
         by_student = said(box)
         half = 0.5 * (out + by_student)
-        return np.where(seen(by_student, box), half, out).astype(np.float32)
+        return np.where(by_student > pyramid.BACKGROUND, half, out).astype(np.float32)
 
     def spread(box: Box) -> Array:
         first = drawn(box)
         others = [other(box) for other in (matched if weight else None, said) if other]
-        counted = [np.ones(box.size, bool), *(seen(image, box) for image in others)]
+        counted = [np.ones(box.size, bool), *(image > pyramid.BACKGROUND for image in others)]
         images = np.stack([first, *others], dtype=np.float64)
         return np.asarray(images.std(0, where=np.stack(counted)), dtype=np.float32)
 

@@ -16,7 +16,7 @@ from msgan.config import Preparation
 from msgan.data.intensity import IntensityMap
 from msgan.data.resample import Axis, resample
 from msgan.documents import text_of
-from msgan.match import fusion, profile, slope
+from msgan.match import profile, slope
 from msgan.memory import process
 from msgan.networks import inference
 from msgan.networks.generator import Geometry
@@ -339,18 +339,13 @@ def _estimate(scale: GeneratedScale, making: Making, generation: Generation) -> 
     assert image is not None
     assert drawn is not None
 
-    def keep(name: str, read: Reader, dtype: str = "float32") -> Reader:
-        return work.fill(name, shapes[0], read, dtype, rim=0).read
+    def keep(name: str, read: Reader) -> Reader:
+        return work.fill(name, shapes[0], read, rim=0).read
 
     finest: Reader = image.read
-    labels: Reader | None = None
     if marks is not None:
         finest = slope.hiding(image.read, marks.read, image.shape)
-        labels = marks.read
-        for _ in range(n):
-            labels = pyramid.halved(labels, len(grid.shape), labels=True)
-        labels = keep("labels0", fusion.in_parts(labels, len(grid.shape), 2**n), "uint8")
-    source = Guided(finest, shapes[-1], n, labels, making.modality)
+    source = Guided(finest, shapes[-1], n, making.modality)
     found = estimate(
         source,
         drawn.read,
@@ -364,7 +359,7 @@ def _estimate(scale: GeneratedScale, making: Making, generation: Generation) -> 
     if generation.spread:
         keep(SPREAD, lambda box: found.spread(box) + pyramid.BACKGROUND)
     keep("y0", found.read)
-    for name in (DRAWN, *KEPT, "labels0"):
+    for name in (DRAWN, *KEPT):
         work.drop(name)
 
 
