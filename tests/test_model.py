@@ -111,7 +111,7 @@ def front(text: str) -> dict:
 def test_a_model_holds_what_translates_and_nothing_else(model):
     files = {f.relative_to(model).as_posix() for f in model.rglob("*") if f.is_file()}
     of_scale = {f"s{i}/{name}" for i in (0, 1) for name in (WEIGHTS, "done.json")}
-    assert files == {"README.md", "config.yaml", "run.json", *of_scale}
+    assert files == {"README.md", "config.yaml", "run.json", "sketches.json", *of_scale}
     assert [f.name for f in model.parent.iterdir()] == ["t2-model"]
 
 

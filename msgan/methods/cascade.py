@@ -6,7 +6,7 @@ import atexit
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +23,11 @@ from msgan.memory.process import peak_resident_bytes
 from msgan.methods.workers import processes
 from msgan.paths import sha256
 from msgan.runs.run import Run
+from msgan.sketch.strength import Strengths, strengths
 from msgan.training.cache import AutoContext, CachedSubject, cached, require_room
 from msgan.training.loop import train_scale
 from msgan.translate import pick_device
-from msgan.translate.contexts import FOLDER, check_order, generate_contexts
+from msgan.translate.contexts import FOLDER, check_order, generate_contexts, reader_of
 from msgan.types import InputError
 
 if TYPE_CHECKING:
@@ -132,6 +133,8 @@ def fit(
                     n: cached(p, config, data[n], folder, sources.get(n), auto_context)
                     for n, p in images.items()
                 }
+        if fabric.is_global_zero and Strengths.load(run.folder) is None:
+            _strengths(run, ready.values()).save(run.folder)
         names = [[s.name for s in part] for part in parts]
         names += [[_of_source(s.name) for s in part] for part in others]
         _train(run, chosen, ready, names, fabric, report)
@@ -163,6 +166,24 @@ def _profile(opened: Mapping[str, Prepared], config: CascadeConfig) -> TargetPro
     kind = config.guidance.match
     assert kind in ("histogram", "spectrum")
     return TargetProfile.of(kind, opened.values())
+
+
+def _strengths(run: Run, subjects: Iterable[CachedSubject]) -> Strengths:
+    """What the sketches are like that the lowest scale learns from, recoloured ones too."""
+    scale = max(run.first, 1)
+    return Strengths.of(
+        scale,
+        [
+            strengths(
+                reader_of(drawn, subject.shape(scale)),
+                reader_of(subject.images[scale][0], subject.shape(scale)),
+                subject.shape(scale),
+                run.config.sketch,
+            )
+            for subject in subjects
+            for drawn in subject.sketches[scale]
+        ],
+    )
 
 
 def _parts(usable: Cohort, what: str) -> list[list[Subject]]:

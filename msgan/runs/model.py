@@ -24,6 +24,8 @@ from msgan.paths import atomic_folder, room, write_text
 from msgan.runs import model_card
 from msgan.runs.checksums import checksums
 from msgan.runs.run import CARD, CONFIG, Run
+from msgan.sketch import strength
+from msgan.sketch.strength import Strengths
 from msgan.training import checkpoint
 from msgan.training.loop import WEIGHTS
 from msgan.types import InputError
@@ -104,6 +106,9 @@ def export(
         if run.config.guidance.on:
             run.profile.save(folder)
             parts.append(FILE)
+        if (known := Strengths.load(run.folder)) is not None:
+            known.save(folder)
+            parts.append(strength.FILE)
         card = describe(run, about, names=names)
         card["model"]["precision"] = "float16" if half else "float32"
         card["model"]["files"] = checksums(folder, [*parts, CONFIG])

@@ -29,6 +29,7 @@ from msgan.networks.generator import Generator
 from msgan.paths import inside, write_text
 from msgan.runs import checksums
 from msgan.runs.bundled import CARD, located
+from msgan.sketch import strength
 from msgan.training import checkpoint
 from msgan.training.loop import CHECKPOINT, WEIGHTS
 from msgan.training.step import build_generator
@@ -165,11 +166,13 @@ class Run:
         for scale in range(run.scales + 1):
             for name in (WEIGHTS, CHECKPOINT):
                 inside(folder, f"s{scale}/{name}")
-        inside(folder, FILE)
+        for name in (FILE, strength.FILE):
+            inside(folder, name)
         if "model" in card:  # it was exported
             matched = [FILE] if config.guidance.on else []
             weights = [f"s{i}/{WEIGHTS}" for i in run.used]
-            checksums.check(folder, card["model"], [*weights, *matched])
+            known = [strength.FILE] if (folder / strength.FILE).is_file() else []
+            checksums.check(folder, card["model"], [*weights, *matched, *known])
         return run
 
     def _difference(self, card: Mapping[str, Any]) -> str:

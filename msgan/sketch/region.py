@@ -25,6 +25,11 @@ class Channel:
     directed: bool = False  # two channels for each axis, one looking up and one down
     image: int = 0  # drawn from the image itself, or from the one that comes after it
 
+    @property
+    def drawn(self) -> bool:
+        """Whether it is a sketch, and not an image itself."""
+        return self.write is not descriptors.itself
+
 
 CHANNELS: dict[str, Channel] = {
     "edges": Channel(edges.edges, lambda dims: 1, edges.halo),

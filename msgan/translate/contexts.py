@@ -113,13 +113,13 @@ def _scale(
     shape, sketch = subject.shape(scale), subject.sketches[max(scale, 1)][variant]
     fine, rims = subject.shape(max(scale, 1)), subject.rims
     blind = context is not None and "sketch" in run.config.drop_inputs
-    read = constant(0.0, len(sketch)) if blind else _reader(sketch, fine)
+    read = constant(0.0, len(sketch)) if blind else reader_of(sketch, fine)
     drawn = DrawnSketch(read, fine, device, rims[1] if rims and not blind else None)
     around, guide = None, None
     if context is not None:
         coarse = subject.shape(scale - 1)
         source = _source(subject, scale - 1)
-        around = ImageSource(_reader(context[0], coarse), coarse, device, source)
+        around = ImageSource(reader_of(context[0], coarse), coarse, device, source)
     if subject.sources and scale:
         guide = ImageSource(_endless(subject, subject.sources[scale][variant], shape), None, device)
     reads = sources(generator.geometry, drawn, around, guide)
@@ -129,7 +129,7 @@ def _scale(
 
 def _endless(subject: CachedSubject, image: Tensor, shape: Shape) -> Reader:
     """An image (1, *shape) of a subject, of any box."""
-    read = _reader(image[0], shape)
+    read = reader_of(image[0], shape)
     if subject.rims is not None:
         return extended(read, shape, subject.rims[0])
     return lambda box: read_padded(read, shape, box, BACKGROUND)
@@ -150,7 +150,7 @@ def _error(
             blocks = _scale(run, generator, subject, 0, variant, None, device)
             drawn = _drawn(blocks, subject, folder / PARTS / f"{name}-{variant}")
             shape = subject.shape(0)
-            truth = _reader(subject.images[0][0], shape)
+            truth = reader_of(subject.images[0][0], shape)
             total += Moments.of(drawn, truth, shape, _labels(subject))
     return total.gap
 
@@ -161,14 +161,14 @@ def _drawn(blocks: TiledScale, subject: CachedSubject, folder: Path) -> Reader:
     if not path.is_file():
         parts = ((box, part) for _, box, part in make(blocks, range(len(blocks))))
         _write(path, parts, subject, 0)
-    return _reader(load(path)[0], subject.shape(0))
+    return reader_of(load(path)[0], subject.shape(0))
 
 
 def _labels(subject: CachedSubject) -> Reader | None:
     """Labels at s0."""
     if not subject.label_maps:
         return None
-    return _reader(subject.label_maps[0][0], subject.shape(0))
+    return reader_of(subject.label_maps[0][0], subject.shape(0))
 
 
 def _estimated(
@@ -180,10 +180,10 @@ def _estimated(
 
     def stored(name: str, parts: Iterable[tuple[Box, Array]]) -> Reader:
         _write(beside / f"{name}.npy", parts, subject, 0)
-        return _reader(load(beside / f"{name}.npy")[0], shapes[0])
+        return reader_of(load(beside / f"{name}.npy")[0], shapes[0])
 
     drawn = _drawn(blocks, subject, beside)
-    finest = _reader(subject.sources[-1][variant][0], shapes[-1])
+    finest = reader_of(subject.sources[-1][variant][0], shapes[-1])
 
     def keep(name: str, read: Reader) -> Reader:
         return stored(name, ((box, read(box)) for box in _boxes(shapes[0])))
@@ -192,7 +192,7 @@ def _estimated(
     known = None
     if variant % 2:  # half of them stand for a modality of which the polarity is known
         image = source.at_s0(source.finest)
-        truth = _reader(subject.images[0][0], shapes[0])
+        truth = reader_of(subject.images[0][0], shapes[0])
         known = Moments.of(image, truth, shapes[0]).correlation < 0
     found = estimate(
         source,
@@ -244,8 +244,8 @@ def _source(subject: CachedSubject, scale: int) -> Reader | None:
     return _endless(subject, subject.images[scale], subject.shape(scale))
 
 
-def _reader(image: Tensor, shape: Sequence[int]) -> Reader:
-    """Reads an image of ``shape``, of which the tensor may hold more around."""
+def reader_of(image: Tensor, shape: Sequence[int]) -> Reader:
+    """Reads an image (..., *shape), of which the tensor may hold more around."""
     rim = (image.shape[-1] - shape[-1]) // 2
 
     def read(box: Box) -> Array:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from msgan import pyramid
+from msgan import pyramid, sketch
 from msgan.config import Preparation
 from msgan.data.intensity import IntensityMap
 from msgan.data.resample import Axis, resample
@@ -23,6 +23,7 @@ from msgan.networks.generator import Geometry
 from msgan.networks.inference import Inference
 from msgan.paths import sha256, write_text
 from msgan.runs.run import Run
+from msgan.sketch.strength import Strengths, strengths
 from msgan.training.step import build_generator, geometry
 from msgan.translate import overlap
 from msgan.translate.engine import LocalExecutor
@@ -35,8 +36,8 @@ from msgan.types import Array, Box, InputError, Reader, Shape
 DRAWN = "drawn0"
 """Name of what a guided s0 draws from the sketch."""
 
-MATCHED = "match.txt"
-"""File of the scratch that says how the source was matched."""
+MATCHED, DOUBT = "match.txt", "sketch.txt"
+"""Files of the scratch that say how the source was matched, and whether its sketch is unusual."""
 
 SPREAD = "spread0"
 """Name of the spread of the estimates at s0, less 1, so that background is background."""
@@ -222,6 +223,7 @@ class Generation:
     def make(self, making: Making) -> Made:
         """Each scale from the image below it and its sketch."""
         _sources(self, making)
+        doubt = _doubt(self.scales[0], making)
         work, planned = making.work, making.plan
         for k, (scale, own) in enumerate(zip(self.scales, planned.scales, strict=True)):
             later = self.scales[k + 1 :]
@@ -249,7 +251,7 @@ class Generation:
         return Made(
             result,
             images,
-            (text_of(told),) if told.is_file() else (),
+            (*filter(None, [doubt]), *([text_of(told)] if told.is_file() else [])),
             enlarged(spread.read, spread.shape, grid.shape) if spread else None,
         )
 
@@ -308,6 +310,30 @@ def _sources(generation: Generation, making: Making) -> None:
             read, tell = work.fill(f"{prefix}{i}", shapes[i], read, dtype, told).read, None
             if i + 1 not in used:
                 work.drop(f"{prefix}{i + 1}")
+
+
+def _doubt(scale: GeneratedScale, making: Making) -> str:
+    """What is to be said of a sketch unlike those its run has learnt from; kept for a resume."""
+    work, run = making.work, scale.run
+    path = work.folder / DOUBT
+    if path.is_file():
+        return text_of(path)
+    known, image = Strengths.load(run.folder), work.finished(f"s{scale.sketched}")
+    if known is None or image is None or known.scale != scale.sketched:
+        return ""
+    labels, shape = work.finished(f"l{scale.sketched}"), image.shape
+    drawn = sketch.sketch_reader(
+        image.read,
+        shape,
+        run.config.sketch,
+        labels.read if labels else None,
+        making.device,
+        run.config.labels or (1,),
+        image.rim,
+    )
+    found = known.doubt(strengths(drawn, image.read, shape, run.config.sketch))
+    write_text(path, found)
+    return found
 
 
 def _generate(scale: GeneratedScale, own: ScalePlan, making: Making) -> None:
