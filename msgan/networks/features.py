@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from msgan.networks.layers import conv, mean_pool
+from msgan.networks.weights import read_state
+from msgan.paths import sha256
 from msgan.types import Array, InputError
 
 
@@ -175,7 +177,7 @@ class InceptionFeatures(nn.Module):
         """
         super().__init__()
         path = Path(weights)
-        state = _tensors(path)
+        state = read_state(path, "Inception-v3")
         if tuple(state.get("fc.weight", torch.empty(0)).shape) == (1008, INCEPTION_SIZE):
             raise InputError(f"{path}: TensorFlow's weights of 2015: expected those of torchvision")
         network = _inception()
@@ -189,8 +191,7 @@ class InceptionFeatures(nn.Module):
         self.network = network.eval().requires_grad_(False)
         self.dims, self.size = 2, INCEPTION_SIZE
         self.side: int | None = None
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-        self.label = f"Inception-v3 of torchvision, {path.name} (sha256 {digest})"
+        self.label = f"Inception-v3 of torchvision, {path.name} (sha256 {sha256(path)[:12]})"
 
     def train(self, mode: bool = True) -> InceptionFeatures:
         """Stay as it is: statistics of a batch would make features depend on their neighbours."""
@@ -214,20 +215,3 @@ def _inception() -> Any:
             f"torchvision cannot be imported ({reason}): pip install 'msgan[inception]'"
         ) from None
     return inception_v3(weights=None, aux_logits=False, init_weights=False, transform_input=False)
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """A state dict, without unpickling anything but tensors."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file: expected the weights of Inception-v3")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a reader makes of a file that is not one
-        raise InputError(f"{path}: cannot be read as weights ({type(error).__name__})") from None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InputError(f"{path}: not a state dict: expected tensors by name")
-    return state

@@ -19,6 +19,7 @@ _TRANSPOSED: dict[int, type[Transposed]] = {2: nn.ConvTranspose2d, 3: nn.ConvTra
 _INSTANCE_NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 _BATCH_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _MEAN_POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+_MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 _DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}
 _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
@@ -52,6 +53,11 @@ def batch_norm(dims: int, features: int) -> nn.Module:
 def mean_pool(dims: int) -> nn.Module:
     """Mean over 2^d blocks."""
     return _MEAN_POOL[dims](2)
+
+
+def max_pool(dims: int) -> nn.Module:
+    """Maximum over 2^d blocks; what is left of an odd side is dropped."""
+    return _MAX_POOL[dims](2)
 
 
 def dropout(dims: int, share: float) -> nn.Module:
