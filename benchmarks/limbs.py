@@ -45,6 +45,7 @@ from msgan.data.manifest import read_manifest
 from msgan.data.volume import open_labels, open_volume, write_volume
 from msgan.methods.baselines import Profile
 from msgan.methods.untrained import Untrained
+from msgan.metrics import dice
 from msgan.studies.table import Result, result_path, score_table
 from msgan.translate.maker import Making
 from msgan.types import Array, Box, Reader
@@ -180,9 +181,8 @@ def hu_errors(fake: Array, real: Array, limb: Array) -> dict[str, float]:
         f"mae_hu, {name}": float(error[mask].mean()) if mask.any() else np.nan
         for name, mask in where.items()
     }
-    total = int(bone.sum()) + int(drawn.sum())
-    dice = 2 * int((bone & drawn).sum()) / total if total else np.nan
-    return {**found, "dice of bone": dice}
+    nobody = not (bone.any() or drawn.any())
+    return {**found, "dice of bone": np.nan if nobody else dice(drawn, bone)}
 
 
 def measures(result: Result) -> dict[str, float]:

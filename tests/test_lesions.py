@@ -10,6 +10,7 @@ from msgan.config import Preparation
 from msgan.data.cohort import Cohort, Subject
 from msgan.data.grid import Grid
 from msgan.data.volume import open_labels, open_volume, write_volume
+from msgan.metrics import dice
 from msgan.phantoms import brain as phantom
 from msgan.studies.label_transforms import LabelMap
 from msgan.studies.lesion_maps import Search
@@ -19,7 +20,6 @@ from msgan.studies.lesions import (
     Healthy,
     brain_of,
     count,
-    dice,
     find_lesions,
     healthy_level,
     lesions_in,
@@ -135,15 +135,6 @@ def test_lesions_are_numbered_by_size_and_small_ones_are_left_out(dims, healthy)
     assert (found[second] == 2).sum() > 0.6 * second.sum()
     strict = replace(healthy, search=replace(SEARCH, least_ml=50.0))
     assert count(find_lesions(image, brain, grid, strict)) == 0
-
-
-def test_dice_is_what_it_is(dims):
-    a, b = np.zeros((2, *(4,) * dims), np.uint8)
-    assert dice(a, b) == 1.0
-    a[:2], b[1:3] = 4, 1
-    assert dice(a, b) == 0.5
-    with pytest.raises(InputError, match="asked has shape"):
-        dice(a, b[1:])
 
 
 def test_bad_input_is_named(dims, cohort, healthy):

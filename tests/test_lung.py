@@ -13,7 +13,7 @@ from msgan.data.grid import Grid
 from msgan.data.intensity import IntensityMap
 from msgan.data.lung import COARSE_MM, lung_mask
 from msgan.data.volume import open_volume, write_volume
-from msgan.metrics import Scores
+from msgan.metrics import Scores, dice
 from msgan.phantoms.thorax import ThoraxPhantom, thorax
 from msgan.studies.gradients import Gradients
 from msgan.studies.table import Result, score_file
@@ -24,10 +24,6 @@ LUNGS = Preparation(intensity="window", low=-1350, high=150, scales=1, crop="lun
 
 def whole(read: Reader, phantom: ThoraxPhantom) -> Array:
     return read(Box.whole(phantom.shape))
-
-
-def dice(a: Array, b: Array) -> float:
-    return 2 * float((a & b).sum()) / float(a.sum() + b.sum())
 
 
 def around(mask: Array) -> Box:

@@ -251,8 +251,8 @@ def test_t1_and_ct_share_a_range():
 
 
 def test_hu_errors_by_tissue():
-    real = np.array([-1000.0, -100, 50, 600, 800])
-    fake = np.array([-1000.0, -80, 60, 100, 900])
+    real = np.array([[-1000.0, -100, 50, 600, 800]])
+    fake = np.array([[-1000.0, -80, 60, 100, 900]])
     found = limbs.hu_errors(fake, real, real > -300)
     assert found == {
         "mae_hu, limb": (20 + 10 + 500 + 100) / 4,
@@ -260,7 +260,7 @@ def test_hu_errors_by_tissue():
         "mae_hu, bone": 300,
         "dice of bone": 2 / 3,
     }
-    none = limbs.hu_errors(real[:3], real[:3], real[:3] > -300)
+    none = limbs.hu_errors(real[:, :3], real[:, :3], real[:, :3] > -300)
     assert np.isnan(none["mae_hu, bone"])
     assert np.isnan(none["dice of bone"])
     assert limbs.clean({"a": [float("nan"), 1.0]}) == {"a": [None, 1.0]}

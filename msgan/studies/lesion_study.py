@@ -14,9 +14,10 @@ import numpy as np
 from msgan.config import Preparation
 from msgan.data.cohort import Subject
 from msgan.data.volume import open_volume
+from msgan.metrics import dice
 from msgan.studies.label_transforms import LabelMap
 from msgan.studies.lesion_variants import Variant, variant_path
-from msgan.studies.lesions import Healthy, count, dice, lesions_in
+from msgan.studies.lesions import Healthy, count, lesions_in
 from msgan.studies.table import Method
 
 if TYPE_CHECKING:

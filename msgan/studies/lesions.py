@@ -155,16 +155,3 @@ def brain_of(subject: Subject, modality: str, preparation: Preparation) -> Array
 def count(found: Array) -> int:
     """How many lesions :func:`find_lesions` has found."""
     return int(found.max(initial=0))
-
-
-def dice(asked: Array, found: Array) -> float:
-    """2 |A and F| / (|A| + |F|) of what is not 0; 1 where both are empty.
-
-    Raises:
-        InputError: The shapes differ.
-    """
-    if asked.shape != found.shape:
-        raise InputError(f"asked has shape {asked.shape}, found {found.shape}")
-    a, f = asked != 0, found != 0
-    both = int(a.sum() + f.sum())
-    return 2 * int((a & f).sum()) / both if both else 1.0
