@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from msgan.metrics import CATALOGUE, SIMILARITY, Scores, header_of, metric_of, scores
+from msgan.report import document
 
 
 def test_every_similarity_is_a_score_and_every_score_has_an_entry():
@@ -35,6 +36,15 @@ def test_columns_are_named_by_their_last_part():
     assert header_of("seconds") == "seconds"
     assert metric_of("lung_dice") is CATALOGUE["dice"]
     assert metric_of("emphysema") is None
+
+
+def test_pages_say_what_is_known_against_a_metric():
+    caveats = {name: metric.caveat for name, metric in CATALOGUE.items() if metric.caveat}
+    assert set(caveats) == {"ssim", "lpips"}
+    assert "lower Dice" in caveats["ssim"]
+    words = document._better()
+    assert all(f"{CATALOGUE[name].label}: {text}" in words for name, text in caveats.items())
+    assert words.startswith("SSIM, PSNR, Dice: higher is better; MAE, MSE, NMSE, LPIPS: lower")
 
 
 @pytest.mark.parametrize(

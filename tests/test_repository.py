@@ -100,7 +100,7 @@ import msgan
 HEAVY = {"IPython", "SimpleITK", "anywidget", "ipykernel", "ipyniivue", "ipywidgets",
          "jupyter_client", "matplotlib", "monai", "nbclient", "nbconvert", "nbformat", "nilearn",
          "pandas", "papermill", "pydicom", "seaborn", "skimage", "sklearn", "tensorboard",
-         "torchvision"}
+         "torchmetrics", "torchvision"}
 
 def torch_state():
     torch = sys.modules.get("torch")
@@ -245,8 +245,8 @@ def test_every_dependency_is_pinned_within_its_bounds() -> None:
     assert importlib.metadata.version("numpy").split(".")[0] == versions["numpy"].split(".")[0]
 
 
-NOT_IMPORTED = {"ipykernel", "jupyterlab", "nbdime", "playwright"}
-"""Packages of use without an import: commands, what other packages import, the browser tests."""
+NOT_IMPORTED = {"ipykernel", "jupyterlab", "nbdime", "playwright", "torchmetrics"}
+"""Packages of use without an import: commands, what others import, browser tests, a data file."""
 
 
 def imported_packages() -> set[str]:

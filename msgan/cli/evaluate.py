@@ -50,6 +50,15 @@ def evaluate(
             show_default="0, or the smallest of REAL, outliers apart, if that is negative",
         ),
     ] = None,
+    lpips: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="VGG16",
+            help="Add LPIPS of the whole image (slow). VGG16: weights of torchvision's vgg16 in a "
+            "local file; needs the extra 'perceptual'.",
+            show_default="not computed",
+        ),
+    ] = None,
     json_out: Annotated[
         Path | None,
         typer.Option(
@@ -61,10 +70,10 @@ def evaluate(
 ) -> None:
     """Compare a translated image with the real one.
 
-    Prints SSIM, MAE, MSE, PSNR and NMSE of the whole image and inside a mask.
+    Prints SSIM, MAE, MSE, PSNR and NMSE of the whole image and inside a mask, on request LPIPS.
 
     Before scoring, intensities are scaled so that black is 0 and white is 1, as in the papers,
-    without clipping: mae is in shares of the data range, psnr in dB.
+    without clipping (but for LPIPS): mae is in shares of the data range, psnr in dB.
 
     \b
     Example:
@@ -75,13 +84,18 @@ def evaluate(
     from msgan.data.intensity import IntensityMap, darkest
     from msgan.data.padding import filled, padding_of
     from msgan.data.volume import open_labels, open_volume
-    from msgan.metrics import scores_of
+    from msgan.metrics import lpips_of, scores_of
     from msgan.paths import write_text
 
     if json_out is not None:
-        outputs.check([json_out], [fake, real, mask], force=force)
+        outputs.check([json_out], [fake, real, mask, lpips], force=force)
     for path in (fake, real):
         inputs.require_image(path)
+    network = None
+    if lpips is not None:
+        from msgan.networks.lpips import Lpips
+
+        network = Lpips(lpips)
     nothing = padding_of(padding) if padding is not None else None
     with (
         open_volume(fake, padding=nothing) as made,
@@ -121,14 +135,25 @@ def evaluate(
                     read_mask=inside.read,
                     mask_name=str(mask),
                 )
+        perceptual: dict[str, Any] = {}
+        if network is not None:
+            found = lpips_of(result, wanted, shape, network, data_range=data_range, black=black)
+            perceptual = {"value": found, "network": network.label}
         unit = true.unit
     for line in _table(rows, unit):
         console.say(line)
+    if perceptual:
+        views = "slices of three views" if len(shape) == 3 else "one slice"
+        console.say(
+            f"lpips {perceptual['value']:.4g}, whole image, {views}; {perceptual['network']}"
+        )
     if json_out is not None and console.is_main():
         files = {"fake": str(fake), "real": str(real), "mask": str(mask) if mask else None}
         range_of = {"black": black, "data_range": data_range, "unit": unit}
         table = {name.replace(" ", "_"): _plain(scores.unit()) for name, scores in rows.items()}
         content = {**files, "source_intensity": range_of, "scores": table}
+        if perceptual:
+            content["lpips"] = perceptual
         write_text(json_out, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 

@@ -19,6 +19,7 @@ class Metric:
         better: Which end is better.
         range: Smallest and largest value it can have.
         meaning: In words, with its best value.
+        caveat: What it is known not to say; empty where nothing is known.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Metric:
     better: Literal["higher", "lower"]
     range: tuple[float, float]
     meaning: str
+    caveat: str = ""
 
     @property
     def header(self) -> str:
@@ -44,7 +46,12 @@ class Metric:
 CATALOGUE: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("ssim", "SSIM", "", 3, "higher", (-1, 1), "structural similarity, 1 is best"),
+        Metric(
+            *("ssim", "SSIM", "", 3, "higher", (-1, 1), "structural similarity, 1 is best"),
+            # Ha et al., table 1: Ea-GAN .944 and .869, 3D-mDAUNet .940 and .880 (FLAIR, tumours);
+            # Ea-GAN .856 and .725, ResViT .847 and .780 (CT from T1, organs).
+            caveat="a higher SSIM can go with a lower Dice of a segmentation that uses the image",
+        ),
         Metric(
             *("mae", "MAE", "", 3, "lower", (0, 1)),
             "mean absolute error as a share of the intensity range, 0 is best",
@@ -57,6 +64,11 @@ CATALOGUE: dict[str, Metric] = {
         Metric(
             *("nmse", "NMSE", "", 3, "lower", (0, math.inf)),
             "squared error as a share of the real image's squared intensities, 0 is best",
+        ),
+        Metric(
+            *("lpips", "LPIPS", "", 3, "lower", (0, math.inf)),
+            "difference of a network's features, slice by slice, 0 is best",
+            caveat="the network was trained on photographs and sees slices, not volumes",
         ),
         Metric("dice", "Dice", "", 3, "higher", (0, 1), "overlap of two masks, 1 is best"),
     )

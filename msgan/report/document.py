@@ -120,11 +120,13 @@ def write_report(runs: str | os.PathLike[str], out: str | os.PathLike[str]) -> W
 
 
 def _better() -> str:
-    """Which end of each metric is better, in words."""
+    """Which end of each metric is better, in words, and what is known against it."""
     ends: dict[str, list[str]] = {"higher": [], "lower": []}
     for metric in CATALOGUE.values():
         ends[metric.better].append(metric.label)
-    return "; ".join(f"{', '.join(labels)}: {end} is better" for end, labels in ends.items()) + "."
+    parts = [f"{', '.join(labels)}: {end} is better" for end, labels in ends.items()]
+    parts += [f"{m.label}: {m.caveat}" for m in CATALOGUE.values() if m.caveat]
+    return "; ".join(parts) + "."
 
 
 def _check_writable(out: Path) -> None:

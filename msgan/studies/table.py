@@ -14,7 +14,7 @@ import numpy as np
 
 from msgan.config import Preparation
 from msgan.data.body import body_mask
-from msgan.data.cohort import Subject, prepare
+from msgan.data.cohort import Prepared, Subject, prepare
 from msgan.data.intensity import IntensityMap
 from msgan.data.volume import Volume, open_labels, open_volume
 from msgan.metrics import SIMILARITY, Scores, regional_scores_of
@@ -213,48 +213,99 @@ def score_regions(
     regions: Sequence[str],
 ) -> dict[str, Scores]:
     """:func:`score_file` in several regions, comparing the images once."""
-    own = preparation.updated(spacing_mm=None)
     with ExitStack() as stack:
-        # A result may be background and nothing else; what is not finite the scores refuse.
-        fake = stack.enter_context(open_volume(path, check=False))
-        image = stack.enter_context(open_volume(subject.images[target]))
-        real = stack.enter_context(prepare(subject, target, own))
-        if not fake.grid.same_as(image.grid):
-            raise InputError(f"{path}: grid {fake.grid} is not the real image's, {image.grid}")
-        mask = None
-        if subject.mask is not None:
-            mask = stack.enter_context(open_labels(subject.mask, like=image.grid))
-        crop = real.grid.in_crop if own.crop == "lungs" else None
-        found = {r: region_of(r, subject, image, mask, own, stack) for r in regions}
-        counted = computed_in(subject, target, own, stack)
-        readers = {r: both(read, counted) or read for r, read in found.items()}
-
-        def shown(foreground: Reader | None) -> Reader:
-            """What is no foreground is background, as it is for a network."""
-
-            def read(box: Box) -> Array:
-                values = real.intensity.to_unit(image.read(box))
-                return values if foreground is None else np.where(foreground(box), values, -1.0)
-
-            return read
-
+        pair = Pair.open(path, subject, target, intensity, preparation, stack)
+        readers = {region: pair.region(region) for region in regions}
         scored: dict[str, Scores] = {}
-        inside = both(crop, None if mask is None else (lambda box: mask.read(box) != 0))
-        # In other regions darkness is not background: lungs are below the threshold.
-        for group, seen in (
-            ([r for r in regions if r == FOREGROUND], both(found.get(FOREGROUND), crop)),
-            ([r for r in regions if r != FOREGROUND], inside),
+        for group in (
+            [r for r in regions if r == FOREGROUND],
+            [r for r in regions if r != FOREGROUND],
         ):
             if group:
                 scored |= regional_scores_of(
-                    lambda box: intensity.to_unit(fake.read(box)),
-                    shown(seen),
-                    image.grid.shape,
+                    pair.fake,
+                    pair.real(group[0]),
+                    pair.image.grid.shape,
                     {r: readers[r] for r in group},
                     data_range=2.0,
                     black=-1.0,
                 )
         return {r: scored[r].unit() for r in regions}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A translation and the real image as scores compare them, each in [-1, 1] by its own range.
+
+    Attributes:
+        fake: Reads the translation.
+        image: The real image, in source units.
+        prepared: The same with its range and crop.
+        mask: The subject's, if there is one.
+        subject: Whose images they are.
+        preparation: On the grid of the file.
+        counted: Where there are values to score; None is everywhere.
+        stack: Closes what is opened.
+    """
+
+    fake: Reader
+    image: Volume
+    prepared: Prepared
+    mask: Volume | None
+    subject: Subject
+    preparation: Preparation
+    counted: Reader | None
+    stack: ExitStack
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        subject: Subject,
+        target: str,
+        intensity: IntensityMap,
+        preparation: Preparation,
+        stack: ExitStack,
+    ) -> Pair:
+        """Open both; see :func:`score_file` for the arguments and the errors."""
+        own = preparation.updated(spacing_mm=None)
+        # A result may be background and nothing else; what is not finite the scores refuse.
+        fake = stack.enter_context(open_volume(path, check=False))
+        image = stack.enter_context(open_volume(subject.images[target]))
+        prepared = stack.enter_context(prepare(subject, target, own))
+        if not fake.grid.same_as(image.grid):
+            raise InputError(f"{path}: grid {fake.grid} is not the real image's, {image.grid}")
+        mask = None
+        if subject.mask is not None:
+            mask = stack.enter_context(open_labels(subject.mask, like=image.grid))
+        counted = computed_in(subject, target, own, stack)
+
+        def read(box: Box) -> Array:
+            return intensity.to_unit(fake.read(box))
+
+        return cls(read, image, prepared, mask, subject, own, counted, stack)
+
+    def region(self, name: str) -> Reader:
+        """Where voxels count."""
+        found = region_of(name, self.subject, self.image, self.mask, self.preparation, self.stack)
+        return both(found, self.counted) or found
+
+    def real(self, region: str) -> Reader:
+        """The real image for a region: what is no foreground is background, as for a network."""
+        mask = self.mask
+        if region == FOREGROUND:
+            own = self.preparation
+            seen: Reader | None = region_of(region, self.subject, self.image, mask, own, self.stack)
+        else:  # in other regions darkness is not background: lungs are below the threshold
+            seen = None if mask is None else (lambda box: mask.read(box) != 0)
+        crop = self.prepared.grid.in_crop if self.preparation.crop == "lungs" else None
+        foreground = both(crop, seen)
+
+        def read(box: Box) -> Array:
+            values = self.prepared.intensity.to_unit(self.image.read(box))
+            return values if foreground is None else np.where(foreground(box), values, -1.0)
+
+        return read
 
 
 def region_of(
