@@ -255,8 +255,30 @@ class Cycle(Model):
     pool: int = Field(50, ge=0, le=LARGEST)
 
 
-class _Network(Model):
-    """What the networks of every family have."""
+class Perceptual(Model):
+    """The perceptual loss of 3D-mDAUNet (Ha et al. 2025, eq. 4); without it the term is off.
+
+    Attributes:
+        backbone: Hash of the weights of the network whose features are compared.
+        weight: Of the term (lambda 2 of eq. 2).
+    """
+
+    backbone: str = Field(min_length=1)
+    weight: float = Field(1.0, gt=0)
+
+
+class _Family(Model):
+    """What the sizes of every family of networks have in common."""
+
+    def _merged(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Of another family: what it shares with this one."""
+        fields = FAMILIES.get(str(changes.get("family")), type(self)).model_fields
+        merged = super()._merged(changes)
+        return {name: merged[name] for name in merged if name in fields or name in changes}
+
+
+class _Network(_Family):
+    """What the networks of a cascade's families have."""
 
     lr_width: int = Field(64, ge=1, le=WIDEST, description="features of the LR U-Net's first level")
     lr_levels: int = Field(4, ge=1, le=12)
@@ -274,12 +296,6 @@ class _Network(Model):
                 f"the first: expected at most {LARGEST} features in the last"
             )
         return self
-
-    def _merged(self, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Of another family: what it shares with this one."""
-        fields = FAMILIES.get(str(changes.get("family")), type(self)).model_fields
-        merged = super()._merged(changes)
-        return {name: merged[name] for name in merged if name in fields or name in changes}
 
 
 class MeganNetwork(_Network):
@@ -328,9 +344,51 @@ class SeamlessNetwork(_Network):
         return self
 
 
-FAMILIES: dict[str, type[MeganNetwork] | type[SeamlessNetwork]] = {
+class MdaunetNetwork(_Family):
+    """Sizes of 3D-mDAUNet (Ha et al. 2025), which is scale n alone and reads the image itself.
+
+    The last three fields switch off, one by one, what table 2 leaves out; its fourth switch, the
+    plain loss, is ``training.gan``: ``log``.
+
+    Attributes:
+        patch: Any side that all levels can halve, ``training.patch``.
+        conditional: D sees images alone.
+    """
+
+    patch: ClassVar = None
+    conditional: ClassVar = False
+    family: Literal["mdaunet"] = "mdaunet"
+    features: tuple[Annotated[int, Field(ge=1, le=LARGEST)], ...] = Field(
+        (64, 128, 256, 512), min_length=2, max_length=8, description="of each level, finest first"
+    )
+    growth: tuple[Annotated[int, Field(ge=1, le=LARGEST)], ...] = Field(
+        (32, 64, 128, 256), description="of the residual dense blocks of each level"
+    )
+    blocks: int = Field(2, ge=1, le=200, description="residual dense blocks of each level")
+    discriminator_width: int = Field(64, ge=1, le=WIDEST, description="features of D's first level")
+    multi_input: bool = Field(True, description="whether G's lower levels see the image")
+    multi_output: bool = Field(True, description="whether its lower levels give an image, judged")
+    voxelwise: bool = Field(True, description="whether D judges voxels, and not whole patches")
+
+    @model_validator(mode="after")
+    def _same_levels(self) -> Self:
+        if len(self.growth) != len(self.features):
+            raise ValueError(
+                f"growth {self.growth} has {len(self.growth)} levels, features {self.features} "
+                f"has {len(self.features)}"
+            )
+        return self
+
+    @property
+    def step(self) -> int:
+        """Voxels of the image in one of the lowest level."""
+        return 1 << (len(self.features) - 1)
+
+
+FAMILIES: dict[str, type[MeganNetwork] | type[SeamlessNetwork] | type[MdaunetNetwork]] = {
     "megan": MeganNetwork,
     "seamless": SeamlessNetwork,
+    "mdaunet": MdaunetNetwork,
 }
 
 
@@ -346,12 +404,16 @@ def _of_a_family(given: Any) -> Any:
 
 
 NetworkConfig = Annotated[
-    MeganNetwork | SeamlessNetwork, Field(discriminator="family"), BeforeValidator(_of_a_family)
+    MeganNetwork | SeamlessNetwork | MdaunetNetwork,
+    Field(discriminator="family"),
+    BeforeValidator(_of_a_family),
 ]
 """Sizes of the networks of a cascade, of one family."""
 
 
-def network_of(family: str = "seamless", **sizes: Any) -> MeganNetwork | SeamlessNetwork:
+def network_of(
+    family: str = "seamless", **sizes: Any
+) -> MeganNetwork | SeamlessNetwork | MdaunetNetwork:
     """The sizes of a family's networks."""
     return FAMILIES[family](**sizes)
 
@@ -371,11 +433,11 @@ class TrainConfig(Model):
         0.0, ge=0, le=1, description="share of patches and s0 crops about a labelled voxel"
     )
     learning_rate: float = Field(2e-4, gt=0)
-    decay: Literal["constant", "cosine", "linear"] = Field(
-        "constant", description="linear: to 0, over the second half"
+    decay: Literal["constant", "cosine", "linear", "step"] = Field(
+        "constant", description="linear: to 0, over the second half; step: halved every quarter"
     )
     beta1: float = Field(0.5, ge=0, lt=1)
-    gan: Literal["log", "least_squares", "relativistic"] = "least_squares"
+    gan: Literal["log", "least_squares", "relativistic", "relativistic_batch"] = "least_squares"
     gan_weight: float = Field(1.0, ge=0)
     l1_weight: float = Field(10.0, ge=0)
     l2_weight: float = Field(0.0, ge=0)
@@ -403,7 +465,9 @@ class CascadeConfig(Model):
 
     ``auto_context`` states the weights whose results are the sketch's channel of that name.
 
-    ``cycle`` makes of scale n a CycleGAN (:class:`msgan.methods.cyclegan.CycleGan`).
+    ``cycle`` makes of scale n a CycleGAN (:class:`msgan.methods.cyclegan.CycleGan`). The family
+    ``mdaunet`` makes of it a 3D-mDAUNet (:class:`msgan.methods.mdaunet.MDAUNet`), which alone may
+    have a ``perceptual`` loss.
     """
 
     dims: Literal[2, 3] = 3
@@ -426,6 +490,7 @@ class CascadeConfig(Model):
         None, min_length=1, description="hash of the weights that made the channel auto_context"
     )
     cycle: Cycle | None = Field(None, description="scale n is a CycleGAN")
+    perceptual: Perceptual | None = Field(None, description="perceptual loss of 3D-mDAUNet")
     network: NetworkConfig = SeamlessNetwork()
     training: TrainConfig
 
@@ -499,14 +564,52 @@ class CascadeConfig(Model):
                 raise ValueError(f"cycle: {name} is {value}: expected {expected}")
         return self
 
+    @model_validator(mode="after")
+    def _as_mdaunet(self) -> Self:
+        """What would do nothing, or harm, in a 3D-mDAUNet, and what is for it alone."""
+        if not isinstance(self.network, MdaunetNetwork):
+            if self.perceptual is not None:
+                raise ValueError(
+                    f"perceptual: the {self.network.family} family has no such loss: expected none"
+                )
+            return self
+        if self.paired is None:
+            raise ValueError(
+                "paired is none: the mdaunet family learns from pairs: name the source"
+            )
+        if self.training.patch % self.network.step:
+            raise ValueError(
+                f"patch size {self.training.patch} is not a multiple of {self.network.step}, to "
+                f"which the {len(self.network.features)} levels of mdaunet reduce it"
+            )
+        wanted: dict[str, tuple[Any, Any]] = {
+            "sketch.channels": (self.sketch.channels, ("image",)),
+            "drop_inputs": (self.drop_inputs, ("context",)),
+            "labels": (self.labels, ()),
+            "conditioning.generated_share": (self.conditioning.generated_share, 0),
+            "training.l2_weight": (self.training.l2_weight, 0),
+            "training.gradient_weight": (self.training.gradient_weight, 0),
+            "training.discriminator_accuracy": (self.training.discriminator_accuracy, 1),
+        }
+        for name, (value, expected) in wanted.items():
+            if value != expected:
+                raise ValueError(f"mdaunet: {name} is {value}: expected {expected}")
+        return self
+
+    @property
+    def single_scale(self) -> bool:
+        """Whether scale n is all there is, whatever the number of scales."""
+        return self.cycle is not None or isinstance(self.network, MdaunetNetwork)
+
     @model_serializer(mode="wrap")
     def _without_what_is_off(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """No key for what is off: the hash of a run without it is that of an older run."""
         content: dict[str, Any] = whole(self)
         if not self.guidance.on:
             content.pop("guidance", None)
-        if self.cycle is None:
-            content.pop("cycle", None)
+        for name in ("cycle", "perceptual"):
+            if getattr(self, name) is None:
+                content.pop(name, None)
         return content
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -76,30 +76,41 @@ class Absolute(Adversarial):
 class Relativistic(Adversarial):
     """D says how much more real an image is than the mean of the others (Ha et al. 2025).
 
-    Equations 1 and 5, the relativistic average of Jolicoeur-Martineau (2019), voxel by voxel; the
-    expectations are means over everything of the batch.
+    Equations 1 and 5, the relativistic average of Jolicoeur-Martineau (2019), voxel by voxel. The
+    expectations are over images and their voxels alike: one number, the mean over everything of
+    the batch.
+
+    Attributes:
+        over_batch: The mean is over the images of the batch alone, another number at every voxel.
+            Then a voxel is compared with the same place of the other images, so a bright place of
+            all patches is no sign of either; but a batch of few says little of a mean, and one of
+            pairs compares each voxel mostly with its own counterpart.
     """
 
+    over_batch: bool = False
     relative = True
 
     def discriminator(self, real: Logits, fake: Logits) -> Tensor:
         """-log s(D(real) - E D(fake)) - log(1 - s(D(fake) - E D(real))) (eq. 1)."""
-        return _mean([_above(r, f) for r, f in zip(real, fake, strict=True)])
+        return _mean([self._above(r, f) for r, f in zip(real, fake, strict=True)])
 
     def generator(self, real: Logits, fake: Logits) -> Tensor:
         """The same the other way round (eq. 5)."""
-        return _mean([_above(f, r) for r, f in zip(real, fake, strict=True)])
+        return _mean([self._above(f, r) for r, f in zip(real, fake, strict=True)])
 
     @torch.no_grad()
     def accuracy(self, real: Logits, fake: Logits) -> Tensor:
         """See :class:`Adversarial`."""
         pairs = zip(real, fake, strict=True)
-        return _mean([_right(r - f.mean(), f - r.mean()) for r, f in pairs])
+        return _mean([_right(r - self._expected(f), f - self._expected(r)) for r, f in pairs])
 
+    def _expected(self, logits: Tensor) -> Tensor:
+        return logits.mean(0, keepdim=True) if self.over_batch else logits.mean()
 
-def _above(high: Tensor, low: Tensor) -> Tensor:
-    """Loss until ``high`` is above the mean of ``low``, and ``low`` below that of ``high``."""
-    return F.softplus(low.mean() - high).mean() + F.softplus(low - high.mean()).mean()
+    def _above(self, high: Tensor, low: Tensor) -> Tensor:
+        """Loss until ``high`` is above the mean of ``low``, and ``low`` below that of ``high``."""
+        above = F.softplus(self._expected(low) - high).mean()
+        return above + F.softplus(low - self._expected(high)).mean()
 
 
 def _right(real: Tensor, fake: Tensor) -> Tensor:
@@ -114,6 +125,7 @@ ADVERSARIAL: dict[str, Adversarial] = {
     "log": Absolute(F.binary_cross_entropy_with_logits, 0.0),
     "least_squares": Absolute(F.mse_loss, 0.5),
     "relativistic": Relativistic(),
+    "relativistic_batch": Relativistic(over_batch=True),
 }
 """By the name that a configuration states (``training.gan``)."""
 
@@ -142,3 +154,40 @@ def gradient_difference(fake: Tensor, real: Tensor) -> Tensor:
     for axis in range(2, fake.ndim):
         total = total + F.mse_loss(fake.diff(dim=axis).abs(), real.diff(dim=axis).abs())
     return total
+
+
+MEAN_COLOUR = (0.485, 0.456, 0.406)
+COLOUR_DEVIATION = (0.229, 0.224, 0.225)
+"""Of the colours of ImageNet, which VGG-19 was trained on."""
+
+
+def perceptual(features: Callable[[Tensor], Tensor], fake: Tensor, real: Tensor) -> Tensor:
+    """How far the features of all slices lie apart, in 2.5D (Ha et al. 2025, eq. 4).
+
+    Slices of a volume are taken along each of its axes; the mean absolute difference of their
+    features is added up over the three views and divided by three. An image of two axes is one
+    slice. Slices are grey: one channel is shown as three, with the mean and the deviation of
+    ImageNet's colours.
+
+    Args:
+        features: Of slices (B, 3, H, W) with colours of mean 0 and deviation 1, as of VGG-19 up
+            to the activation after its last convolution.
+        fake: (batch, 1, *spatial) in [0, 1]; gradients reach it.
+        real: Likewise, taken as given.
+    """
+    views = range(2, fake.ndim) if fake.ndim == 5 else (None,)
+    apart = []
+    for axis in views:
+        with torch.no_grad():
+            wanted = features(_coloured(real, axis))
+        apart.append(F.l1_loss(features(_coloured(fake, axis)), wanted))
+    return _mean(apart)
+
+
+def _coloured(image: Tensor, axis: int | None) -> Tensor:
+    """All slices of (batch, 1, *spatial) along an axis, (slices, 3, H, W); None: it is 2D."""
+    slices = image if axis is None else image.movedim(axis, 1).flatten(0, 1)
+    mean, deviation = (
+        image.new_tensor(x).view(1, 3, 1, 1) for x in (MEAN_COLOUR, COLOUR_DEVIATION)
+    )
+    return (slices - mean) / deviation

@@ -21,6 +21,7 @@ _BATCH_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _MEAN_POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 _MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 _DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}
+_LINEAR = {2: "bilinear", 3: "trilinear"}
 _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
@@ -145,6 +146,24 @@ def depth_to_space(x: Tensor) -> Tensor:
         order += [dims + 2 + axis, 1 + axis]
     blocks = blocks.permute(order)
     return blocks.reshape(x.shape[0], features, *[2 * n for n in x.shape[2:]])
+
+
+def nearest_half(x: Tensor) -> Tensor:
+    """Every second voxel along each spatial axis, the first included: (.., 2n, ..) -> (.., n, ..).
+
+    What nearest-neighbour resampling by a half takes.
+    """
+    return x[trailing([slice(None, None, 2)] * (x.ndim - 2))]
+
+
+def nearest_double(x: Tensor) -> Tensor:
+    """Every voxel as a 2^d block: (B, C, n, ...) -> (B, C, 2n, ...)."""
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def linear_double(x: Tensor) -> Tensor:
+    """Linear interpolation, borders repeated: (B, C, n, ...) -> (B, C, 2n, ...)."""
+    return F.interpolate(x, scale_factor=2, mode=_LINEAR[x.ndim - 2], align_corners=False)
 
 
 def channels_last(x: Tensor) -> Tensor:

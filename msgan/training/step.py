@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from msgan import losses, sketch
-from msgan.config import CascadeConfig
+from msgan.config import CascadeConfig, MdaunetNetwork
 from msgan.match import slope
 from msgan.networks import discriminators, hr_generators, layers, lr_generators
 from msgan.networks.discriminators import Options, PatchDiscriminator
 from msgan.networks.generator import Generator, Geometry
+from msgan.networks.mdaunet import MdaunetGenerator
 from msgan.training.batches import Batch
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ def build_generator(config: CascadeConfig, scale: int) -> Generator:
     """The generator of s_i, with fresh weights from the global random state."""
     channels = sketch.channels(config.sketch, config.dims)
     net = config.network
+    if isinstance(net, MdaunetNetwork):
+        sizes = net.features, net.growth, config.training.patch, net.blocks
+        return MdaunetGenerator(config.dims, *sizes, net.multi_input, net.multi_output)
     if scale == 0:
         own = {"border": net.lr_border} if net.lr_border else {}
         first = lr_generators.FAMILIES[net.family]
@@ -227,21 +231,31 @@ class Step:
         return {"discriminator": loss.detach(), "accuracy": accuracy}
 
     def _all(self, logits: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Those of all processes where each is compared with the mean of all."""
-        if not self.adversarial.relative or self.fabric.world_size == 1:
-            return logits
-        return [self._gathered(x) for x in logits]
+        return of_all_processes(self.fabric, self.adversarial, logits)
 
-    def _gathered(self, x: Tensor) -> Tensor:
-        """(B, ...) of all processes, one after the other; gradients reach this one's."""
-        count, rank = self.fabric.world_size, self.fabric.global_rank
-        own = x.detach()
-        every = own.new_zeros(count, *own.shape)
-        every[rank] = own
-        every = cast(Tensor, self.fabric.all_reduce(every, reduce_op="sum"))
-        # The loss is the same everywhere; DDP takes the mean of gradients where the sum is due.
-        own = own + count * (x - own)
-        return torch.cat((every[:rank].flatten(0, 1), own, every[rank + 1 :].flatten(0, 1)))
+
+def of_all_processes(
+    fabric: Fabric, adversarial: losses.Adversarial, logits: Sequence[Tensor]
+) -> Sequence[Tensor]:
+    """Logits of all processes where each is compared with the mean of all, else those given.
+
+    Returns:
+        (B, ...) each, of one process after the other; gradients reach this one's.
+    """
+    if not adversarial.relative or fabric.world_size == 1:
+        return logits
+    return [_gathered(fabric, x) for x in logits]
+
+
+def _gathered(fabric: Fabric, x: Tensor) -> Tensor:
+    count, rank = fabric.world_size, fabric.global_rank
+    own = x.detach()
+    every = own.new_zeros(count, *own.shape)
+    every[rank] = own
+    every = cast(Tensor, fabric.all_reduce(every, reduce_op="sum"))
+    # The loss is the same everywhere; DDP takes the mean of gradients where the sum is due.
+    own = own + count * (x - own)
+    return torch.cat((every[:rank].flatten(0, 1), own, every[rank + 1 :].flatten(0, 1)))
 
 
 def set_rate(optimisers: Mapping[str, torch.optim.Adam], rate: float) -> None:
