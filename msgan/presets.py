@@ -16,6 +16,7 @@ from msgan.config import (
     ConditioningAugmentation,
     ContrastAugmentation,
     Guidance,
+    MdaunetNetwork,
     Model,
     Preparation,
     SketchConfig,
@@ -159,6 +160,31 @@ TABLE: dict[tuple[str, str], dict[str, Any]] = {
 """A row a preset and anatomy. Columns are fields of a configuration's parts, and of :class:`Sizes`.
 What a row leaves out is as in :mod:`msgan.config`."""
 
+# fmt: off
+MDAUNET: dict[str, dict[str, Any]] = {
+    "smoke": dict(
+        features=(8, 12, 16, 24), growth=(4, 4, 8, 8), blocks=1, discriminator_width=4,
+        batch=2, patch=16, learning_rate=2e-3,
+    ),
+    "small": dict(
+        features=(16, 24, 32, 48), growth=(8, 8, 16, 16), blocks=1, discriminator_width=8,
+        batch=2, patch=32, learning_rate=1e-3,
+    ),
+    # 4.1, and of the memory stated there; widths, blocks and steps are ours.
+    "published": dict(
+        features=(64, 128, 256, 512), growth=(32, 64, 128, 256), blocks=2, discriminator_width=64,
+        batch=3, patch=96, learning_rate=1e-4, precision="16-mixed", steps=33_000,
+    ),
+}
+# fmt: on
+"""Sizes of 3D-mDAUNet (Ha et al. 2025), a row a preset; columns as in :data:`TABLE`.
+
+The paper states batch, patch, learning rate and precision, and no width. Those of ``published``
+are of the memory that it states, as :mod:`msgan.memory.mdaunet` counts it: 35 GB for a step with
+batch 3, 16 GB at least, 1.6 GB for a translation. Steps: 1000 epochs of 100 subjects, three a
+batch, of the first author's earlier public code. The other rows are for two cores of a CPU; they
+have the steps of the cascade they are compared with."""
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -224,6 +250,33 @@ def preset(
         "training": own(TrainConfig),
     }
     return CascadeConfig.model_validate(config)
+
+
+def mdaunet(name: str) -> dict[str, dict[str, Any]]:
+    """What makes of a cascade's configuration one of 3D-mDAUNet, beside what is read.
+
+    Args:
+        name: Row of :data:`MDAUNET`.
+
+    Raises:
+        InputError: There is none.
+    """
+    if name not in MDAUNET:
+        raise InputError(f"size {name!r} is none of {', '.join(MDAUNET)}")
+    row = MDAUNET[name]
+    network, training = (
+        {column: value for column, value in row.items() if column in part.model_fields}
+        for part in (MdaunetNetwork, TrainConfig)
+    )
+    # Weights of eq. 2 (3.3), Adam and the step decay of 4.1; D never rests.
+    objective = {"gan": "relativistic", "gan_weight": 1e-4, "l1_weight": 1.0, "l2_weight": 0.0}
+    objective |= {"gradient_weight": 0.0, "discriminator_accuracy": 1.0}
+    optimiser = {"beta1": 0.9, "decay": "step"}
+    switches = {"multi_input": True, "multi_output": True, "voxelwise": True}
+    return {
+        "network": {"family": "mdaunet", **network, **switches},
+        "training": {**objective, **optimiser, **training},
+    }
 
 
 def sizes(name: str, anatomy: str) -> Sizes:

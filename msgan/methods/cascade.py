@@ -25,6 +25,7 @@ from msgan.paths import sha256
 from msgan.runs.run import Run
 from msgan.sketch.strength import Strengths, strengths
 from msgan.training.cache import AutoContext, CachedSubject, cached, require_room
+from msgan.training.checkpoint import fingerprint
 from msgan.training.loop import train_scale
 from msgan.translate import pick_device
 from msgan.translate.contexts import FOLDER, check_order, generate_contexts, reader_of
@@ -32,6 +33,7 @@ from msgan.types import InputError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from torch import nn
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -49,6 +51,7 @@ def fit(
     cache: str | os.PathLike[str] | None = None,
     report: Report | None = None,
     auto_context: AutoContext | None = None,
+    features: nn.Module | None = None,
     remark: Callable[[str], None] | None = None,
 ) -> Run:
     """Train a cascade on the ``target`` images of a cohort, or go on where it stopped.
@@ -71,13 +74,16 @@ def fit(
         report: Called with every logged row.
         auto_context: Makes the sketch's channel ``auto_context``, of the weights
             ``config.auto_context``.
+        features: The network whose features the perceptual loss compares, of the weights
+            ``config.perceptual.backbone``.
         remark: Called with what is to be told of an image, as doubts about its unit.
 
     Raises:
         InputError: No subject has the images, a file is at fault, the images of a pair lie on
             different grids, a scale does not exist or needs one that is not trained,
-            ``config.auto_context`` is stated and not made, ``out`` holds another run, another
-            process is training one of the scales there, or the disk is full.
+            ``config.auto_context`` is stated and not made, or ``config.perceptual`` and there are
+            no ``features`` of it, ``out`` holds another run, another process is training one of the
+            scales there, or the disk is full.
     """
     if config.paired == target:
         raise InputError(f"paired {config.paired}: is the target itself")
@@ -87,6 +93,9 @@ def fit(
         raise InputError(
             f"auto_context {config.auto_context}: needs the run of these weights to make it"
         )
+    stated = config.perceptual.backbone if config.perceptual else None
+    if stated != (None if features is None else fingerprint(features)):
+        raise InputError(f"perceptual {stated}: needs the network of these weights, and no other")
     usable = cohort.with_modality(*modalities(target, config))
     both = f"both a {config.paired} and a {target}" if config.paired else f"a {target}"
     parts = _parts(usable, both)
@@ -113,7 +122,7 @@ def fit(
             run = Run(Path(out), config, target, _range(opened.values()), _by_subject(data))
             chosen = run.used if scales is None else scales
             for scale in chosen:
-                first = run.first if config.cycle else 0
+                first = run.first if config.single_scale else 0
                 if not first <= scale <= run.scales:
                     known = f"there are {first} to {run.scales}"
                     raise InputError(f"scale {scale} does not exist: {known}")
@@ -137,7 +146,7 @@ def fit(
             _strengths(run, ready.values()).save(run.folder)
         names = [[s.name for s in part] for part in parts]
         names += [[_of_source(s.name) for s in part] for part in others]
-        _train(run, chosen, ready, names, fabric, report)
+        _train(run, chosen, ready, names, fabric, report, features)
     return run
 
 
@@ -237,6 +246,7 @@ def _train(
     parts: Sequence[Sequence[str]],
     fabric: Fabric,
     report: Report | None,
+    features: nn.Module | None = None,
 ) -> None:
     """Train those scales that are not finished.
 
@@ -247,6 +257,7 @@ def _train(
         parts: Names for training and for validation, of the target and then of the source.
         fabric: Launched.
         report: Called with every logged row.
+        features: See :func:`fit`.
     """
     made = bool(run.config.conditioning.generated_share)
     placed = _placed(ready, fabric)
@@ -258,7 +269,9 @@ def _train(
                 placed = _placed(generate_contexts(run, ready, scale, fabric.device), fabric)
         train, held, *others = ([placed[name] for name in part] for part in parts)
         folder = run.folder_of(scale)
-        about = train_scale(run.config, scale, train, held, folder, fabric, report, others)
+        about = train_scale(
+            run.config, scale, train, held, folder, fabric, report, others, features
+        )
         if fabric.is_global_zero:
             run.finish(scale, about | _peaks(fabric))
         fabric.barrier()

@@ -37,7 +37,7 @@ MIDDLE = 0.5
 
 
 def resolutions(image: Tensor, count: int) -> tuple[Tensor, ...]:
-    """(B, C, n, ...) -> (B, C, n, ...), (B, C, n/2, ...), ..: every second voxel of the one before."""
+    """(B, C, n, ...) -> (B, C, n, ...), (B, C, n/2, ...), ..: every second voxel again."""
     found = [image]
     while len(found) < count:
         found.append(layers.nearest_half(found[-1]))

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgan
-from msgan.config import CascadeConfig
+from msgan.config import CascadeConfig, MdaunetNetwork
 from msgan.data.intensity import IntensityMap
 from msgan.documents import json_of, shown
 from msgan.lock import alone
@@ -123,6 +123,8 @@ class Run:
             "git": git_commit(),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         }
+        if isinstance(self.config.network, MdaunetNetwork):
+            card["perceptual_loss"] = perceptual_loss(self.config)
         write_text(self.folder / CARD, json.dumps(card, indent=1) + "\n")
 
     @contextmanager
@@ -241,6 +243,13 @@ class Run:
         network = build_generator(self.config, scale)
         checkpoint.load_weights(network, path)
         return network.requires_grad_(False).eval()
+
+
+def perceptual_loss(config: CascadeConfig) -> str:
+    """Whether a 3D-mDAUNet was trained with its perceptual loss, for a card."""
+    if config.perceptual is None:
+        return "off: no network for it was given; the objective is eq. 2 without this term"
+    return f"on: weight {config.perceptual.weight:g}, network {config.perceptual.backbone}"
 
 
 def versions() -> dict[str, str]:

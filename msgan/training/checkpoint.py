@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -81,6 +82,15 @@ def load(step: Learner, path: str | os.PathLike[str]) -> dict[str, Any]:
     if precision:  # files of other precisions and of older versions have none
         step.precision.load_state_dict(precision)
     return about
+
+
+def fingerprint(module: nn.Module) -> str:
+    """16 hexadecimal digits of the names and values of all weights of a module."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(_named("", module.state_dict()).items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\0".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _named(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from msgan import seeds
-from msgan.config import CascadeConfig, TrainConfig
+from msgan.config import CascadeConfig, MdaunetNetwork, TrainConfig
 from msgan.training import checkpoint
 from msgan.training.batches import Batch, Patches, Prefetch
 from msgan.training.cache import CachedSubject
 from msgan.training.cycle import CycleStep, Unpaired
 from msgan.training.log import Log
+from msgan.training.mdaunet import MdaunetStep
 from msgan.training.step import Learner, Step
 from msgan.types import InputError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from torch import nn
 
 LOG_EVERY = 20
 VALIDATION_PATCHES = 16
@@ -43,6 +45,7 @@ def train_scale(
     fabric: Fabric,
     report: Report | None = None,
     others: Sequence[Sequence[CachedSubject]] = (),
+    features: nn.Module | None = None,
 ) -> dict[str, Any]:
     """Train s_i until its steps are done or validation stops improving.
 
@@ -60,6 +63,7 @@ def train_scale(
         report: Called with every logged row, e.g. to move a progress bar.
         others: Of the source domain, where that is learnt from too (CycleGAN): subjects for
             training and for validation.
+        features: Of the perceptual loss, where ``config.perceptual`` states one.
 
     Returns:
         What the header of the weights tells: step, validation L1, seconds.
@@ -77,8 +81,7 @@ def train_scale(
     folder.mkdir(parents=True, exist_ok=True)
 
     torch.manual_seed(seeds.derive(config.seed, "weights", scale))
-    make: Callable[..., Learner] = CycleStep if config.cycle else Step
-    step = make(config, scale, fabric)
+    step = _learner(config, scale, fabric, features)
     state: dict[str, Any] = {
         "step": 0,
         "best": math.inf,
@@ -147,12 +150,29 @@ def train_scale(
     return state
 
 
+def _learner(
+    config: CascadeConfig, scale: int, fabric: Fabric, features: nn.Module | None
+) -> Learner:
+    """What is trained: of a cascade a scale, else what takes the place of scale n."""
+    if config.cycle is not None:
+        return CycleStep(config, scale, fabric)
+    if isinstance(config.network, MdaunetNetwork):
+        return MdaunetStep(config, scale, fabric, features)
+    return Step(config, scale, fabric)
+
+
 def learning_rate(settings: TrainConfig, step: int, total: int) -> float:
-    """Of one step; ``cosine`` falls to a fiftieth, ``linear`` from the middle on to 0."""
+    """Of one step; ``cosine`` falls to a fiftieth, ``linear`` from the middle on to 0.
+
+    ``step`` halves it after every quarter of all steps, to an eighth in the last: the step decay of
+    Ha et al. 2025 (section 4.1), who state neither factor nor interval.
+    """
     if settings.decay == "constant":
         return settings.learning_rate
     if settings.decay == "linear":
         return settings.learning_rate * min(1.0, 2 * (1 - step / total))
+    if settings.decay == "step":
+        return settings.learning_rate * 0.5 ** min(4 * step // total, 3)
     share = 0.5 * (1 + math.cos(math.pi * step / total))
     return settings.learning_rate * max(share, 0.02)
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from msgan import pyramid, sketch
-from msgan.config import Preparation
+from msgan.config import MdaunetNetwork, Preparation
 from msgan.data.intensity import IntensityMap
 from msgan.data.resample import Axis, resample
 from msgan.documents import text_of
@@ -29,6 +29,7 @@ from msgan.translate import overlap
 from msgan.translate.engine import LocalExecutor
 from msgan.translate.estimate import KEPT, Guided, estimate
 from msgan.translate.maker import Made, Making, silent
+from msgan.translate.overlap import Window
 from msgan.translate.plan import Limits, Plan, ScalePlan, check, plan
 from msgan.translate.scale_task import ScaleTask
 from msgan.types import Array, Box, InputError, Reader, Shape
@@ -56,21 +57,21 @@ class GeneratedScale:
         name: Of the image in the scratch.
         after: Name of an image on the same grid that the sketch shows beside the source
             (auto-context); None: the source alone.
-        overlapping: Whole patches are made and averaged where they overlap
-            (:mod:`msgan.translate.overlap`).
+        window: The whole patches that are made and joined where they overlap
+            (:mod:`msgan.translate.overlap`); None: tiles that do not.
     """
 
     run: Run
     scale: int
     name: str
     after: str | None = None
-    overlapping: bool = False
+    window: Window | None = None
 
     @classmethod
     def whole(cls, run: Run, name: str, after: str | None = None) -> GeneratedScale:
-        """s_n of a run by itself: whole patches, averaged, of a family of fixed patch size."""
-        overlapping = geometry(run.config, run.scales).patch is not None
-        return cls(run, run.scales, name, after, overlapping)
+        """s_n of a run by itself: whole patches, joined, of a family of fixed patch size."""
+        window = overlap.window_of(run.config, geometry(run.config, run.scales))
+        return cls(run, run.scales, name, after, window)
 
     @property
     def label(self) -> str:
@@ -102,7 +103,8 @@ class GeneratedScale:
         """Its generator in the form that is used to translate, without weights, to be counted."""
         with torch.device("meta"):
             network = build_generator(self.run.config, self.scale)
-            return inference.optimised(network, torch.device("meta"), whole=self.overlapping)
+            whole = self.window is not None
+            return inference.optimised(network, torch.device("meta"), whole=whole)
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class Generation:
         polarity: Polarity | None = None,
         uncertainty: bool = False,
     ) -> Generation:
-        """All scales that a translation by a cascade goes through.
+        """All scales that a translation by a cascade goes through; of a 3D-mDAUNet the only one.
 
         Args:
             run: Trained.
@@ -146,6 +148,8 @@ class Generation:
         inverted = _stated(run, polarity)
         if uncertainty and not run.config.guidance.on:
             raise InputError(f"{run.folder}: has no guidance, so no uncertainty can be told")
+        if isinstance(run.config.network, MdaunetNetwork):
+            return cls(name, (GeneratedScale.whole(run, f"y{run.scales}"),))
         names = {0: DRAWN} if run.config.guidance.on else {}
         scales = (GeneratedScale(run, i, names.get(i, f"y{i}")) for i in run.used)
         return cls(name, tuple(scales), inverted=inverted, spread=uncertainty)
@@ -271,7 +275,7 @@ def _face(scale: GeneratedScale, tile: Shape) -> Shape:
     side = scale.geometry.core_side
     if side is None:
         return tile
-    return (overlap.STRIDE if scale.overlapping else side,) * len(tile)
+    return (side if scale.window is None else scale.window.stride,) * len(tile)
 
 
 def _sources(generation: Generation, making: Making) -> None:
@@ -338,10 +342,11 @@ def _doubt(scale: GeneratedScale, making: Making) -> str:
 
 def _generate(scale: GeneratedScale, own: ScalePlan, making: Making) -> None:
     """The tiles of one scale that are not there yet."""
-    work, name = making.work, scale.name
+    work, name, window = making.work, scale.name, scale.window
     shape, tile = own.shape, own.tile
-    if scale.overlapping:
-        name, shape, tile = f"{name}sums", overlap.spread(shape, tile), overlap.slot(tile)
+    if window is not None:
+        name, shape = f"{name}sums", overlap.spread(shape, tile, window)
+        tile = overlap.slot(tile, window)
     # Begun with other tiles it begins anew: sums of other blocks lie in other places.
     stage = work.stage(name, shape, tile)
     job = ScaleTask.of(scale, own, work, stage, making.device, making.plan.precision)
@@ -351,8 +356,8 @@ def _generate(scale: GeneratedScale, own: ScalePlan, making: Making) -> None:
     for _ in (making.engine or LocalExecutor()).run(job, todo, stage):
         tell(scale.label, len(stage.done), own.tiles)
     stage.finish()
-    if scale.overlapping:
-        sums = overlap.joined(stage.store.read, own.shape, own.tile)
+    if window is not None:
+        sums = overlap.joined(stage.store.read, own.shape, own.tile, window)
         work.fill(scale.name, own.shape, sums, rim=0)
         work.drop(name)
 

@@ -18,7 +18,7 @@ from msgan.networks import inference
 from msgan.paths import size
 from msgan.pyramid import RIM, chunk_of
 from msgan.translate import overlap
-from msgan.translate.scale import ImageSource, Precision, TiledScale, blinded, sources
+from msgan.translate.scale import Blocks, ImageSource, Precision, TiledScale, blinded, sources
 from msgan.translate.scratch import chunk
 from msgan.types import InputError, Shape
 
@@ -291,8 +291,8 @@ def scale_plan(
     shadow, config = scale.shadow(), scale.run.config
 
     def need(tile: Shape) -> tiles.Need:
-        if scale.overlapping:
-            return overlap.need(shadow, config, tile)
+        if scale.window is not None:
+            return overlap.need(shadow, config, tile, scale.window)
         found = tiles.need(shadow, config, shape, tile)
         if scale.result == scale.name:
             return found
@@ -301,8 +301,8 @@ def scale_plan(
 
     tried = _tiles(scale, generation, shape, limits, device.type)
     found = largest(scale.label, shape, tried, need, limits, device)
-    if scale.overlapping:
-        count = prod(overlap.counts(shape, found.tile))
+    if scale.window is not None:
+        count = prod(overlap.counts(shape, found.tile, scale.window))
         return replace(found, tiles=count, flops=found.flops / found.tiles * count)
     return found
 
@@ -347,8 +347,8 @@ def _tiles(
     """
     tile, geometry = limits.tile, scale.geometry
     core = geometry.core_side
-    if scale.overlapping:
-        return overlap.tiles_tried(len(shape), tile)
+    if scale.window is not None:
+        return overlap.tiles_tried(len(shape), tile, scale.window)
     if tile is not None and (tile < 2 or tile % 2):
         raise InputError(f"tile {tile}: expected an even number of voxels, at least 2")
     if geometry.whole:
@@ -379,9 +379,9 @@ def _scratch(
     made, beside = [], []
     for scale, own in zip(generation.scales, scales, strict=True):
         sums = 0
-        if scale.overlapping:
-            spread, slot = overlap.spread(own.shape, own.tile), overlap.slot(own.tile)
-            sums = 4 * _stored(spread, chunk(slot))
+        if scale.window is not None:
+            spread = overlap.spread(own.shape, own.tile, scale.window)
+            sums = 4 * _stored(spread, chunk(overlap.slot(own.tile, scale.window)))
         made.append(4 * _stored(own.shape, chunk_of(own.shape) if sums else chunk(own.tile)))
         beside.append(sums)
     if generation.last.config.guidance.on:  # the estimate at s0: three images, it, and labels
@@ -408,24 +408,38 @@ def _seconds(
     generation: Generation, subject: Prepared, planned: Plan, device: torch.device
 ) -> float:
     """Expected time of all tiles, from one in the middle of s_n and the operations of the rest."""
-    last, scale = planned.scales[-1], generation.scales[-1]
-    run = scale.run
-    drawn = sketch.sketch_reader(
-        subject.read, last.shape, run.config.sketch, device=device, rim=pyramid.RIM
-    )
-    below = pyramid.halved(subject.read, len(last.shape))
-    generator = inference.optimised(run.generator(scale.scale), device)
-    seen, context = blinded(run.config.drop_inputs, drawn, below)
-    around = ImageSource(context, tuple(n // 2 for n in last.shape), device)
-    guide = ImageSource(pyramid.extended(subject.read, last.shape, RIM), None, device)
-    reads = sources(generator.geometry, seen, around, guide)
-    blocks = TiledScale(generator, reads, last.shape, last.tile, device, planned.precision)
+    blocks, counts = _last_blocks(generation, subject, planned, device)
     middle = 0
-    for count in blocks.tiling.counts:
+    for count in counts:
         middle = middle * count + count // 2
     times = []
     for _ in range(2):  # the first warms up
         start = perf_counter()
         blocks.compute(blocks.load(middle))
         times.append(perf_counter() - start)
+    last = planned.scales[-1]
     return min(times) * sum(s.flops for s in planned.scales) / (last.flops / last.tiles)
+
+
+def _last_blocks(
+    generation: Generation, subject: Prepared, planned: Plan, device: torch.device
+) -> tuple[Blocks, Shape]:
+    """The blocks of s_n, as of a translation of which nothing else is made, and their number."""
+    last, scale = planned.scales[-1], generation.scales[-1]
+    run = scale.run
+    drawn = sketch.sketch_reader(
+        subject.read, last.shape, run.config.sketch, device=device, rim=pyramid.RIM
+    )
+    below = pyramid.halved(subject.read, len(last.shape))
+    whole = scale.window is not None
+    generator = inference.optimised(run.generator(scale.scale), device, whole=whole)
+    seen, context = blinded(run.config.drop_inputs, drawn, below)
+    rest = last.shape, last.tile, device, planned.precision
+    if scale.window is not None:
+        counts = overlap.counts(last.shape, last.tile, scale.window)
+        return overlap.OverlapScale(generator, seen, *rest, scale.window), counts
+    around = ImageSource(context, tuple(n // 2 for n in last.shape), device)
+    guide = ImageSource(pyramid.extended(subject.read, last.shape, RIM), None, device)
+    reads = sources(generator.geometry, seen, around, guide)
+    tiled = TiledScale(generator, reads, *rest)
+    return tiled, tiled.tiling.counts

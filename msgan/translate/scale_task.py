@@ -15,7 +15,7 @@ from msgan.match import slope
 from msgan.networks import inference
 from msgan.pyramid import Store, read_continued
 from msgan.runs.run import Run
-from msgan.translate.overlap import OverlapScale
+from msgan.translate.overlap import OverlapScale, Window
 from msgan.translate.scale import ImageSource, Precision, Source, TiledScale, blinded, sources
 from msgan.translate.scratch import Scratch, StoredScale
 from msgan.types import InputError, Reader, Shape
@@ -44,7 +44,7 @@ class ScaleTask:
         drop_inputs: What the generators of s1..sn do not see: more than the folder says if it is
             blacked out in this translation.
         after: See :class:`msgan.translate.generation.GeneratedScale`.
-        overlapping: Likewise.
+        window: Likewise.
         context: Likewise.
     """
 
@@ -58,7 +58,7 @@ class ScaleTask:
     precision: Precision
     drop_inputs: tuple[str, ...]
     after: str | None = None
-    overlapping: bool = False
+    window: Window | None = None
     context: str | None = None
 
     @classmethod
@@ -84,7 +84,7 @@ class ScaleTask:
             precision,
             run.config.drop_inputs,
             scale.after,
-            scale.overlapping,
+            scale.window,
             scale.context,
         )
 
@@ -92,7 +92,7 @@ class ScaleTask:
         """Load the generator and find the stores."""
         run, work, device = Run.open(self.run), Scratch(self.work), torch.device(self.device)
         trained = run.generator(self.scale)
-        generator = inference.optimised(trained, device, whole=self.overlapping)
+        generator = inference.optimised(trained, device, whole=self.window is not None)
         i = max(self.scale, 1)  # y0 is made from the sketch of s1
         image = self._stored(work, f"s{i}")
         shown: Reader = image.read
@@ -111,8 +111,8 @@ class ScaleTask:
             image.rim,
         )
         rest = self.shape, self.tile, device, self.precision
-        if self.overlapping:
-            return OverlapScale(generator, drawn, *rest)
+        if self.window is not None:
+            return OverlapScale(generator, drawn, *rest, self.window)
         seen: Source = drawn
         context: Source | None = None
         if self.context is not None:

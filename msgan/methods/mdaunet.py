@@ -1,0 +1,131 @@
+"""3D-mDAUNet (Ha et al. 2025): translation learnt from pairs at several resolutions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Self
+
+from torch import nn
+
+from msgan import presets
+from msgan.config import CascadeConfig, MdaunetNetwork
+from msgan.data.cohort import Cohort
+from msgan.methods import cascade
+from msgan.methods.trained import TrainedMethod
+from msgan.runs.run import Run
+from msgan.training.checkpoint import fingerprint
+from msgan.types import InputError
+
+ABLATIONS: Mapping[str, Mapping[str, Any]] = {
+    "multi-resolution input": {"network": {"multi_input": False}},
+    "multi-resolution output": {"network": {"multi_output": False}},
+    "voxel-wise discriminator": {"network": {"voxelwise": False}},
+    "relativistic loss": {"training": {"gan": "log"}},
+}
+"""What the rows of table 2 leave out, (a) to (d), and the settings that leave it out."""
+
+
+class MDAUNet(TrainedMethod):
+    """3D-mDAUNet, the paired method of the second paper (Ha et al. 2025).
+
+    It is scale n of a cascade's run that reads the image itself: trained on aligned pairs by L1,
+    a voxel-wise relativistic GAN and, where a network for it is given, a 2.5D perceptual loss, all
+    in [0, 1]; translated patch by patch, blended by Gaussian weights out of core
+    (:mod:`msgan.translate.overlap`).
+
+    Differs: the paper clips MR to its own minimum and maximum and CT to -1024 to 3000 HU, and
+    scales both to [0, 1]; here the preparation is that of the methods it is compared with, the
+    inside is [-1, 1], which the networks map to [0, 1], and a moving average of the generator is
+    kept. The perceptual loss is off unless a network is given: no weights come with the package.
+    """
+
+    name = "3D-mDAUNet"
+
+    def __init__(self, run: Run, device: str = "auto") -> None:
+        """Use scale n of ``run``.
+
+        Raises:
+            InputError: The run is none of a 3D-mDAUNet.
+        """
+        if not isinstance(run.config.network, MdaunetNetwork):
+            raise InputError(f"{run.folder}: was not trained as a 3D-mDAUNet")
+        super().__init__(run, device)
+
+    @classmethod
+    def configured(
+        cls,
+        config: CascadeConfig,
+        source: str | None = None,
+        *,
+        size: str | None = None,
+        without: str | None = None,
+        features: nn.Module | None = None,
+    ) -> CascadeConfig:
+        """A cascade's configuration as this method's.
+
+        Args:
+            config: Of the cascade it is compared with: preparation, seed, steps, validation. One of
+                this method keeps its sizes, unless others are named.
+            source: Modality that is translated.
+            size: Row of :data:`msgan.presets.MDAUNET`; None: that of the configuration, else
+                ``small``.
+            without: What is left out, of :data:`ABLATIONS`.
+            features: Of the perceptual loss, see :func:`msgan.losses.perceptual`; None: it is off.
+
+        Raises:
+            InputError: No source is stated, or there is no such size or ablation.
+        """
+        if source is None:
+            raise InputError(f"source None: the {cls.name} is trained on pairs: name the source")
+        changes: dict[str, Any] = {
+            "paired": source,
+            "drop_inputs": ("context",),
+            "labels": (),
+            "sketch": {"channels": ("image",)},
+            "conditioning": {"sketch_noise": 0.0, "generated_share": 0.0},
+            "contrast": {"share": 0.0},
+            "perceptual": {"backbone": fingerprint(features)} if features is not None else None,
+        }
+        if size is not None or not isinstance(config.network, MdaunetNetwork):
+            changes |= presets.mdaunet(size or "small")
+        own = config.unguided().updated(changes)
+        if without is None:
+            return own
+        if without not in ABLATIONS:
+            raise InputError(f"without {without!r}: is none of {', '.join(ABLATIONS)}")
+        return own.updated(ABLATIONS[without])
+
+    @classmethod
+    def fit(
+        cls,
+        cohort: Cohort,
+        source: str | None,
+        target: str,
+        config: CascadeConfig,
+        out: str | os.PathLike[str],
+        *,
+        size: str | None = None,
+        without: str | None = None,
+        features: nn.Module | None = None,
+        **options: Any,
+    ) -> Self:
+        """Train it, or go on where its training stopped.
+
+        Args:
+            cohort: Subjects; those with both images are used.
+            source: Modality that is translated.
+            target: Modality that is learnt.
+            config: See :meth:`configured`, as for ``size``, ``without`` and ``features``.
+            out: Run folder.
+            size: See above.
+            without: See above.
+            features: See above.
+            options: See :func:`msgan.methods.cascade.fit`.
+
+        Raises:
+            InputError: See :func:`msgan.methods.cascade.fit`.
+        """
+        own = cls.configured(config, source, size=size, without=without, features=features)
+        run = cascade.fit(cohort, target, own, out, features=features, **options)
+        return cls(run, options.get("device", "auto"))
