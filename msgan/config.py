@@ -574,9 +574,7 @@ class CascadeConfig(Model):
                 )
             return self
         if self.paired is None:
-            raise ValueError(
-                "paired is none: the mdaunet family learns from pairs: name the source"
-            )
+            raise ValueError("paired: the mdaunet family learns from pairs: name the source")
         if self.training.patch % self.network.step:
             raise ValueError(
                 f"patch size {self.training.patch} is not a multiple of {self.network.step}, to "

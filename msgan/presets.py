@@ -167,7 +167,7 @@ MDAUNET: dict[str, dict[str, Any]] = {
         batch=2, patch=16, learning_rate=2e-3,
     ),
     "small": dict(
-        features=(16, 24, 32, 48), growth=(8, 8, 16, 16), blocks=1, discriminator_width=8,
+        features=(8, 16, 32, 64), growth=(4, 8, 16, 32), blocks=1, discriminator_width=8,
         batch=2, patch=32, learning_rate=1e-3,
     ),
     # 4.1, and of the memory stated there; widths, blocks and steps are ours.

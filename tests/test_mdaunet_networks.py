@@ -16,6 +16,7 @@ from msgan.networks.mdaunet import (
     MdaunetGenerator,
     ResidualDense,
     VoxelDiscriminator,
+    clip,
     resolutions,
 )
 
@@ -102,10 +103,24 @@ def test_every_level_gives_an_image_in_range(dims):
         assert all((image == end).all() for image in network(x))
 
 
-def test_before_training_every_voxel_has_a_gradient(dims):
-    """The clip has none outside, so outputs begin at the middle of the range."""
+def test_before_training_no_voxel_is_clipped(dims):
     for x in generator(dims)(image(dims)):
         assert x.abs().max() < 1
+
+
+def test_what_is_clipped_can_come_back(dims):
+    """A gradient passes where descent leads back into the range, and only there."""
+    x = torch.tensor([-0.5, 0.0, 0.3, 1.0, 1.5]).requires_grad_()
+    assert clip(x).tolist() == pytest.approx([0, 0, 0.3, 1, 1])
+    for direction, expected in ((-2.0, [-2, -2, -2, -2, 0]), (2.0, [0, 2, 2, 2, 2])):
+        (found,) = torch.autograd.grad((direction * clip(x)).sum(), x)
+        assert found.tolist() == expected
+    # An output that is black everywhere is not so for good.
+    network = generator(dims)
+    torch.nn.init.constant_(network.make[0].bias, -9.0)
+    made = network(image(dims))[0]
+    (1 - made).mean().backward()
+    assert network.make[0].bias.grad < 0
 
 
 def test_resolutions_are_every_second_voxel(dims):

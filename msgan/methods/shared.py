@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgan
 from msgan.config import CascadeConfig
@@ -19,6 +19,9 @@ from msgan.paths import atomic_folder, sha256
 from msgan.runs.run import Run
 from msgan.training.cache import AutoContext
 from msgan.types import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 DECIDING = "msgan.methods.cascade"
 """The module that trains: what it imports, and what that imports, decides the weights."""
@@ -34,6 +37,7 @@ def fit_cached(
     device: str = "auto",
     report: Callable[[dict[str, Any]], None] | None = None,
     auto_context: AutoContext | None = None,
+    features: nn.Module | None = None,
 ) -> Run:
     """:func:`msgan.methods.cascade.fit` into the folder of ``root`` that holds this very run.
 
@@ -59,6 +63,7 @@ def fit_cached(
         cache=cache,
         report=report,
         auto_context=auto_context,
+        features=features,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import final
+from typing import Any, cast, final
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +33,7 @@ FEWEST = 4
 """Features there are at least: one that a ReLU has shut would leave no attention."""
 
 MIDDLE = 0.5
-"""Value of all outputs, [0, 1], before the first step: a voxel outside would have no gradient."""
+"""About the value of all outputs, [0, 1], before the first step, so that no voxel is clipped."""
 
 
 def resolutions(image: Tensor, count: int) -> tuple[Tensor, ...]:
@@ -42,6 +42,31 @@ def resolutions(image: Tensor, count: int) -> tuple[Tensor, ...]:
     while len(found) < count:
         found.append(layers.nearest_half(found[-1]))
     return tuple(found)
+
+
+class _Clip(torch.autograd.Function):
+    """Clip to [0, 1]; outside, gradients pass that lead back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x < 0, x > 1)
+        return x.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        low, high = ctx.saved_tensors
+        away = (low & (gradient > 0)) | (high & (gradient < 0))
+        return gradient.masked_fill(away, 0)
+
+
+def clip(x: Tensor) -> Tensor:
+    """Values outside [0, 1] become 0 or 1.
+
+    Differs: in the first author's earlier public code a voxel outside has no gradient. Where the
+    learning rate is large all voxels of an output may fall below 0, and it stays black for good;
+    so here a gradient passes where descent along it leads back towards [0, 1].
+    """
+    return cast(Tensor, _Clip.apply(x))
 
 
 class ResidualDense(nn.Module):
@@ -175,7 +200,7 @@ class MdaunetGenerator(Generator):
             x = torch.cat((encoded.pop(), layers.nearest_double(decoded[-1])), dim=1)
             decoded.append(F.leaky_relu(join(attend(x)), LEAK))
         pairs = zip(self.make, reversed(decoded), strict=False)
-        return tuple(as_image(make(x).clamp(0, 1)) for make, x in pairs)
+        return tuple(as_image(clip(make(x))) for make, x in pairs)
 
 
 class _Encoder(nn.Module):

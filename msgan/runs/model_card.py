@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
-from msgan.config import CascadeConfig
+from msgan.config import CascadeConfig, MdaunetNetwork
 from msgan.metrics import CATALOGUE
+from msgan.runs.run import perceptual_loss
 
 HUB_LICENCES = ("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0")
 """Identifiers that model hubs know; any other licence is stated by its name."""
@@ -48,6 +49,11 @@ resolution 3D medical images. Computerized Medical Imaging and Graphics, 2020. a
 The software: msgan, a re-implementation from these papers (its CITATION.cff).
 """
 
+MDAUNET_CITATION = """
+Ha J., Park J. S., Crandall D., Garyfallidis E., Zhang X.: Multi-resolution guided 3D GANs for
+medical image translation. 2025.
+"""
+
 
 def text(
     name: str,
@@ -74,7 +80,7 @@ def text(
         "Evaluation": evaluation,
         "Limits": LIMITS.strip(),
         "Licence": _licence(model),
-        "Citation": CITATION.strip(),
+        "Citation": _citation(config),
     }
     body = "\n\n".join(f"## {title}\n\n{content}" for title, content in sections.items())
     return f"---\n{_front(card, config)}---\n\n# {name}\n\n{_wrap(model['summary'])}\n\n{body}\n"
@@ -109,6 +115,12 @@ def _purpose(card: Mapping[str, Any], config: CascadeConfig) -> str:
         else f"It was trained on {card['target']} images alone: sources of any kind can be tried, "
         "and none was seen."
     )
+    if isinstance(config.network, MdaunetNetwork):
+        text = (
+            "A 3D-mDAUNet (Ha et al. 2025): one network translates the source image itself, patch "
+            f"by patch, at {spacings[-1]}; patches overlap and are blended. {paired}"
+        )
+        return _wrap(text)
     parts = [
         "A multi-scale patch GAN. A network at the coarsest scale draws the whole image from a "
         "sketch of the source (its edges); each further network doubles the resolution, tile by "
@@ -184,6 +196,11 @@ def _data(card: Mapping[str, Any]) -> str:
     return f"{_facts(facts)}\n\nSHA-256 over the files used of each subject:\n\n{rows}"
 
 
+def _citation(config: CascadeConfig) -> str:
+    own = MDAUNET_CITATION if isinstance(config.network, MdaunetNetwork) else ""
+    return f"{own}{CITATION}".strip()
+
+
 def _training(card: Mapping[str, Any], config: CascadeConfig) -> str:
     model, made = card["model"], card["versions"]
     lines = ["| scale | parameters | steps | seconds |", "|---|---|---|---|"]
@@ -201,6 +218,8 @@ def _training(card: Mapping[str, Any], config: CascadeConfig) -> str:
         "Versions": ", ".join(f"{name} {v}" for name, v in made.items()),
         "Commit of msgan": card["git"] or "not known",
     }
+    if isinstance(config.network, MdaunetNetwork):
+        facts["Perceptual loss"] = perceptual_loss(config)
     return "\n".join(lines) + "\n\n" + _facts(facts)
 
 
