@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from msgan.networks.vgg import as_photograph
+
 Logits = Sequence[Tensor]
 """What D says of the images of a batch: a tensor for each resolution it judges."""
 
@@ -156,22 +158,15 @@ def gradient_difference(fake: Tensor, real: Tensor) -> Tensor:
     return total
 
 
-MEAN_COLOUR = (0.485, 0.456, 0.406)
-COLOUR_DEVIATION = (0.229, 0.224, 0.225)
-"""Of the colours of ImageNet, which VGG-19 was trained on."""
-
-
 def perceptual(features: Callable[[Tensor], Tensor], fake: Tensor, real: Tensor) -> Tensor:
     """How far the features of all slices lie apart, in 2.5D (Ha et al. 2025, eq. 4).
 
     Slices of a volume are taken along each of its axes; the mean absolute difference of their
     features is added up over the three views and divided by three. An image of two axes is one
-    slice. Slices are grey: one channel is shown as three, with the mean and the deviation of
-    ImageNet's colours.
+    slice. Slices are grey and shown as photographs (:func:`msgan.networks.vgg.as_photograph`).
 
     Args:
-        features: Of slices (B, 3, H, W) with colours of mean 0 and deviation 1, as of VGG-19 up
-            to the activation after its last convolution.
+        features: Of photographs (B, 3, H, W), as :class:`msgan.networks.vgg.Vgg19Features`.
         fake: (batch, 1, *spatial) in [0, 1]; gradients reach it.
         real: Likewise, taken as given.
     """
@@ -179,15 +174,12 @@ def perceptual(features: Callable[[Tensor], Tensor], fake: Tensor, real: Tensor)
     apart = []
     for axis in views:
         with torch.no_grad():
-            wanted = features(_coloured(real, axis))
-        apart.append(F.l1_loss(features(_coloured(fake, axis)), wanted))
+            wanted = features(as_photograph(_slices(real, axis)))
+        seen = features(as_photograph(_slices(fake, axis)))
+        apart.append(F.l1_loss(seen, wanted))
     return _mean(apart)
 
 
-def _coloured(image: Tensor, axis: int | None) -> Tensor:
-    """All slices of (batch, 1, *spatial) along an axis, (slices, 3, H, W); None: it is 2D."""
-    slices = image if axis is None else image.movedim(axis, 1).flatten(0, 1)
-    mean, deviation = (
-        image.new_tensor(x).view(1, 3, 1, 1) for x in (MEAN_COLOUR, COLOUR_DEVIATION)
-    )
-    return (slices - mean) / deviation
+def _slices(image: Tensor, axis: int | None) -> Tensor:
+    """All slices of (batch, 1, *spatial) along an axis, (slices, 1, H, W); None: it is 2D."""
+    return image if axis is None else image.movedim(axis, 1).flatten(0, 1)

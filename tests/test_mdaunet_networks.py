@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
+from vgg_files import save_state, vgg_state
 
 from msgan import losses
 from msgan.networks import layers
@@ -19,6 +20,7 @@ from msgan.networks.mdaunet import (
     clip,
     resolutions,
 )
+from msgan.networks.vgg import Vgg19Features
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -317,3 +319,14 @@ def test_copies_are_apart(dims):
     other.load_state_dict(judge.state_dict())
     judge.eval(), other.eval()
     assert all(torch.equal(a, b) for a, b in zip(judge(*shown), other(*shown), strict=True))
+
+
+def test_the_features_of_vgg_19_guide_an_image(tmp_path):
+    """Weights of a file, random here: gradients reach every view of the image, not the network."""
+    features = Vgg19Features(save_state(tmp_path / "vgg19.safetensors", vgg_state(19)))
+    fake = torch.rand(1, 1, 16, 16, 16, requires_grad=True)
+    loss = losses.perceptual(features, fake, torch.rand(1, 1, 16, 16, 16))
+    loss.backward()
+    assert loss > 0
+    assert (fake.grad.abs() > 0).float().mean() > 0.9
+    assert all(weight.grad is None for weight in features.parameters())
