@@ -62,7 +62,7 @@ def test_fit_and_translate(dims, tmp_path):
     assert seen
     # What the folder is said to hold.
     assert {p.name for p in run.folder.iterdir()} == {
-        "config.yaml", "run.json", "cache", "s0", "s1", "s2"
+        "config.yaml", "run.json", "sketches.json", "cache", "s0", "s1", "s2"
     }  # fmt: skip
     kept = {p.name.split(".")[0] for p in (run.folder / "s1").iterdir()}
     assert kept == {"generator", "metrics", "events", "done"}
