@@ -344,19 +344,32 @@ class SeamlessNetwork(_Network):
         return self
 
 
-class MdaunetNetwork(_Family):
-    """Sizes of 3D-mDAUNet (Ha et al. 2025), which is scale n alone and reads the image itself.
-
-    The last three fields switch off, one by one, what table 2 leaves out; its fourth switch, the
-    plain loss, is ``training.gan``: ``log``.
+class PairNetwork(_Family):
+    """Sizes of a family that is scale n alone, reads the image itself and learns from pairs.
 
     Attributes:
-        patch: Any side that all levels can halve, ``training.patch``.
-        conditional: D sees images alone.
+        patch: A side that suits the family (:meth:`misfit`), ``training.patch``.
+        conditional: No setting: each family states what its D sees.
+        discriminator_width: Features of D's first level.
     """
 
     patch: ClassVar = None
     conditional: ClassVar = False
+    family: str
+    discriminator_width: int = Field(64, ge=1, le=WIDEST, description="features of D's first level")
+
+    def misfit(self, patch: int) -> str | None:
+        """What is wrong with patches of that side; None: they suit."""
+        raise NotImplementedError
+
+
+class MdaunetNetwork(PairNetwork):
+    """Sizes of 3D-mDAUNet (Ha et al. 2025).
+
+    The last three fields switch off, one by one, what table 2 leaves out; its fourth switch, the
+    plain loss, is ``training.gan``: ``log``. D sees images alone.
+    """
+
     family: Literal["mdaunet"] = "mdaunet"
     features: tuple[Annotated[int, Field(ge=1, le=LARGEST)], ...] = Field(
         (64, 128, 256, 512), min_length=2, max_length=8, description="of each level, finest first"
@@ -365,7 +378,6 @@ class MdaunetNetwork(_Family):
         (32, 64, 128, 256), description="of the residual dense blocks of each level"
     )
     blocks: int = Field(2, ge=1, le=200, description="residual dense blocks of each level")
-    discriminator_width: int = Field(64, ge=1, le=WIDEST, description="features of D's first level")
     multi_input: bool = Field(True, description="whether G's lower levels see the image")
     multi_output: bool = Field(True, description="whether its lower levels give an image, judged")
     voxelwise: bool = Field(True, description="whether D judges voxels, and not whole patches")
@@ -379,16 +391,46 @@ class MdaunetNetwork(_Family):
             )
         return self
 
-    @property
-    def step(self) -> int:
-        """Voxels of the image in one of the lowest level."""
-        return 1 << (len(self.features) - 1)
+    def misfit(self, patch: int) -> str | None:
+        """All levels must be able to halve it."""
+        step = 1 << (len(self.features) - 1)
+        if not patch % step:
+            return None
+        return f"is not a multiple of {step}, to which the {len(self.features)} levels reduce it"
 
 
-FAMILIES: dict[str, type[MeganNetwork] | type[SeamlessNetwork] | type[MdaunetNetwork]] = {
+class EaGanNetwork(PairNetwork):
+    """Sizes of Ea-GAN (Yu et al. 2019) and its edge loss. D sees the source too.
+
+    Attributes:
+        width: Features of the U-Net's first level; it has as many levels as halve a patch to one
+            voxel (published: seven of 128).
+        edges_judged: Whether D sees the Sobel map of an image beside it: dEa-GAN, else gEa-GAN.
+        edge_weight: Of the distance between the Sobel maps.
+        edge_rise: Share of all steps in which this weight rises from 0 (published: 20 of 200
+            epochs).
+    """
+
+    family: Literal["ea_gan"] = "ea_gan"
+    width: int = Field(64, ge=1, le=WIDEST, description="features of G's first level")
+    edges_judged: bool = Field(True, description="whether D sees Sobel maps: dEa-GAN, else gEa-GAN")
+    edge_weight: float = Field(100.0, ge=0, description="of the distance of Sobel maps")
+    edge_rise: float = Field(0.1, ge=0, le=1, description="share of steps in which it rises")
+
+    def misfit(self, patch: int) -> str | None:
+        """All levels halve it, down to one voxel."""
+        if patch in (8, 16, 32, 64, 128):
+            return None
+        return "is none of 8, 16, 32, 64 and 128, which levels can halve to one voxel"
+
+
+Network = MeganNetwork | SeamlessNetwork | MdaunetNetwork | EaGanNetwork
+
+FAMILIES: dict[str, type[MeganNetwork] | type[SeamlessNetwork] | type[PairNetwork]] = {
     "megan": MeganNetwork,
     "seamless": SeamlessNetwork,
     "mdaunet": MdaunetNetwork,
+    "ea_gan": EaGanNetwork,
 }
 
 
@@ -403,17 +445,13 @@ def _of_a_family(given: Any) -> Any:
     return {"family": family, **given}
 
 
-NetworkConfig = Annotated[
-    MeganNetwork | SeamlessNetwork | MdaunetNetwork,
-    Field(discriminator="family"),
-    BeforeValidator(_of_a_family),
-]
+NetworkConfig = Annotated[Network, Field(discriminator="family"), BeforeValidator(_of_a_family)]
 """Sizes of the networks of a cascade, of one family."""
 
 
 def network_of(
     family: str = "seamless", **sizes: Any
-) -> MeganNetwork | SeamlessNetwork | MdaunetNetwork:
+) -> MeganNetwork | SeamlessNetwork | PairNetwork:
     """The sizes of a family's networks."""
     return FAMILIES[family](**sizes)
 
@@ -437,7 +475,9 @@ class TrainConfig(Model):
         "constant", description="linear: to 0, over the second half; step: halved every quarter"
     )
     beta1: float = Field(0.5, ge=0, lt=1)
-    gan: Literal["log", "least_squares", "relativistic", "relativistic_batch"] = "least_squares"
+    gan: Literal[
+        "log", "least_squares", "least_squares_smooth", "relativistic", "relativistic_batch"
+    ] = "least_squares"
     gan_weight: float = Field(1.0, ge=0)
     l1_weight: float = Field(10.0, ge=0)
     l2_weight: float = Field(0.0, ge=0)
@@ -467,7 +507,8 @@ class CascadeConfig(Model):
 
     ``cycle`` makes of scale n a CycleGAN (:class:`msgan.methods.cyclegan.CycleGan`). The family
     ``mdaunet`` makes of it a 3D-mDAUNet (:class:`msgan.methods.mdaunet.MDAUNet`), which alone may
-    have a ``perceptual`` loss.
+    have a ``perceptual`` loss, and the other families of pairs (:class:`PairNetwork`) what it is
+    compared with.
     """
 
     dims: Literal[2, 3] = 3
@@ -565,39 +606,36 @@ class CascadeConfig(Model):
         return self
 
     @model_validator(mode="after")
-    def _as_mdaunet(self) -> Self:
-        """What would do nothing, or harm, in a 3D-mDAUNet, and what is for it alone."""
-        if not isinstance(self.network, MdaunetNetwork):
-            if self.perceptual is not None:
-                raise ValueError(
-                    f"perceptual: the {self.network.family} family has no such loss: expected none"
-                )
+    def _as_pairs(self) -> Self:
+        """What would do nothing, or harm, in a family of pairs, and what is for one alone."""
+        net = self.network
+        if self.perceptual is not None and not isinstance(net, MdaunetNetwork):
+            raise ValueError(f"perceptual: the {net.family} family has no such loss: expected none")
+        if not isinstance(net, PairNetwork):
             return self
         if self.paired is None:
-            raise ValueError("paired: the mdaunet family learns from pairs: name the source")
-        if self.training.patch % self.network.step:
-            raise ValueError(
-                f"patch size {self.training.patch} is not a multiple of {self.network.step}, to "
-                f"which the {len(self.network.features)} levels of mdaunet reduce it"
-            )
+            raise ValueError(f"paired: the {net.family} family learns from pairs: name the source")
+        if misfit := net.misfit(self.training.patch):
+            raise ValueError(f"patch size {self.training.patch} {misfit} ({net.family})")
         wanted: dict[str, tuple[Any, Any]] = {
             "sketch.channels": (self.sketch.channels, ("image",)),
             "drop_inputs": (self.drop_inputs, ("context",)),
             "labels": (self.labels, ()),
             "conditioning.generated_share": (self.conditioning.generated_share, 0),
-            "training.l2_weight": (self.training.l2_weight, 0),
             "training.gradient_weight": (self.training.gradient_weight, 0),
             "training.discriminator_accuracy": (self.training.discriminator_accuracy, 1),
         }
+        if isinstance(net, MdaunetNetwork):
+            wanted["training.l2_weight"] = (self.training.l2_weight, 0)
         for name, (value, expected) in wanted.items():
             if value != expected:
-                raise ValueError(f"mdaunet: {name} is {value}: expected {expected}")
+                raise ValueError(f"{net.family}: {name} is {value}: expected {expected}")
         return self
 
     @property
     def single_scale(self) -> bool:
         """Whether scale n is all there is, whatever the number of scales."""
-        return self.cycle is not None or isinstance(self.network, MdaunetNetwork)
+        return self.cycle is not None or isinstance(self.network, PairNetwork)
 
     @model_serializer(mode="wrap")
     def _without_what_is_off(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -51,10 +51,14 @@ class Absolute(Adversarial):
     Attributes:
         distance: Of logits from what is wanted.
         threshold: Logit above which D says real.
+        smooth: What is wanted is drawn anew from PyTorch's state on the CPU each time: of real
+            images from 0.7 to 1.2, of generated ones from 0 to 0.3, as in the public code of Ea-GAN
+            (Yu et al. 2019).
     """
 
     distance: Callable[[Tensor, Tensor], Tensor]
     threshold: float
+    smooth: bool = False
 
     def discriminator(self, real: Logits, fake: Logits) -> Tensor:
         """See :class:`Adversarial`."""
@@ -71,6 +75,9 @@ class Absolute(Adversarial):
         return _mean([_right(r - self.threshold, f - self.threshold) for r, f in pairs])
 
     def _judged(self, logits: Logits, wanted: float) -> Tensor:
+        if self.smooth:
+            drawn = float(torch.rand(()))
+            wanted = wanted - 0.3 + 0.5 * drawn if wanted else 0.3 * drawn
         return _mean([self.distance(x, torch.full_like(x, wanted)) for x in logits])
 
 
@@ -126,6 +133,7 @@ def _mean(values: list[Tensor]) -> Tensor:
 ADVERSARIAL: dict[str, Adversarial] = {
     "log": Absolute(F.binary_cross_entropy_with_logits, 0.0),
     "least_squares": Absolute(F.mse_loss, 0.5),
+    "least_squares_smooth": Absolute(F.mse_loss, 0.5, smooth=True),
     "relativistic": Relativistic(),
     "relativistic_batch": Relativistic(over_batch=True),
 }

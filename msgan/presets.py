@@ -15,9 +15,11 @@ from msgan.config import (
     CascadeConfig,
     ConditioningAugmentation,
     ContrastAugmentation,
+    EaGanNetwork,
     Guidance,
     MdaunetNetwork,
     Model,
+    PairNetwork,
     Preparation,
     SketchConfig,
     TrainConfig,
@@ -185,6 +187,37 @@ batch 3, 16 GB at least, 1.6 GB for a translation. Steps: 1000 epochs of 100 sub
 batch, of the first author's earlier public code. The other rows are for two cores of a CPU; they
 have the steps of the cascade they are compared with."""
 
+# Weights of eq. 2 (3.3), Adam and the step decay of 4.1.
+MDAUNET_TRAINING = dict(
+    gan="relativistic", gan_weight=1e-4, l1_weight=1.0, l2_weight=0.0, beta1=0.9, decay="step"
+)
+
+# fmt: off
+EA_GAN: dict[str, dict[str, Any]] = {
+    "smoke": dict(width=8, discriminator_width=4, batch=2, patch=16, learning_rate=2e-3),
+    "small": dict(width=16, discriminator_width=8, batch=2, patch=32, learning_rate=1e-3),
+    "published": dict(
+        width=64, discriminator_width=64, batch=1, patch=128, learning_rate=2e-4, steps=40_000,
+    ),
+}
+# fmt: on
+"""Sizes of Ea-GAN (Yu et al. 2019), a row a preset; columns as in :data:`TABLE`.
+
+Steps of ``published``: 200 epochs of its public code, of 200 patches; batch is ours. The other rows
+are for two cores of a CPU; they have the steps of the cascade they are compared with."""
+
+EA_GAN_TRAINING = dict(
+    gan="least_squares_smooth", gan_weight=1.0, l1_weight=300.0, l2_weight=0.0, beta1=0.5,
+    decay="linear",
+)  # fmt: skip
+
+Row = Mapping[str, Any]
+PAIRS: dict[type[PairNetwork], tuple[Mapping[str, Row], Row]] = {
+    MdaunetNetwork: (MDAUNET, MDAUNET_TRAINING),
+    EaGanNetwork: (EA_GAN, EA_GAN_TRAINING),
+}
+"""Of each family of pairs its sizes, and the objective and optimiser that all of them share."""
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -252,30 +285,29 @@ def preset(
     return CascadeConfig.model_validate(config)
 
 
-def mdaunet(name: str) -> dict[str, dict[str, Any]]:
-    """What makes of a cascade's configuration one of 3D-mDAUNet, beside what is read.
+def of_pairs(family: type[PairNetwork], name: str) -> dict[str, dict[str, Any]]:
+    """What makes of a cascade's configuration one of a family of pairs, beside what is read.
 
     Args:
-        name: Row of :data:`MDAUNET`.
+        family: See :data:`PAIRS`.
+        name: Row of its table. What that leaves out of the network is as published.
 
     Raises:
         InputError: There is none.
     """
-    if name not in MDAUNET:
-        raise InputError(f"size {name!r} is none of {', '.join(MDAUNET)}")
-    row = MDAUNET[name]
+    table, objective = PAIRS[family]
+    if name not in table:
+        raise InputError(f"size {name!r} is none of {', '.join(table)}")
+    row = table[name]
     network, training = (
         {column: value for column, value in row.items() if column in part.model_fields}
-        for part in (MdaunetNetwork, TrainConfig)
+        for part in (family, TrainConfig)
     )
-    # Weights of eq. 2 (3.3), Adam and the step decay of 4.1; D never rests.
-    objective = {"gan": "relativistic", "gan_weight": 1e-4, "l1_weight": 1.0, "l2_weight": 0.0}
-    objective |= {"gradient_weight": 0.0, "discriminator_accuracy": 1.0}
-    optimiser = {"beta1": 0.9, "decay": "step"}
-    switches = {"multi_input": True, "multi_output": True, "voxelwise": True}
+    # In no family of pairs D rests.
+    same = {"gradient_weight": 0.0, "discriminator_accuracy": 1.0}
     return {
-        "network": {"family": "mdaunet", **network, **switches},
-        "training": {**objective, **optimiser, **training},
+        "network": family(**network).model_dump(),
+        "training": {**same, **objective, **training},
     }
 
 

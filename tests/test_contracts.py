@@ -24,6 +24,7 @@ from msgan.data.grid import Grid
 from msgan.data.volume import open_volume, write_volume
 from msgan.methods.baselines import HistogramMatched, SlopeTransfer, Source
 from msgan.methods.cyclegan import CycleGan
+from msgan.methods.ea_gan import DEaGan, GEaGan
 from msgan.methods.mdaunet import MDAUNet
 from msgan.methods.mean_image import MeanImage
 from msgan.methods.med_synth import MedSynth
@@ -97,6 +98,8 @@ CASES = {
     "CycleGAN 3D": Case(CycleGan, 14, SOLID),
     "3D-mDAUNet": Case(MDAUNet, 18, options={"device": "cpu", "size": "smoke"}),
     "3D-mDAUNet 3D": Case(MDAUNet, 6, SOLID, {"device": "cpu", "size": "smoke"}),
+    "gEa-GAN": Case(GEaGan, 18, options={"device": "cpu", "size": "smoke"}),
+    "dEa-GAN 3D": Case(DEaGan, 6, SOLID, {"device": "cpu", "size": "smoke"}),
     "REPLICA": baseline(Replica, 16, trees=3, samples=300, jobs=1),
     "non-local means": baseline(NonLocalMeans, 16),
     "source": baseline(Source),

@@ -12,6 +12,7 @@ from msgan import presets
 from msgan.config import CascadeConfig, MdaunetNetwork
 from msgan.data.cohort import Cohort
 from msgan.methods import cascade
+from msgan.methods.image_pairs import of_pairs
 from msgan.methods.trained import TrainedMethod
 from msgan.runs.run import Run
 from msgan.training.checkpoint import fingerprint
@@ -76,20 +77,12 @@ class MDAUNet(TrainedMethod):
         Raises:
             InputError: No source is stated, or there is no such size or ablation.
         """
-        if source is None:
-            raise InputError(f"source None: the {cls.name} is trained on pairs: name the source")
         changes: dict[str, Any] = {
-            "paired": source,
-            "drop_inputs": ("context",),
-            "labels": (),
-            "sketch": {"channels": ("image",)},
-            "conditioning": {"sketch_noise": 0.0, "generated_share": 0.0},
-            "contrast": {"share": 0.0},
             "perceptual": {"backbone": fingerprint(features)} if features is not None else None,
         }
         if size is not None or not isinstance(config.network, MdaunetNetwork):
-            changes |= presets.mdaunet(size or "small")
-        own = config.unguided().updated(changes)
+            changes |= presets.of_pairs(MdaunetNetwork, size or "small")
+        own = of_pairs(config, source, cls.name).updated(changes)
         if without is None:
             return own
         if without not in ABLATIONS:

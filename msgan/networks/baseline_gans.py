@@ -7,6 +7,7 @@ Pix2Pix belongs to the loss. ``width`` is the number of features their papers st
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import pairwise
 from math import log2
 
@@ -111,13 +112,23 @@ class Pix2PixGenerator(nn.Module):
         inputs: Channels of the condition.
         channels: Of the image.
         width: Features of the first level (published: 64).
+        levels: None: as said above.
+        dropped: Levels of the decoder with dropout, the innermost is 0.
     """
 
     def __init__(
-        self, dims: int, side: int, inputs: int = 1, channels: int = 1, width: int = 64
+        self,
+        dims: int,
+        side: int,
+        inputs: int = 1,
+        channels: int = 1,
+        width: int = 64,
+        levels: int | None = None,
+        dropped: Collection[int] = (0, 1, 2),
     ) -> None:
         super().__init__()
-        levels = min(8, doublings(side, 1))
+        if levels is None:
+            levels = min(8, doublings(side, 1))
         features = [min(width << k, width * 8) for k in range(levels)]
         self.down = nn.ModuleList()
         for k, outputs in enumerate(features):
@@ -131,7 +142,7 @@ class Pix2PixGenerator(nn.Module):
         for k, outputs in enumerate(reversed(features[:-1])):
             block = [nn.ReLU(), layers.transposed(dims, inputs, outputs, 4, stride=2)]
             block.append(layers.batch_norm(dims, outputs))
-            if k < 3:
+            if k in dropped:
                 block.append(nn.Dropout(0.5))
             self.up.append(nn.Sequential(*block))
             inputs = 2 * outputs
@@ -156,17 +167,27 @@ class Pix2PixDiscriminator(nn.Module):
 
     Isola et al. 2017, section 6.1.2: C64-C128-C256-C512 and one logit, convolutions of side 4,
     the last two with stride 1; batch normalisation but at the first.
+
+    Args:
+        dims: 2 or 3.
+        inputs: Channels of condition and image together.
+        width: Features of the first level (published: 64).
+        padding: Voxels around the input of each convolution; 1 needs images of side 24 or more.
     """
 
-    def __init__(self, dims: int, inputs: int = 2, width: int = 64) -> None:
+    def __init__(self, dims: int, inputs: int = 2, width: int = 64, padding: int = 1) -> None:
         super().__init__()
-        body: list[nn.Module] = [layers.conv(dims, inputs, width, 4, stride=2, padding=1)]
+
+        def conv(inputs: int, outputs: int, stride: int) -> nn.Module:
+            return layers.conv(dims, inputs, outputs, 4, stride=stride, padding=padding)
+
+        body: list[nn.Module] = [conv(inputs, width, 2)]
         body.append(nn.LeakyReLU(0.2))
         for k, stride in enumerate((2, 2, 1)):
             features = width << k
-            body.append(layers.conv(dims, features, 2 * features, 4, stride=stride, padding=1))
+            body.append(conv(features, 2 * features, stride))
             body += [layers.batch_norm(dims, 2 * features), nn.LeakyReLU(0.2)]
-        self.body = nn.Sequential(*body, layers.conv(dims, 8 * width, 1, 4, padding=1))
+        self.body = nn.Sequential(*body, conv(8 * width, 1, 1))
 
     def forward(self, condition: Tensor, image: Tensor) -> Tensor:
         """(B, C, n, ...) and (B, channels, n, ...) -> logits (B, 1, m, ...)."""

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from msgan import seeds
-from msgan.config import CascadeConfig, MdaunetNetwork, TrainConfig
+from msgan.config import CascadeConfig, MdaunetNetwork, PairNetwork, TrainConfig
 from msgan.training import checkpoint
 from msgan.training.batches import Batch, Patches, Prefetch
 from msgan.training.cache import CachedSubject
 from msgan.training.cycle import CycleStep, Unpaired
 from msgan.training.log import Log
 from msgan.training.mdaunet import MdaunetStep
+from msgan.training.pairs import PairStep
 from msgan.training.step import Learner, Step
 from msgan.types import InputError
 
@@ -158,6 +159,8 @@ def _learner(
         return CycleStep(config, scale, fabric)
     if isinstance(config.network, MdaunetNetwork):
         return MdaunetStep(config, scale, fabric, features)
+    if isinstance(config.network, PairNetwork):
+        return PairStep(config, scale, fabric)
     return Step(config, scale, fabric)
 
 

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from msgan import losses, sketch
-from msgan.config import CascadeConfig, MdaunetNetwork
+from msgan.config import CascadeConfig, EaGanNetwork, MdaunetNetwork, PairNetwork
 from msgan.match import slope
 from msgan.networks import discriminators, hr_generators, layers, lr_generators
 from msgan.networks.discriminators import Options, PatchDiscriminator
+from msgan.networks.ea_gan import EaGanGenerator
 from msgan.networks.generator import Generator, Geometry
 from msgan.networks.mdaunet import MdaunetGenerator
 from msgan.training.batches import Batch
@@ -29,9 +30,8 @@ def build_generator(config: CascadeConfig, scale: int) -> Generator:
     """The generator of s_i, with fresh weights from the global random state."""
     channels = sketch.channels(config.sketch, config.dims)
     net = config.network
-    if isinstance(net, MdaunetNetwork):
-        sizes = net.features, net.growth, config.training.patch, net.blocks
-        return MdaunetGenerator(config.dims, *sizes, net.multi_input, net.multi_output)
+    if isinstance(net, PairNetwork):
+        return _of_pairs(net, config.dims, config.training.patch)
     if scale == 0:
         own = {"border": net.lr_border} if net.lr_border else {}
         first = lr_generators.FAMILIES[net.family]
@@ -41,6 +41,14 @@ def build_generator(config: CascadeConfig, scale: int) -> Generator:
         floor = slope.FLOORS.get(config.guidance.match, slope.FLOOR)
         finer = partial(hr_generators.GuidedGenerator, floor=floor)
     return finer(config.dims, channels, net.hr_width, net.hr_blocks)
+
+
+def _of_pairs(net: PairNetwork, dims: int, patch: int) -> Generator:
+    if isinstance(net, MdaunetNetwork):
+        sizes = net.features, net.growth, patch, net.blocks
+        return MdaunetGenerator(dims, *sizes, net.multi_input, net.multi_output)
+    assert isinstance(net, EaGanNetwork)
+    return EaGanGenerator(dims, patch, net.width)
 
 
 def geometry(config: CascadeConfig, scale: int) -> Geometry:
@@ -278,6 +286,11 @@ def update_ema(ema: nn.Module, network: nn.Module, most: float, step: int) -> No
     decay = min(most, (1 + step) / (10 + step))
     for mean, value in zip(ema.parameters(), network.parameters(), strict=True):
         mean.lerp_(value.detach(), 1 - decay)
+    for own, buffer in zip(ema.buffers(), network.buffers(), strict=True):
+        if own.is_floating_point():  # statistics of batch normalisation
+            own.lerp_(buffer, 1 - decay)
+        else:
+            own.copy_(buffer)
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:

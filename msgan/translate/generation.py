@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from msgan import pyramid, sketch
-from msgan.config import MdaunetNetwork, Preparation
+from msgan.config import PairNetwork, Preparation
 from msgan.data.intensity import IntensityMap
 from msgan.data.resample import Axis, resample
 from msgan.documents import text_of
@@ -134,7 +134,7 @@ class Generation:
         polarity: Polarity | None = None,
         uncertainty: bool = False,
     ) -> Generation:
-        """All scales that a translation by a cascade goes through; of a 3D-mDAUNet the only one.
+        """All scales that a translation by a cascade goes through; of a family of pairs the only.
 
         Args:
             run: Trained.
@@ -148,7 +148,7 @@ class Generation:
         inverted = _stated(run, polarity)
         if uncertainty and not run.config.guidance.on:
             raise InputError(f"{run.folder}: has no guidance, so no uncertainty can be told")
-        if isinstance(run.config.network, MdaunetNetwork):
+        if isinstance(run.config.network, PairNetwork):
             return cls(name, (GeneratedScale.whole(run, f"y{run.scales}"),))
         names = {0: DRAWN} if run.config.guidance.on else {}
         scales = (GeneratedScale(run, i, names.get(i, f"y{i}")) for i in run.used)

@@ -1,4 +1,4 @@
-"""Whole patches that overlap, joined by a weighted mean: of the patch GAN and of 3D-mDAUNet.
+"""Whole patches that overlap, joined by a weighted mean: of the patch GAN and families of pairs.
 
 Weighted sums of the patches of a block are stored side by side, each block in a place of its own,
 and added up as they are read. So every patch is computed once, a block may be computed again or by
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from msgan.config import CascadeConfig, MdaunetNetwork
+from msgan.config import CascadeConfig, PairNetwork
 from msgan.memory import tiles
 from msgan.networks.generator import Geometry
 from msgan.networks.inference import TOGETHER, Inference
@@ -87,7 +87,7 @@ MEAN = Window(32, 27)
 
 
 def blended(patch: int) -> Window:
-    """Of 3D-mDAUNet (Ha et al. 2025, section 3.1): overlap .625, sigma .125 of the side."""
+    """Of families of pairs, as Ha et al. 2025 (section 3.1): overlap .625, sigma .125 of a side."""
     return Window(patch, max(1, patch * 3 // 8), sigma=0.125, inside=True)
 
 
@@ -95,7 +95,7 @@ def window_of(config: CascadeConfig, geometry: Geometry) -> Window | None:
     """How whole patches of a generator are joined; None: it runs at any size."""
     if geometry.patch is None:
         return None
-    return blended(geometry.patch) if isinstance(config.network, MdaunetNetwork) else MEAN
+    return blended(geometry.patch) if isinstance(config.network, PairNetwork) else MEAN
 
 
 @dataclass(frozen=True)

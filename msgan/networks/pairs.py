@@ -1,0 +1,30 @@
+"""What the discriminators of families of pairs have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+from torch import Tensor, nn
+
+Layers = Sequence[Sequence[Tensor]]
+"""What D computes at each resolution that it judges: its features, layer by layer, and at the end
+the logits."""
+
+
+@final
+class RealAndFake(nn.Module):
+    """A discriminator that is shown real and generated images one after the other.
+
+    Batch normalisation must not mix them: their means would then say which is which. One call
+    for both, because training in several processes allows one forward pass before the backward
+    pass.
+    """
+
+    def __init__(self, judge: nn.Module) -> None:
+        super().__init__()
+        self.judge = judge
+
+    def forward(self, source: Tensor, real: Tensor, fake: Tensor) -> tuple[Layers, Layers]:
+        """Images (B, 1, n, ...) in [-1, 1]."""
+        return self.judge(source, real), self.judge(source, fake)

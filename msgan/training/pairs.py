@@ -1,0 +1,143 @@
+"""One training step of the rivals of 3D-mDAUNet: pairs, a distance, a GAN, and what each adds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from msgan import losses
+from msgan.config import CascadeConfig, EaGanNetwork, PairNetwork
+from msgan.networks.cyclegan import as_image
+from msgan.networks.ea_gan import EaGanDiscriminator, sobel
+from msgan.networks.generator import Geometry, View
+from msgan.networks.pairs import Layers, RealAndFake
+from msgan.training.batches import Batch
+from msgan.training.step import build_generator, set_rate, update_ema
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins import Precision
+
+
+def build_judge(config: CascadeConfig) -> nn.Module:
+    """The discriminator of a family of pairs, with fresh weights from the global random state."""
+    net = config.network
+    assert isinstance(net, EaGanNetwork)
+    return EaGanDiscriminator(config.dims, net.discriminator_width, net.edges_judged)
+
+
+class PairStep:
+    """Networks and optimisers of Ea-GAN, and the update of both.
+
+    D first, then G, from one batch, all in [-1, 1]. D sees the source beside each image.
+
+    Args:
+        config: With a network of a family of pairs.
+        scale: n of s_n.
+        fabric: Launched.
+
+    Attributes:
+        geometry: What a training patch reads and makes: the source, which takes the place of the
+            sketch, and the target. Patches begin anywhere.
+        ema: Moving average of the generator, which is what is kept.
+    """
+
+    latest = False
+
+    def __init__(self, config: CascadeConfig, scale: int, fabric: Fabric) -> None:
+        assert isinstance(config.network, PairNetwork)
+        self.config, self.network = config.training, config.network
+        self.adversarial = losses.ADVERSARIAL[self.config.gan]
+        self.fabric = fabric
+        self.generator = build_generator(config, scale)
+        self.geometry = Geometry((View("sketch", 0),), align=1, patch=self.config.patch)
+        self.ema = deepcopy(self.generator).requires_grad_(False).eval()
+        self.ema.to(fabric.device)
+        rate, betas = self.config.learning_rate, (self.config.beta1, 0.999)
+        own = torch.optim.Adam(self.generator.parameters(), rate, betas)
+        self._g, self._optimise_g = fabric.setup(self.generator, own)
+        self.optimisers = {"generator": own}
+        self.discriminator: nn.Module | None = None
+        if self.config.gan_weight:
+            self.discriminator = build_judge(config)
+            other = torch.optim.Adam(self.discriminator.parameters(), rate, betas)
+            self._d, self._optimise_d = fabric.setup(RealAndFake(self.discriminator), other)
+            self.optimisers["discriminator"] = other
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Everything with weights, by name."""
+        found: dict[str, nn.Module] = {"generator": self.generator, "average": self.ema}
+        if self.discriminator is not None:
+            found["discriminator"] = self.discriminator
+        return found
+
+    @property
+    def precision(self) -> Precision:
+        """See :attr:`msgan.training.step.Step.precision`."""
+        return self.fabric.strategy.precision
+
+    def update(self, batch: Batch, step: int, rate: float) -> dict[str, Tensor]:
+        """Train on one batch; see :meth:`msgan.training.step.Step.update`."""
+        set_rate(self.optimisers, rate)
+        (read,), (real,) = batch.reads, batch.targets
+        source = as_image(read)
+        (fake,) = self._g(read)
+        distance = losses.l1(fake, real)
+        loss = self.config.l1_weight * distance
+        logged = {"l1": distance.detach()}
+        for name, weight, apart in self._further(fake, real, step):
+            loss = loss + weight * apart
+            logged[name] = apart.detach()
+        if self.discriminator is not None:
+            logged |= self._update_discriminator(source, real, fake.detach())
+            # The bare module: DDP would wait for gradients of D that nobody computes here.
+            self.discriminator.requires_grad_(False)
+            with self.fabric.autocast():
+                false = self.discriminator(source, fake)
+                adversarial = self.adversarial.generator((), _logits(false))
+            self.discriminator.requires_grad_(True)
+            loss = loss + self.config.gan_weight * adversarial
+            logged["adversarial"] = adversarial.detach()
+        self._optimise_g.zero_grad()
+        self.fabric.backward(loss)
+        self._optimise_g.step()
+        update_ema(self.ema, self.generator, self.config.ema, step)
+        return {"loss": loss.detach(), **logged}
+
+    @torch.no_grad()
+    def score(self, batch: Batch) -> Tensor:
+        """L1 of the averaged generator."""
+        return losses.l1(self.ema(*batch.reads)[0], batch.targets[0])
+
+    def _further(self, fake: Tensor, real: Tensor, step: int) -> list[tuple[str, float, Tensor]]:
+        """What is added to L1: name, weight and distance."""
+        found = []
+        if self.config.l2_weight:
+            found.append(("l2", self.config.l2_weight, losses.l2(fake, real)))
+        net = self.network
+        if isinstance(net, EaGanNetwork) and net.edge_weight:
+            rise = net.edge_rise * self.config.steps
+            weight = net.edge_weight * min(1.0, step / rise if rise else 1.0)
+            found.append(("edges", weight, losses.l1(sobel(fake), sobel(real))))
+        return found
+
+    def _update_discriminator(
+        self, source: Tensor, real: Tensor, fake: Tensor
+    ) -> dict[str, Tensor]:
+        true, false = (_logits(layers) for layers in self._d(source, real, fake))
+        accuracy = self.fabric.all_reduce(self.adversarial.accuracy(true, false))
+        assert isinstance(accuracy, Tensor)
+        loss = self.adversarial.discriminator(true, false)
+        self._optimise_d.zero_grad()
+        self.fabric.backward(loss)
+        self._optimise_d.step()
+        return {"discriminator": loss.detach(), "accuracy": accuracy}
+
+
+def _logits(layers: Layers) -> Sequence[Tensor]:
+    """Of each resolution that D judges."""
+    return [own[-1] for own in layers]
