@@ -424,13 +424,35 @@ class EaGanNetwork(PairNetwork):
         return "is none of 8, 16, 32, 64 and 128, which levels can halve to one voxel"
 
 
-Network = MeganNetwork | SeamlessNetwork | MdaunetNetwork | EaGanNetwork
+class ResvitNetwork(PairNetwork):
+    """Sizes of ResViT (Dalmaz et al. 2022), which translates slices. D sees the source too."""
+
+    family: Literal["resvit"] = "resvit"
+    width: int = Field(64, ge=1, le=WIDEST, description="features of G's first convolution")
+    tokens: int = Field(768, ge=1, le=LARGEST, description="features of a token")
+    depth: int = Field(12, ge=1, le=200, description="layers of the transformer")
+    heads: int = Field(12, ge=1, le=WIDEST, description="of its attention")
+    dropout: float = Field(0.1, ge=0, lt=1, description="of its tokens")
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.tokens % self.heads:
+            raise ValueError(f"tokens {self.tokens} is not a multiple of heads {self.heads}")
+        return self
+
+    def misfit(self, patch: int) -> str | None:
+        """A token is 16 pixels wide."""
+        return "is not a multiple of 16, the side of a token" if patch % 16 else None
+
+
+Network = MeganNetwork | SeamlessNetwork | MdaunetNetwork | EaGanNetwork | ResvitNetwork
 
 FAMILIES: dict[str, type[MeganNetwork] | type[SeamlessNetwork] | type[PairNetwork]] = {
     "megan": MeganNetwork,
     "seamless": SeamlessNetwork,
     "mdaunet": MdaunetNetwork,
     "ea_gan": EaGanNetwork,
+    "resvit": ResvitNetwork,
 }
 
 

@@ -21,6 +21,7 @@ from msgan.config import (
     Model,
     PairNetwork,
     Preparation,
+    ResvitNetwork,
     SketchConfig,
     TrainConfig,
 )
@@ -211,10 +212,36 @@ EA_GAN_TRAINING = dict(
     decay="linear",
 )  # fmt: skip
 
+# fmt: off
+RESVIT: dict[str, dict[str, Any]] = {
+    "smoke": dict(
+        width=4, tokens=16, depth=1, heads=2, dropout=0.0, discriminator_width=4,
+        batch=4, patch=32, learning_rate=2e-3,
+    ),
+    "small": dict(
+        width=16, tokens=96, depth=3, heads=4, dropout=0.1, discriminator_width=8,
+        batch=4, patch=64, learning_rate=5e-4,
+    ),
+    "published": dict(
+        width=64, tokens=768, depth=12, heads=12, dropout=0.1, discriminator_width=64,
+        batch=1, patch=256, learning_rate=2e-4, steps=500_000,
+    ),
+}
+# fmt: on
+"""Sizes of ResViT (Dalmaz et al. 2022), a row a preset; columns as in :data:`TABLE`.
+
+Steps of ``published``: 200 epochs of its public code, of 2500 slices. The other rows are for two
+cores of a CPU; they have the steps of the cascade they are compared with."""
+
+RESVIT_TRAINING = dict(
+    gan="least_squares", gan_weight=1.0, l1_weight=100.0, l2_weight=0.0, beta1=0.5, decay="linear"
+)
+
 Row = Mapping[str, Any]
 PAIRS: dict[type[PairNetwork], tuple[Mapping[str, Row], Row]] = {
     MdaunetNetwork: (MDAUNET, MDAUNET_TRAINING),
     EaGanNetwork: (EA_GAN, EA_GAN_TRAINING),
+    ResvitNetwork: (RESVIT, RESVIT_TRAINING),
 }
 """Of each family of pairs its sizes, and the objective and optimiser that all of them share."""
 

@@ -32,6 +32,7 @@ from msgan.methods.non_local_means import NonLocalMeans
 from msgan.methods.paired import PairedRegression
 from msgan.methods.patch_gan import PatchGan
 from msgan.methods.replica import Replica
+from msgan.methods.resvit import ResViT
 from msgan.methods.small_gan import SmallGan
 from msgan.methods.trained import Cascade
 from msgan.runs.run import Run
@@ -54,6 +55,7 @@ PUBLISHED = changed(
     network=OURS.network.model_dump() | {"family": "megan"},
     training=OURS.training.model_dump() | {"patch": 32, "steps": 2},
 )
+SLICES = ResViT.configured(SOLID, "t1", size="smoke").updated(training={"patch": 16})
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ CASES = {
     "3D-mDAUNet 3D": Case(MDAUNet, 6, SOLID, {"device": "cpu", "size": "smoke"}),
     "gEa-GAN": Case(GEaGan, 18, options={"device": "cpu", "size": "smoke"}),
     "dEa-GAN 3D": Case(DEaGan, 6, SOLID, {"device": "cpu", "size": "smoke"}),
+    "ResViT": Case(ResViT, 12, options={"device": "cpu", "size": "smoke"}),
+    "ResViT 3D": Case(ResViT, 6, SLICES),
     "REPLICA": baseline(Replica, 16, trees=3, samples=300, jobs=1),
     "non-local means": baseline(NonLocalMeans, 16),
     "source": baseline(Source),

@@ -73,6 +73,7 @@ class Geometry:
         border: Voxels it is shown around an image, a multiple of ``align``; None: see above.
         patch: The only side of what it makes; None: free.
         exact: Whether any tiling gives the result of the whole image.
+        sliced: What it makes is one slice across the last axis of a volume, ``patch`` wide.
 
     Raises:
         ValueError: ``align`` is too small for the coarsest grid, or the border does not suit it.
@@ -85,6 +86,7 @@ class Geometry:
     border: int | None = None
     patch: int | None = None
     exact: bool = False
+    sliced: bool = False
 
     def __post_init__(self) -> None:
         if self.align % self.step:
@@ -102,6 +104,10 @@ class Geometry:
     def whole(self) -> bool:
         """Whether it makes an image as a whole only: it has neither a side nor exact tiles."""
         return self.patch is None and not self.exact
+
+    def sides(self, side: int, dims: int) -> Shape:
+        """Of a training patch ``side`` wide."""
+        return (side, side, 1) if self.sliced and dims == 3 else (side,) * dims
 
     @property
     def core_side(self) -> int | None:
@@ -139,7 +145,7 @@ class Geometry:
         if self.border is None and any(n % self.align for n in (*detail.start, *detail.size)):
             where = "even voxels" if self.align == 2 else f"multiples of {self.align} voxels"
             raise ValueError(f"{detail} does not start and end at {where}")
-        if self.patch is not None and set(detail.size) != {self.patch}:
+        if self.patch is not None and detail.size != self.sides(self.patch, detail.dims):
             raise ValueError(f"{detail} is not a patch of side {self.patch}")
         return tuple(view.box(detail) for view in self.reads)
 

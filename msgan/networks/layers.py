@@ -166,6 +166,16 @@ def linear_double(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode=_LINEAR[x.ndim - 2], align_corners=False)
 
 
+def slices(x: Tensor) -> Tensor:
+    """Of a volume all slices across its last axis: (B, C, n, m, k) -> (B k, C, n, m); 2D as is."""
+    return x if x.ndim == 4 else x.movedim(-1, 1).flatten(0, 1)
+
+
+def unsliced(x: Tensor, like: Tensor) -> Tensor:
+    """Undo :func:`slices` of a tensor of the axes and the batch of ``like``."""
+    return x if like.ndim == 4 else x.unflatten(0, (len(like), -1)).movedim(1, -1)
+
+
 def channels_last(x: Tensor) -> Tensor:
     """The same tensor with each voxel's features side by side in memory."""
     return x.contiguous(memory_format=_CHANNELS_LAST[x.ndim - 2])

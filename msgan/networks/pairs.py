@@ -12,6 +12,24 @@ Layers = Sequence[Sequence[Tensor]]
 the logits."""
 
 
+def transformer(
+    width: int, depth: int, heads: int, ratio: int, dropout: float = 0.0
+) -> nn.TransformerEncoder:
+    """Layers of a vision transformer on tokens (B, count, width); each normalises what it reads.
+
+    Args:
+        width: Features of a token.
+        depth: Layers.
+        heads: Of the attention.
+        ratio: Features between the two linear layers, over ``width``.
+        dropout: In training.
+    """
+    layer = nn.TransformerEncoderLayer(
+        width, heads, ratio * width, dropout, "gelu", batch_first=True, norm_first=True
+    )
+    return nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
+
+
 @final
 class RealAndFake(nn.Module):
     """A discriminator that is shown real and generated images one after the other.

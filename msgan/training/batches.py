@@ -295,7 +295,9 @@ class Patches:
     def _around(self, centre: Sequence[int]) -> Box:
         """The patch about a voxel, where one may begin."""
         side, step = self.geometry.patch or self.config.training.patch, self.geometry.align
-        return Box(tuple((c - side // 2) // step * step for c in centre), (side,) * len(centre))
+        size = self.geometry.sides(side, len(centre))
+        pairs = zip(centre, size, strict=True)
+        return Box(tuple((c - n // 2) // step * step for c, n in pairs), size)
 
     def _cut(
         self,

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from msgan import losses
-from msgan.config import CascadeConfig, EaGanNetwork, PairNetwork
+from msgan.config import CascadeConfig, EaGanNetwork, PairNetwork, ResvitNetwork
 from msgan.networks.cyclegan import as_image
 from msgan.networks.ea_gan import EaGanDiscriminator, sobel
 from msgan.networks.generator import Geometry, View
 from msgan.networks.pairs import Layers, RealAndFake
+from msgan.networks.resvit import SliceDiscriminator
 from msgan.training.batches import Batch
 from msgan.training.step import build_generator, set_rate, update_ema
 
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
 def build_judge(config: CascadeConfig) -> nn.Module:
     """The discriminator of a family of pairs, with fresh weights from the global random state."""
     net = config.network
+    if isinstance(net, ResvitNetwork):
+        return SliceDiscriminator(net.discriminator_width)
     assert isinstance(net, EaGanNetwork)
     return EaGanDiscriminator(config.dims, net.discriminator_width, net.edges_judged)
 
 
 class PairStep:
-    """Networks and optimisers of Ea-GAN, and the update of both.
+    """Networks and optimisers of Ea-GAN or of ResViT, and the update of both.
 
     D first, then G, from one batch, all in [-1, 1]. D sees the source beside each image.
 
@@ -42,7 +45,7 @@ class PairStep:
 
     Attributes:
         geometry: What a training patch reads and makes: the source, which takes the place of the
-            sketch, and the target. Patches begin anywhere.
+            sketch, and the target. Patches begin anywhere; of ResViT they are slices.
         ema: Moving average of the generator, which is what is kept.
     """
 
@@ -54,7 +57,9 @@ class PairStep:
         self.adversarial = losses.ADVERSARIAL[self.config.gan]
         self.fabric = fabric
         self.generator = build_generator(config, scale)
-        self.geometry = Geometry((View("sketch", 0),), align=1, patch=self.config.patch)
+        sliced = isinstance(self.network, ResvitNetwork)
+        views = (View("sketch", 0),)
+        self.geometry = Geometry(views, align=1, patch=self.config.patch, sliced=sliced)
         self.ema = deepcopy(self.generator).requires_grad_(False).eval()
         self.ema.to(fabric.device)
         rate, betas = self.config.learning_rate, (self.config.beta1, 0.999)

@@ -12,13 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from msgan import losses, sketch
-from msgan.config import CascadeConfig, EaGanNetwork, MdaunetNetwork, PairNetwork
+from msgan.config import (
+    CascadeConfig,
+    EaGanNetwork,
+    MdaunetNetwork,
+    PairNetwork,
+    ResvitNetwork,
+)
 from msgan.match import slope
 from msgan.networks import discriminators, hr_generators, layers, lr_generators
 from msgan.networks.discriminators import Options, PatchDiscriminator
 from msgan.networks.ea_gan import EaGanGenerator
 from msgan.networks.generator import Generator, Geometry
 from msgan.networks.mdaunet import MdaunetGenerator
+from msgan.networks.resvit import ResvitGenerator
 from msgan.training.batches import Batch
 
 if TYPE_CHECKING:
@@ -47,6 +54,9 @@ def _of_pairs(net: PairNetwork, dims: int, patch: int) -> Generator:
     if isinstance(net, MdaunetNetwork):
         sizes = net.features, net.growth, patch, net.blocks
         return MdaunetGenerator(dims, *sizes, net.multi_input, net.multi_output)
+    if isinstance(net, ResvitNetwork):
+        transformer = net.tokens, net.depth, net.heads, net.dropout
+        return ResvitGenerator(dims, patch, net.width, *transformer)
     assert isinstance(net, EaGanNetwork)
     return EaGanGenerator(dims, patch, net.width)
 
