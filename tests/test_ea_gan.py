@@ -5,7 +5,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from helpers import tiny
+from helpers import pairs, tiny
 from pairs import a_batch, goes_on_bit_by_bit, learns, overfits
 from scipy import ndimage
 from training import fabric
@@ -16,6 +16,7 @@ from msgan.methods.ea_gan import DEaGan, GEaGan
 from msgan.methods.mdaunet import MDAUNet
 from msgan.networks.ea_gan import EaGanDiscriminator, EaGanGenerator, sobel
 from msgan.networks.pairs import RealAndFake
+from msgan.runs.model import card_of
 from msgan.training.pairs import PairStep
 from msgan.training.step import build_generator, update_ema
 from msgan.types import InputError
@@ -223,12 +224,14 @@ def test_every_preset_has_one(name, method, tmp_path):
         assert build_generator(own, 0).geometry.patch == training.patch
 
 
-def test_what_does_not_fit_is_refused_in_one_line(tmp_path):
-    from helpers import pairs
-
+def test_the_card_names_it_and_what_does_not_fit_is_refused(tmp_path):
     cohort = pairs(tmp_path, 2)
     own = configured(GEaGan, steps=1)
     fitted = GEaGan.fit(cohort, "t1", "t2", own, tmp_path / "g", device="cpu")
+    card = card_of(fitted.run)
+    assert "Ea-GAN (Yu et al. 2019): one network translates the source" in " ".join(card.split())
+    assert "edge-aware" in card
+    assert "Perceptual" not in card
     cases = [
         (lambda: DEaGan(fitted.run), "g: was not trained as a dEa-GAN"),
         (lambda: MDAUNet(fitted.run), "g: was not trained as a 3D-mDAUNet"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from msgan.config import CascadeConfig, MdaunetNetwork
+from msgan.config import CascadeConfig, MdaunetNetwork, PairNetwork
 from msgan.metrics import CATALOGUE
 from msgan.runs.run import perceptual_loss
 
@@ -49,10 +49,25 @@ resolution 3D medical images. Computerized Medical Imaging and Graphics, 2020. a
 The software: msgan, a re-implementation from these papers (its CITATION.cff).
 """
 
-MDAUNET_CITATION = """
-Ha J., Park J. S., Crandall D., Garyfallidis E., Zhang X.: Multi-resolution guided 3D GANs for
-medical image translation. 2025.
-"""
+PAIRS = {
+    "mdaunet": (
+        "3D-mDAUNet (Ha et al. 2025)",
+        "Ha J., Park J. S., Crandall D., Garyfallidis E., Zhang X.: Multi-resolution guided 3D "
+        "GANs for medical image translation. 2025.",
+    ),
+    "ea_gan": (
+        "Ea-GAN (Yu et al. 2019)",
+        "Yu B., Zhou L., Wang L., Shi Y., Fripp J., Bourgeat P.: Ea-GANs: edge-aware generative "
+        "adversarial networks for cross-modality MR image synthesis. IEEE Transactions on Medical "
+        "Imaging, 2019.",
+    ),
+    "resvit": (
+        "ResViT (Dalmaz et al. 2022)",
+        "Dalmaz O., Yurt M., Cukur T.: ResViT: residual vision transformers for multimodal medical "
+        "image synthesis. IEEE Transactions on Medical Imaging, 2022.",
+    ),
+}
+"""What a family of pairs is called, and its paper."""
 
 
 def text(
@@ -115,10 +130,10 @@ def _purpose(card: Mapping[str, Any], config: CascadeConfig) -> str:
         else f"It was trained on {card['target']} images alone: sources of any kind can be tried, "
         "and none was seen."
     )
-    if isinstance(config.network, MdaunetNetwork):
+    if isinstance(config.network, PairNetwork):
         text = (
-            "A 3D-mDAUNet (Ha et al. 2025): one network translates the source image itself, patch "
-            f"by patch, at {spacings[-1]}; patches overlap and are blended. {paired}"
+            f"{PAIRS[config.network.family][0]}: one network translates the source image itself, "
+            f"patch by patch, at {spacings[-1]}; patches overlap and are blended. {paired}"
         )
         return _wrap(text)
     parts = [
@@ -197,7 +212,8 @@ def _data(card: Mapping[str, Any]) -> str:
 
 
 def _citation(config: CascadeConfig) -> str:
-    own = MDAUNET_CITATION if isinstance(config.network, MdaunetNetwork) else ""
+    net = config.network
+    own = f"{_wrap(PAIRS[net.family][1])}\n" if isinstance(net, PairNetwork) else ""
     return f"{own}{CITATION}".strip()
 
 
