@@ -130,8 +130,7 @@ def test_a_match_deserves_the_share_of_the_drawing_s_error(error, agreement, by,
     given = {"modalities": ("t1", "t2")} if by == "modalities" else {}
     turned = [replace(m, sums=(*m.sums[:3], 1.0, 1.0, agreement)) for m in moments(0)]
     assert turned[0].gap == pytest.approx(2 - 2 * agreement)
-    own = error and error * turned[0].gap / 0.4 / fusion.UNSEEN  # of what s0 has seen
-    found = polarity(moments(-0.5), turned, error=own, **given)
+    found = polarity(moments(-0.5), turned, error=error and error * turned[0].gap / 0.4, **given)
     assert found.stated == by
     assert found.weight == pytest.approx(weight)
     assert Moments().gap == 0

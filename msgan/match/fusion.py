@@ -23,11 +23,6 @@ seldom have a curve that leads from one to the other."""
 TRUSTED = 0.9
 """The most that a match weighs where both errors are known."""
 
-UNSEEN = 2.0
-"""Squared error of what s0 draws of a modality it has not seen, by that of recoloured images it
-has: of phantoms (another seed than those of any table) 2.1 of T1, 1.8 of FLAIR, and 1.9 of
-recolourings of another kind."""
-
 BLOCK = {2: 1024, 3: 64}
 """Side of what is read at once, by dimensions; bounds memory, changes nothing else."""
 
@@ -155,8 +150,8 @@ def polarity(
         modalities: Names of source, if known, and target.
         error: Mean squared error of what s0 draws of training people; None: not known. Two
             estimates whose errors are independent differ by the sum of both, so that theirs is the
-            share of the drawing's error in it that makes the mean best. Of a modality it has not
-            seen the drawing's error is :data:`UNSEEN` times as large.
+            share of the drawing's error in it that makes the mean best. Of people it has not seen
+            the drawing's error is larger, so the share is one that a match at least deserves.
     """
     sums = {False: sum(straight, Moments()), True: sum(inverted, Moments())}
     found = {way: each.correlation for way, each in sums.items()}
@@ -164,7 +159,7 @@ def polarity(
 
     def chosen(way: bool, by: str) -> Polarity:
         gap = sums[way].gap
-        trusted = min(UNSEEN * error / gap, TRUSTED) if error and gap else 0.0
+        trusted = min(error / gap, TRUSTED) if error and gap else 0.0
         return Polarity(way, found[way], found[way] - found[not way], by, trusted)
 
     if stated is not None:
