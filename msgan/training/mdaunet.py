@@ -56,7 +56,9 @@ class MdaunetStep:
         assert (self.perceptual is None) == (features is None)
         self.adversarial = losses.ADVERSARIAL[self.config.gan]
         self.fabric = fabric
-        self.features = features and features.requires_grad_(False).eval().to(fabric.device)
+        self.features = features
+        if features is not None:
+            features.requires_grad_(False).eval().to(fabric.device)
         self.generator = build_generator(config, scale)
         self.geometry = Geometry((View("sketch", 0),), align=1, patch=self.config.patch)
         self.ema = deepcopy(self.generator).requires_grad_(False).eval()
