@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 from helpers import changed, equal, head, pairs, randomised, reader, stored, tiny, whole
+from program import fails, msgan_cli
 from test_processes import launched
 from training import fabric, rows, twins
+from vgg_files import save_state, vgg_state
 
 from msgan import losses, presets, pyramid, translate
 from msgan.config import CascadeConfig, MdaunetNetwork
@@ -23,6 +25,7 @@ from msgan.methods.mdaunet import ABLATIONS, MDAUNet
 from msgan.methods.paired import PairedRegression
 from msgan.networks import inference
 from msgan.networks.mdaunet import ImageDiscriminator, MdaunetGenerator, VoxelDiscriminator
+from msgan.networks.vgg import Vgg19Features
 from msgan.runs.model import card_of
 from msgan.runs.run import Run
 from msgan.sketch import DrawnSketch, sketch_reader
@@ -473,6 +476,30 @@ def test_the_card_says_whether_the_perceptual_loss_is_on(tmp_path):
     assert checkpoint.fingerprint(seen) in said
     assert checkpoint.fingerprint(features(1)) != checkpoint.fingerprint(seen)
     assert checkpoint.fingerprint(deepcopy(seen)) == checkpoint.fingerprint(seen)
+
+
+def test_the_command_takes_vgg_19_from_the_file_that_is_named(tmp_path, monkeypatch):
+    """The run of Python and that of the command are one: the latter finds nothing left to do."""
+    cohort = pairs(tmp_path, 2)
+    file = save_state(tmp_path / "vgg19.pth", vgg_state(19))
+    seen = Vgg19Features(file)
+    config = configured(features=seen, steps=2, validate_every=1)
+    run = MDAUNet.fit(cohort, "t1", "t2", config, tmp_path / "run", device="cpu", features=seen).run
+    assert rows(tmp_path / "run" / "s2")[-1]["perceptual"] > 0
+    lines = ["subject,role,modality,path,licence,citation,split"]
+    lines += [
+        f"{s.name},image,{m},{path.name},none,none,{s.split}"
+        for s in cohort
+        for m, path in s.images.items()
+    ]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    run.config.save(tmp_path / "own.yaml")
+    words = ["train", tmp_path / "manifest.csv", "--target", "t2", "--device", "cpu"]
+    words += ["--config", tmp_path / "own.yaml", "--out", tmp_path / "run", "--resume"]
+    monkeypatch.delenv("MSGAN_VGG19", raising=False)
+    assert "perceptual: MSGAN_VGG19 names no file" in fails(*words)
+    monkeypatch.setenv("MSGAN_VGG19", str(file))
+    assert "finished before" in msgan_cli(*words).stdout
 
 
 def test_what_does_not_fit_is_refused_in_one_line(tmp_path):

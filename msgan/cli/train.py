@@ -14,6 +14,8 @@ from msgan.cli.padding import Padding
 from msgan.types import InputError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from msgan.config import CascadeConfig
     from msgan.data.cohort import Cohort
     from msgan.runs.run import Run
@@ -166,6 +168,7 @@ def train(
             device=device,
             cache=cache,
             report=report,
+            features=_features(chosen),
             remark=lambda text: console.note(f"note: {text}"),
         )
     if run.config.guidance.on:
@@ -258,6 +261,18 @@ def _unguided(own: dict[str, Any]) -> bool:
         or parts <= set(own)
         or any(own.get(k) for k in ("drop_inputs", "paired", "cycle"))
     )
+
+
+def _features(config: CascadeConfig) -> nn.Module | None:
+    """The network of the perceptual loss that is stated, from the file that is named for it."""
+    from msgan.networks.vgg import FILES, Vgg19Features, weights_file
+
+    if config.perceptual is None:
+        return None
+    path = weights_file(19)
+    if path is None:
+        raise InputError(f"perceptual: {FILES[19]} names no file with the weights of VGG-19")
+    return Vgg19Features(path)
 
 
 def _scales(text: str) -> list[int] | None:

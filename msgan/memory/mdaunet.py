@@ -13,45 +13,8 @@ from msgan.config import CascadeConfig, MdaunetNetwork
 from msgan.memory.count import peak_bytes
 from msgan.networks.cyclegan import as_read
 from msgan.networks.mdaunet import VoxelDiscriminator, resolutions
+from msgan.networks.vgg import vgg
 from msgan.training.step import build_generator
-
-CHANNELS = (
-    64,
-    64,
-    0,
-    128,
-    128,
-    0,
-    256,
-    256,
-    256,
-    256,
-    0,
-    512,
-    512,
-    512,
-    512,
-    0,
-    512,
-    512,
-    512,
-    512,
-)
-"""VGG-19 up to the activation after its last convolution (Simonyan and Zisserman 2015, table 1, E):
-features of each convolution of side 3; 0: the maximum of blocks of 2^2."""
-
-
-def vgg_layers() -> nn.Module:
-    """The layers of VGG-19 that the perceptual loss goes through, with random weights."""
-    body: list[nn.Module] = []
-    inputs = 3
-    for outputs in CHANNELS:
-        if not outputs:
-            body.append(nn.MaxPool2d(2))
-            continue
-        body += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True)]
-        inputs = outputs
-    return nn.Sequential(*body).requires_grad_(False)
 
 
 def training_bytes(config: CascadeConfig, batch: int, perceptual: bool = True) -> int:
@@ -72,7 +35,7 @@ def training_bytes(config: CascadeConfig, batch: int, perceptual: bool = True) -
         images = len(generator.geometry.makes)
         sizes = net.discriminator_width, images, len(net.features)
         judge = VoxelDiscriminator(config.dims, *sizes)
-        features = vgg_layers() if perceptual else None
+        features = vgg(19)[:-1].requires_grad_(False) if perceptual else None
         patch = torch.empty(batch, 1, *[config.training.patch] * config.dims)
     gan = losses.ADVERSARIAL["relativistic"]
 
