@@ -199,7 +199,7 @@ def test_killed_and_asked_again_it_is_the_same(tmp_path):
 @pytest.mark.slow
 def test_grid_unit_and_tiles(dims, tmp_path):
     cohort, refinements = pairs(tmp_path, dims), 4 - dims  # three models in 2D, two in 3D
-    config = tiny(dims, learning_rate=5e-2, ema=0.5, steps=12 * (1 + refinements))
+    config = tiny(dims, learning_rate=2e-2, ema=0.5, steps=12 * (1 + refinements))
     method = trained(tmp_path / "runs", cohort, config, refinements=refinements)
     assert len(method.runs) == 1 + refinements
     source = cohort["s3"].images["t1"]

@@ -137,7 +137,9 @@ def test_a_training_leaves_its_group_before_the_interpreter_ends(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("group there: False") == 2, done.stdout
+    # Both write at once: a line may stand within the other.
+    assert done.stdout.count("group there:") == 2, done.stdout
+    assert done.stdout.count("False") == 2, done.stdout
 
 
 def begun(config: CascadeConfig, scale: int) -> dict[str, torch.Tensor]:
