@@ -174,11 +174,7 @@ def polarity(
     return Polarity(None, found[way], abs(as_is - turned), "images")
 
 
-def fused(
-    drawn: Reader,
-    matched: Reader,
-    weight: float,
-) -> Reader:
+def fused(drawn: Reader, matched: Reader, weight: float) -> Reader:
     """The weighted mean of two estimates; what is drawn alone where the other is not.
 
     Where labels hide the source it is not matched: inside a label nothing of it may pass, or it
