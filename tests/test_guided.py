@@ -212,6 +212,16 @@ def test_labels_hide_the_source_within_a_margin(dims, margin):
     assert hidden(everything).dtype == np.float32
 
 
+def test_a_voxel_around_a_label_is_hidden_unless_told_otherwise(dims):
+    """On the border of a label voxels are partly filled: they show what is in it."""
+    x, labels = np.zeros((9,) * dims, np.float32), np.zeros((9,) * dims, np.uint8)
+    labels[(4,) * dims] = 1
+    hidden = slope.hiding(of(x, dims), of(labels, dims), x.shape)(Box.whole(x.shape))
+    expected = np.zeros(x.shape, bool)
+    expected[(slice(3, 6),) * dims] = True
+    np.testing.assert_array_equal(hidden == slope.HIDDEN, expected)
+
+
 def test_beyond_an_image_that_ends_nothing_is_hidden():
     labels, x = np.ones((8, 8), np.uint8), np.full((8, 8), 0.5, np.float32)
     ending = slope.hiding(lambda box: read_padded(of(x, 2), (8, 8), box, -1), of(labels, 2), (8, 8))
