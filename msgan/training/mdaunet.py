@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -15,17 +15,16 @@ from msgan.networks.cyclegan import as_read
 from msgan.networks.generator import Geometry, View
 from msgan.networks.mdaunet import ImageDiscriminator, VoxelDiscriminator, resolutions
 from msgan.training.batches import Batch
-from msgan.training.step import build_generator, of_all_processes, set_rate, update_ema
+from msgan.training.step import Adversaries, build_generator, set_rate
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-    from lightning_fabric.plugins import Precision
 
 BETA2 = 0.99
 """Of Adam, as in the first author's earlier public code; beta1 is ``training.beta1``."""
 
 
-class MdaunetStep:
+class MdaunetStep(Adversaries):
     """Networks and optimisers of 3D-mDAUNet, and the update of both.
 
     D first, then G, from one batch. All that eqs. 1 to 5 compare is in [0, 1], as in the paper,
@@ -43,51 +42,22 @@ class MdaunetStep:
     Attributes:
         geometry: What a training patch reads and makes: the source, which takes the place of the
             sketch, and the target at full resolution. Patches begin anywhere.
-        ema: Moving average of the generator, which is what is kept.
     """
-
-    latest = False
 
     def __init__(
         self, config: CascadeConfig, scale: int, fabric: Fabric, features: nn.Module | None = None
     ) -> None:
         net = cast(MdaunetNetwork, config.network)
-        self.config, self.perceptual = config.training, config.perceptual
+        generator = build_generator(config, scale)
+        sizes = net.discriminator_width, len(generator.geometry.makes), len(net.features)
+        kind = VoxelDiscriminator if net.voxelwise else ImageDiscriminator
+        judge = partial(kind, config.dims, *sizes)
+        super().__init__(config.training, fabric, generator, judge, beta2=BETA2)
+        self.perceptual, self.features = config.perceptual, features
         assert (self.perceptual is None) == (features is None)
-        self.adversarial = losses.ADVERSARIAL[self.config.gan]
-        self.fabric = fabric
-        self.features = features
         if features is not None:
             features.requires_grad_(False).eval().to(fabric.device)
-        self.generator = build_generator(config, scale)
         self.geometry = Geometry((View("sketch", 0),), align=1, patch=self.config.patch)
-        self.ema = deepcopy(self.generator).requires_grad_(False).eval()
-        self.ema.to(fabric.device)
-        rate, betas = self.config.learning_rate, (self.config.beta1, BETA2)
-        own = torch.optim.Adam(self.generator.parameters(), rate, betas)
-        self._g, self._optimise_g = fabric.setup(self.generator, own)
-        self.optimisers = {"generator": own}
-        self.discriminator: nn.Module | None = None
-        if self.config.gan_weight:
-            kind = VoxelDiscriminator if net.voxelwise else ImageDiscriminator
-            images = len(self.generator.geometry.makes)
-            sizes = net.discriminator_width, images, len(net.features)
-            self.discriminator = kind(config.dims, *sizes)
-            other = torch.optim.Adam(self.discriminator.parameters(), rate, betas)
-            self._d, self._optimise_d = fabric.setup(self.discriminator, other)
-            self.optimisers["discriminator"] = other
-
-    def modules(self) -> dict[str, nn.Module]:
-        """Everything with weights that are trained, by name."""
-        found: dict[str, nn.Module] = {"generator": self.generator, "average": self.ema}
-        if self.discriminator is not None:
-            found["discriminator"] = self.discriminator
-        return found
-
-    @property
-    def precision(self) -> Precision:
-        """See :attr:`msgan.training.step.Step.precision`."""
-        return self.fabric.strategy.precision
 
     def update(self, batch: Batch, step: int, rate: float) -> dict[str, Tensor]:
         """Train on one batch; see :meth:`msgan.training.step.Step.update`.
@@ -118,16 +88,8 @@ class MdaunetStep:
             self.discriminator.requires_grad_(True)
             loss = loss + self.config.gan_weight * adversarial
             logged["adversarial"] = adversarial.detach()
-        self._optimise_g.zero_grad()
-        self.fabric.backward(loss)
-        self._optimise_g.step()
-        update_ema(self.ema, self.generator, self.config.ema, step)
+        self._improve(loss, step)
         return {"loss": loss.detach(), **logged}
-
-    @torch.no_grad()
-    def score(self, batch: Batch) -> Tensor:
-        """L1 of the averaged generator at full resolution, in [-1, 1]."""
-        return losses.l1(self.ema(*batch.reads)[0], batch.targets[0])
 
     def _update_discriminator(
         self, real: Sequence[Tensor], fake: Sequence[Tensor]
@@ -143,6 +105,3 @@ class MdaunetStep:
         self.fabric.backward(loss)
         self._optimise_d.step()
         return {"discriminator": loss.detach(), "accuracy": accuracy}
-
-    def _all(self, logits: Sequence[Tensor]) -> Sequence[Tensor]:
-        return of_all_processes(self.fabric, self.adversarial, logits)

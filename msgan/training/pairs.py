@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from msgan import losses
@@ -17,11 +16,10 @@ from msgan.networks.generator import Geometry, View
 from msgan.networks.pairs import Layers, RealAndFake
 from msgan.networks.resvit import SliceDiscriminator
 from msgan.training.batches import Batch
-from msgan.training.step import build_generator, set_rate, update_ema
+from msgan.training.step import Adversaries, build_generator, set_rate
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-    from lightning_fabric.plugins import Precision
 
 
 def build_judge(config: CascadeConfig) -> nn.Module:
@@ -33,7 +31,7 @@ def build_judge(config: CascadeConfig) -> nn.Module:
     return EaGanDiscriminator(config.dims, net.discriminator_width, net.edges_judged)
 
 
-class PairStep:
+class PairStep(Adversaries):
     """Networks and optimisers of Ea-GAN or of ResViT, and the update of both.
 
     D first, then G, from one batch, all in [-1, 1]. D sees the source beside each image.
@@ -46,44 +44,16 @@ class PairStep:
     Attributes:
         geometry: What a training patch reads and makes: the source, which takes the place of the
             sketch, and the target. Patches begin anywhere; of ResViT they are slices.
-        ema: Moving average of the generator, which is what is kept.
     """
-
-    latest = False
 
     def __init__(self, config: CascadeConfig, scale: int, fabric: Fabric) -> None:
         assert isinstance(config.network, PairNetwork)
-        self.config, self.network = config.training, config.network
-        self.adversarial = losses.ADVERSARIAL[self.config.gan]
-        self.fabric = fabric
-        self.generator = build_generator(config, scale)
+        generator, judge = build_generator(config, scale), partial(build_judge, config)
+        super().__init__(config.training, fabric, generator, judge, called=RealAndFake)
+        self.network = config.network
         sliced = isinstance(self.network, ResvitNetwork)
         views = (View("sketch", 0),)
         self.geometry = Geometry(views, align=1, patch=self.config.patch, sliced=sliced)
-        self.ema = deepcopy(self.generator).requires_grad_(False).eval()
-        self.ema.to(fabric.device)
-        rate, betas = self.config.learning_rate, (self.config.beta1, 0.999)
-        own = torch.optim.Adam(self.generator.parameters(), rate, betas)
-        self._g, self._optimise_g = fabric.setup(self.generator, own)
-        self.optimisers = {"generator": own}
-        self.discriminator: nn.Module | None = None
-        if self.config.gan_weight:
-            self.discriminator = build_judge(config)
-            other = torch.optim.Adam(self.discriminator.parameters(), rate, betas)
-            self._d, self._optimise_d = fabric.setup(RealAndFake(self.discriminator), other)
-            self.optimisers["discriminator"] = other
-
-    def modules(self) -> dict[str, nn.Module]:
-        """Everything with weights, by name."""
-        found: dict[str, nn.Module] = {"generator": self.generator, "average": self.ema}
-        if self.discriminator is not None:
-            found["discriminator"] = self.discriminator
-        return found
-
-    @property
-    def precision(self) -> Precision:
-        """See :attr:`msgan.training.step.Step.precision`."""
-        return self.fabric.strategy.precision
 
     def update(self, batch: Batch, step: int, rate: float) -> dict[str, Tensor]:
         """Train on one batch; see :meth:`msgan.training.step.Step.update`."""
@@ -107,16 +77,8 @@ class PairStep:
             self.discriminator.requires_grad_(True)
             loss = loss + self.config.gan_weight * adversarial
             logged["adversarial"] = adversarial.detach()
-        self._optimise_g.zero_grad()
-        self.fabric.backward(loss)
-        self._optimise_g.step()
-        update_ema(self.ema, self.generator, self.config.ema, step)
+        self._improve(loss, step)
         return {"loss": loss.detach(), **logged}
-
-    @torch.no_grad()
-    def score(self, batch: Batch) -> Tensor:
-        """L1 of the averaged generator."""
-        return losses.l1(self.ema(*batch.reads)[0], batch.targets[0])
 
     def _further(self, fake: Tensor, real: Tensor, step: int) -> list[tuple[str, float, Tensor]]:
         """What is added to L1: name, weight and distance."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -18,6 +18,7 @@ from msgan.config import (
     MdaunetNetwork,
     PairNetwork,
     ResvitNetwork,
+    TrainConfig,
 )
 from msgan.match import slope
 from msgan.networks import discriminators, hr_generators, layers, lr_generators
@@ -124,41 +125,57 @@ class Learner(Protocol):
         ...
 
 
-class Step:
-    """Networks and optimisers of one scale, and the update of both (:class:`Learner`).
+class Adversaries:
+    """A generator, its moving average and a discriminator, with an optimiser each.
 
     Attributes:
+        config: Of the training.
+        fabric: Launched.
+        adversarial: What both want.
         generator: As trained.
         ema: Its exponential moving average, which is what is kept for translation.
+        discriminator: None where the adversarial loss has no weight.
     """
 
     latest = False
 
-    def __init__(self, config: CascadeConfig, scale: int, fabric: Fabric) -> None:
-        self.config = config.training
-        self.conditional = config.network.conditional
-        self.adversarial = losses.ADVERSARIAL[self.config.gan]
-        self.aligned = options(config, scale).aligned
-        self.judged = DISCRIMINATOR_PATCH if scale else sys.maxsize  # s0 is judged as a whole
-        self.fabric = fabric
-        self.generator = build_generator(config, scale)
-        self.geometry = self.generator.geometry
-        self.ema = deepcopy(self.generator).requires_grad_(False).eval()
+    def __init__(
+        self,
+        config: TrainConfig,
+        fabric: Fabric,
+        generator: Generator,
+        judge: Callable[[], nn.Module],
+        *,
+        beta2: float = 0.999,
+        called: Callable[[nn.Module], nn.Module] = lambda judge: judge,
+    ) -> None:
+        """Set both up.
+
+        Args:
+            config: Of the training.
+            fabric: Launched.
+            generator: With fresh weights.
+            judge: Makes the discriminator; its weights are drawn after those of the generator.
+            beta2: Of Adam; beta1 is the configuration's.
+            called: Wraps the discriminator as its update calls it.
+        """
+        self.config, self.fabric, self.generator = config, fabric, generator
+        self.adversarial = losses.ADVERSARIAL[config.gan]
+        self.ema = deepcopy(generator).requires_grad_(False).eval()
         self.ema.to(fabric.device)
-        betas = (self.config.beta1, 0.999)
-        rate = self.config.learning_rate
-        own = torch.optim.Adam(self.generator.parameters(), rate, betas)
-        self._g, self._optimise_g = fabric.setup(self.generator, own)
+        rate, betas = config.learning_rate, (config.beta1, beta2)
+        own = torch.optim.Adam(generator.parameters(), rate, betas)
+        self._g, self._optimise_g = fabric.setup(generator, own)
         self.optimisers = {"generator": own}
         self.discriminator: nn.Module | None = None
-        if self.config.gan_weight:
-            self.discriminator = build_discriminator(config, scale)
+        if config.gan_weight:
+            self.discriminator = judge()
             other = torch.optim.Adam(self.discriminator.parameters(), rate, betas)
-            self._d, self._optimise_d = fabric.setup(self.discriminator, other)
+            self._d, self._optimise_d = fabric.setup(called(self.discriminator), other)
             self.optimisers["discriminator"] = other
 
     def modules(self) -> dict[str, nn.Module]:
-        """Everything with weights, by name."""
+        """Everything with weights that are trained, by name."""
         found: dict[str, nn.Module] = {"generator": self.generator, "average": self.ema}
         if self.discriminator is not None:
             found["discriminator"] = self.discriminator
@@ -168,6 +185,33 @@ class Step:
     def precision(self) -> Precision:
         """How numbers are rounded; ``16-mixed`` has a state, the scale of its gradients."""
         return self.fabric.strategy.precision
+
+    @torch.no_grad()
+    def score(self, batch: Batch) -> Tensor:
+        """L1 of the averaged generator, at the finest resolution that it makes."""
+        return losses.l1(self.ema(*batch.reads)[0], batch.targets[0])
+
+    def _improve(self, loss: Tensor, step: int) -> None:
+        """Update the generator and its average."""
+        self._optimise_g.zero_grad()
+        self.fabric.backward(loss)
+        self._optimise_g.step()
+        update_ema(self.ema, self.generator, self.config.ema, step)
+
+    def _all(self, logits: Sequence[Tensor]) -> Sequence[Tensor]:
+        return of_all_processes(self.fabric, self.adversarial, logits)
+
+
+class Step(Adversaries):
+    """Networks and optimisers of one scale, and the update of both (:class:`Learner`)."""
+
+    def __init__(self, config: CascadeConfig, scale: int, fabric: Fabric) -> None:
+        judge = partial(build_discriminator, config, scale)
+        super().__init__(config.training, fabric, build_generator(config, scale), judge)
+        self.conditional = config.network.conditional
+        self.aligned = options(config, scale).aligned
+        self.judged = DISCRIMINATOR_PATCH if scale else sys.maxsize  # s0 is judged as a whole
+        self.geometry = self.generator.geometry
 
     def update(self, batch: Batch, step: int, rate: float) -> dict[str, Tensor]:
         """Train on one batch.
@@ -211,16 +255,8 @@ class Step:
             self.discriminator.requires_grad_(True)
             loss = loss + self.config.gan_weight * adversarial
             logged["adversarial"] = adversarial.detach()
-        self._optimise_g.zero_grad()
-        self.fabric.backward(loss)
-        self._optimise_g.step()
-        update_ema(self.ema, self.generator, self.config.ema, step)
+        self._improve(loss, step)
         return {"l1": distance.detach(), "loss": loss.detach(), **logged}
-
-    @torch.no_grad()
-    def score(self, batch: Batch) -> Tensor:
-        """L1 of the averaged generator."""
-        return losses.l1(self.ema(*batch.reads)[0], batch.targets[0])
 
     def _middles(self, images: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """What D judges of images, finest first."""
@@ -247,9 +283,6 @@ class Step:
         if accuracy <= self.config.discriminator_accuracy:
             self._optimise_d.step()
         return {"discriminator": loss.detach(), "accuracy": accuracy}
-
-    def _all(self, logits: Sequence[Tensor]) -> Sequence[Tensor]:
-        return of_all_processes(self.fabric, self.adversarial, logits)
 
 
 def of_all_processes(
