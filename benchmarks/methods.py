@@ -31,8 +31,8 @@ from msgan.studies.table import Fixed, Method
 STATISTICS, TARGET, UNPAIRED, PAIRS = "the target's statistics", "target", "unpaired", "pairs"
 """What a method sees of the training people."""
 
-GUIDED = {"match": "auto", "student": True, "detail": True}
-"""All of what may guide a translation (:class:`msgan.config.Guidance`)."""
+GUIDED = presets.GUIDED.model_dump()
+"""All of what may guide a translation."""
 
 MEMORY = 8 * 2**30
 """Bytes of host memory: what training leaves behind may fill the 2 GiB that are usual."""
