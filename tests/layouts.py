@@ -164,9 +164,86 @@ def radiographs_in_dicom(root: Path) -> set[tuple[str, str]]:
     return every("P7x", of="xray xray_lateral")
 
 
+def hcp1200(root: Path) -> set[tuple[str, str]]:
+    """Much less than a person has, but every version of an image."""
+    names = ("100206", "100307")
+    for name in names:
+        for kind in ("T1w", "T2w"):
+            for end in ("", "_restore", "_restore_brain"):
+                volume(root / name / "T1w" / f"{kind}_acpc_dc{end}.nii.gz", mm=0.7)
+            volume(root / name / "MNINonLinear" / f"{kind}_restore_brain.nii.gz", mm=0.7)
+            volume(root / name / "unprocessed" / "3T" / f"{kind}_X" / f"{name}_3T_{kind}_X.nii.gz")
+        for other in ("brainmask_fs", "wmparc", "ribbon", "BiasField_acpc_dc", "T1wDividedByT2w"):
+            volume(root / name / "T1w" / f"{other}.nii.gz", mm=0.7)
+        volume(root / name / "T1w" / "T1w_acpc_dc_restore_1.25.nii.gz", mm=1.25)
+        volume(root / name / "T1w" / name / "mri" / "orig" / "T1.nii.gz")
+    return every(*names, of="t1 t2 mask")
+
+
+BABIES = ("sub-CC00050XX01_ses-7201", "sub-CC00051XX02_ses-7702", "sub-CC00051XX02_ses-8800")
+"""Two people, of whom one came twice."""
+
+
+def babies(root: Path, mask: str, *ends: str) -> set[tuple[str, str]]:
+    """Sessions of dHCP with these ends of names, and tissues beside them."""
+    for name in BABIES:
+        anat = root / name.replace("_", "/") / "anat"
+        for end in (mask, *ends):
+            volume(anat / f"{name}_{end}.nii.gz", mm=0.5)
+    return every(*BABIES, of="t1 t2 mask")
+
+
+def dhcp(root: Path) -> set[tuple[str, str]]:
+    """The third release."""
+    anat = root / "rel3_dhcp_anat_pipeline"
+    images = ("T1w", "T2w", "desc-restore_T1w", "desc-restore_T2w")
+    others = ("desc-bet_mask", "desc-drawem9_dseg", "desc-ribbon_dseg", "myelinmap")
+    for name in BABIES:
+        folder = anat / name.replace("_", "/") / "xfm"
+        volume(folder / f"{name}_from-T2w_to-template40wk_mode-image.nii.gz")
+    return babies(anat, "desc-brain_mask", *images, *others)
+
+
+def dhcp_2019(root: Path) -> set[tuple[str, str]]:
+    """The second release, with the T1 as it was reconstructed."""
+    for name in BABIES:
+        volume(root / "sourcedata" / name.replace("_", "/") / "anat" / f"{name}_T1w.nii.gz")
+    images = ("space-T2w_T1w", "desc-restore_space-T2w_T1w", "desc-restore_T2w")
+    others = ("desc-bet_space-T2w_brainmask", "desc-drawem9_space-T2w_dseg", "space-T2w_myelinmap")
+    anat = root / "derivatives" / "dhcp_anat_pipeline"
+    return babies(anat, "desc-drawem_space-T2w_brainmask", *images, *others)
+
+
+def dhcp_2017(root: Path) -> set[tuple[str, str]]:
+    """The first release, with the T1 as it was reconstructed."""
+    for name in BABIES:
+        volume(root / "sourcedata" / name.replace("_", "/") / "anat" / f"{name}_T1w.nii.gz")
+    ends = ("restore", "restore_brain", "biasfield")
+    images = [f"{kind}_{end}" for kind in ("T1w", "T2w") for end in ends]
+    others = ("brainmask_bet", "drawem_all_labels", "drawem_tissue_labels")
+    return babies(root / "derivatives", "brainmask_drawem", *images, *others)
+
+
+def synthrad2023(root: Path) -> set[tuple[str, str]]:
+    found = set()
+    for task, source in ((1, "mr"), (2, "cbct")):
+        for region in ("brain", "pelvis"):
+            folder = root / f"Task{task}" / region
+            names = [f"{task}{region[0].upper()}{centre}001" for centre in "AC"]
+            for name in names:
+                for kind in (source, "ct", "mask"):
+                    volume(folder / name / f"{kind}.nii.gz", mm=1.0 if region == "brain" else 2.5)
+                (folder / "overview").mkdir(exist_ok=True)
+                picture = Image.fromarray(np.eye(8, dtype=np.uint8) * 200)
+                picture.save(folder / "overview" / f"{name}_train.png")
+            found |= every(*names, of=f"{source} ct mask")
+    return found
+
+
 LAYOUTS = [
     *(bids, brats2015, brats2021, brats2023, lpba40, ixi, open_ms, open_ms_clone, kernels, doses),
     *(a_folder_a_subject, a_folder_a_modality, radiographs, radiographs_in_dicom),
+    *(hcp1200, dhcp, dhcp_2019, dhcp_2017, synthrad2023),
 ]
 
 

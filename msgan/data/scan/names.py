@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from msgan.data.scan import bids, nnunet, results
+from msgan.data.scan.datasets import Name, known
 from msgan.data.scan.people import ARCHIVES
-from msgan.data.scan.variants import ECHO, Variant, is_magnitude, says_variant, variant_of
+from msgan.data.scan.variants import ECHO, is_magnitude, says_variant, variant_of
 from msgan.data.scan.words import (
     CONTRAST,
     GENERIC,
@@ -42,39 +43,6 @@ DATE = r"(?:.*[_ ])?((?:19|20)\d\d[-.]\d\d[-.]\d\d|\d\d-\d\d-(?:19|20)\d\d)(?![0
 PHASE = "a phase or one part of a complex image, not a magnitude"
 
 
-@dataclass(frozen=True)
-class Name:
-    """What is read from a path below the scanned folder.
-
-    Attributes:
-        modality: Empty where nothing tells.
-        role: ``image``, ``labels``, ``mask``, ``region`` or ``atlas`` (anatomical labels).
-        own: Subject by the file's own name; may be empty.
-        folder: Subject by its folders; may be empty.
-        inside: Path of the folder that ``folder`` names.
-        session: As ``ses-01``; empty where there is none.
-        sure: ``own`` is known to be the subject.
-        person: Who it is, where that is less than the subject's name; else empty.
-        why: Where modality or role were read from.
-        variant: What tells images of one person and kind apart.
-        left: Why the file is no image to propose; empty where it is one.
-        split: That its data set states; empty where it does not.
-    """
-
-    modality: str
-    role: str
-    own: str
-    folder: str = ""
-    inside: str = ""
-    session: str = ""
-    sure: bool = False
-    person: str = ""
-    why: str = ""
-    variant: Variant = ()
-    left: str = ""
-    split: str = ""
-
-
 def stem_of(path: str) -> str:
     """A file's name without the suffix that says its format."""
     name = path.rpartition("/")[2]
@@ -87,35 +55,11 @@ def read_name(path: str) -> Name:
     left = results.named_reason(stem)
     if nnunet.is_result(parents) or any(p.lower() in results.GENERATED for p in parents):
         left = results.PREDICTED
-    found = _special(stem, parents) or _general(stem, parents)
+    found = known(stem, parents) or _general(stem, parents)
     variant = variant_of(stem)
     if found.role == "image" and not is_magnitude(variant):
         left = left or PHASE
     return replace(found, variant=variant, left=left or found.left)
-
-
-def _special(stem: str, parents: tuple[str, ...]) -> Name | None:
-    """Layouts whose names mean what their distributors say."""
-    if stem.startswith("VSD.Brain"):  # BraTS 2015: VSD.Brain.XX.O.MR_T1c.54514
-        kind = re.search(r"\.(?:MR_)?(T1c|T1|T2|Flair|OT|CT)\.", stem + ".")
-        folders = [p for p in parents if not p.startswith("VSD.")]
-        if kind and folders:
-            role = "labels" if kind[1] == "OT" else "image"
-            modality = "" if role == "labels" else kind[1].lower()
-            return Name(
-                modality, role, folders[-1], sure=True, why=f"'{kind[1]}' in names of BraTS 2015"
-            )
-    if match := re.fullmatch(r"(S\d\d)\.(?:delineation|native)\.([\w.]+)", stem):
-        kind_of = {"skullstripped": "image", "mri": "image", "brain.mask": "mask"}
-        role = kind_of.get(match[2].lower(), "atlas")
-        modality = "t1" if role == "image" else ""
-        return Name(modality, role, match[1], sure=True, why="names of LPBA40, which is T1")
-    if match := re.fullmatch(r"(\d{8})_\d{3}", stem):
-        return Name("xray", "image", stem, sure=True, person=match[1], why="names of NIH X-rays")
-    if re.fullmatch(r"CXR\d+_(?:\d+_)?IM-.*", stem):
-        person = stem.split("_", 1)[0]
-        return Name("xray", "image", stem, sure=True, person=person, why="names of Open-i X-rays")
-    return None
 
 
 def _general(stem: str, parents: tuple[str, ...]) -> Name:
