@@ -1,4 +1,4 @@
-"""``msgan data``: check and sort data sets."""
+"""``msgan data``: check, measure, divide and sort data sets."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import Annotated
 
 import typer
 
-from msgan.cli import console
+from msgan.cli import console, inputs, outputs
 from msgan.cli.padding import Padding
+from msgan.types import InputError
 
-app = typer.Typer(help="Check and sort data sets.", rich_markup_mode=None)
+app = typer.Typer(help="Check, measure, divide and sort data sets.", rich_markup_mode=None)
 
 
 @app.callback()
 def _group() -> None:
-    """Check and sort data sets."""
+    """Check, measure, divide and sort data sets."""
 
 
 @app.command()
@@ -65,6 +66,103 @@ def check(
         console.say(line)
     if not report.ok:
         raise typer.Exit(2)
+
+
+@app.command()
+def spacing(
+    manifest: Annotated[
+        Path, typer.Argument(metavar="MANIFEST", help="CSV with a row for each file.")
+    ],
+    modality: Annotated[
+        str, typer.Option(metavar="NAME", help="Modality of the images to measure, such as t2.")
+    ],
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder that the paths start from.",
+            show_default="the manifest's folder",
+        ),
+    ] = None,
+) -> None:
+    """Print the mean voxel size of a data set, as a setting for msgan train --config.
+
+    Only headers are read. Axes are left-right, back-front, down-up (2D: those of the file).
+    Without this setting, a run uses the median of its training subjects.
+
+    \b
+    Example:
+        msgan data spacing phantoms/manifest.csv --modality t2
+    """
+    from msgan.data.cohort import Cohort
+    from msgan.data.spacing import spacings
+
+    inputs.require_manifest(manifest)
+    found = spacings(Cohort.from_manifest(manifest, root or manifest.parent), modality)
+    axes = zip(found.smallest, found.largest, strict=True)
+    sides = " x ".join(f"{a:g}" if a == b else f"{a:g}-{b:g}" for a, b in axes)
+    console.say(f"# {len(found.sizes)} images {modality}, voxels of {sides} mm; their mean:")
+    console.say(f"preparation: {{spacing_mm: [{', '.join(f'{n:g}' for n in found.mean)}]}}")
+
+
+@app.command()
+def split(
+    manifest: Annotated[
+        Path, typer.Argument(metavar="MANIFEST", help="CSV with a row for each file.")
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE.csv", help="Manifest to write; paths stay as they are.")
+    ],
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder that the paths start from.",
+            show_default="the manifest's folder",
+        ),
+    ] = None,
+    test: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of the people in split test.")
+    ] = 0.25,
+    val: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of the people in split val.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the choice.")] = 0,
+    force: outputs.Force = False,
+) -> None:
+    """Divide the people of a manifest into train, val and test.
+
+    All images of a person are in one split, those of several sessions too. The choice depends
+    on names and seed alone. Patterns are replaced by a row for each file.
+
+    \b
+    Example:
+        msgan data split phantoms/manifest.csv --out split.csv --root phantoms --test 0.25 --seed 1
+    """
+    from collections import Counter
+
+    from msgan.data.manifest import read_manifest, write_manifest
+    from msgan.data.split import split_manifest
+
+    inputs.require_manifest(manifest)
+    outputs.check([out], [manifest], force=force)
+    named = read_manifest(manifest, root or manifest.parent)
+    if not named.rows:
+        raise InputError(f"{manifest}: no file found below {root or manifest.parent}")
+    dealt, person = split_manifest(named, test, val, seed)
+    write_manifest(out, dealt)
+    subjects = {row.subject: row.split for row in dealt.rows if row.split}
+    people = Counter({person[name]: split for name, split in subjects.items()}.values())
+    counts = Counter(subjects.values())
+    kinds = sorted({row.modality for row in dealt.rows if row.role == "image"})
+    for part in ("train", "val", "test"):
+        if counts[part]:
+            console.say(f"{part}: {counts[part]} subjects, {people[part]} people")
+    for kind in kinds:
+        has = {r.subject for r in dealt.rows if (r.role, r.modality) == ("image", kind)}
+        if lacking := [name for name in subjects if name not in has]:
+            console.note(f"note: no {kind}: {len(lacking)} subjects, as {lacking[0]}")
+    console.say(f"{out}: {len(dealt.rows)} files")
 
 
 @app.command()

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from msgan.data.manifest import Manifest, read_manifest
 from msgan.data.prepared import Prepared, prepare, resolve_scales
-from msgan.data.subject import Subject
+from msgan.data.subject import Subject, person_of
 from msgan.types import InputError
 
-__all__ = ["Cohort", "Prepared", "Subject", "fold_of", "prepare", "resolve_scales"]
+__all__ = ["Cohort", "Prepared", "Subject", "fold_of", "person_of", "prepare", "resolve_scales"]
 
 
 def fold_of(name: str, folds: int) -> int:
@@ -24,6 +24,12 @@ def fold_of(name: str, folds: int) -> int:
     place and tested on in another.
     """
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % folds
+
+
+def by_hash(names: Iterable[str], seed: int = 0) -> list[str]:
+    """Each name once, in an order that depends on nothing but the names and the seed."""
+    start = f"{seed}:" if seed else ""
+    return sorted(set(names), key=lambda name: hashlib.sha256(f"{start}{name}".encode()).digest())
 
 
 @dataclass(frozen=True)
@@ -114,24 +120,39 @@ class Cohort:
         return Cohort(tuple(s for s in self.subjects if all(m in s.images for m in modalities)))
 
     def with_folds(self, folds: int) -> Cohort:
-        """The same subjects with folds of equal size (+-1) written down in each.
+        """The same subjects with folds of equal size (+-1 person) written down in each.
 
         By name alone the folds of a small cohort differ much in size or are empty. The order of
         dealing is that of the names' hashes, so it does not depend on the order of subjects.
+        Sessions of one person are in one fold.
         """
-        order = sorted(self.subjects, key=lambda s: hashlib.sha256(s.name.encode()).digest())
-        fold = {subject.name: i % folds for i, subject in enumerate(order)}
-        return Cohort(tuple(replace(s, fold=fold[s.name]) for s in self.subjects))
+        people = by_hash(person_of(name) for name in self.names)
+        fold = {person: i % folds for i, person in enumerate(people)}
+        return Cohort(tuple(replace(s, fold=fold[person_of(s.name)]) for s in self.subjects))
 
-    def held_out(self, test: int) -> Cohort:
+    def held_out(self, test: int, seed: int = 0) -> Cohort:
         """The same subjects, ``test`` of them to test and the others to train on.
 
         Who is tested is decided by the names' hashes, so it does not depend on the order.
+        Sessions of one person stay together: then a few more may be tested.
+
+        Args:
+            test: How many are tested.
+            seed: Of another choice.
+
+        Raises:
+            InputError: There are not so many.
         """
         if not 0 <= test <= len(self):
             raise InputError(f"{test} of {len(self)} subjects held out: expected 0 to {len(self)}")
-        order = sorted(self.names, key=lambda name: hashlib.sha256(name.encode()).digest())
-        chosen = set(order[:test])
+        own: dict[str, list[str]] = {}
+        for name in self.names:
+            own.setdefault(person_of(name), []).append(name)
+        chosen: set[str] = set()
+        for person in by_hash(own, seed):
+            if len(chosen) >= test:
+                break
+            chosen.update(own[person])
         return Cohort(
             tuple(replace(s, split="test" if s.name in chosen else "train") for s in self.subjects)
         )
@@ -139,13 +160,16 @@ class Cohort:
     def folds(self, folds: int) -> list[tuple[Cohort, Cohort]]:
         """(train, test) of each fold of a cross-validation.
 
-        A subject is tested in its own ``fold`` where it states one, else in that of its name.
+        A subject is tested in its own ``fold`` where it states one, else in that of its person's
+        name.
 
         Raises:
             InputError: A stated fold is not below ``folds``, or a fold has nobody to test or
                 train on.
         """
-        own = [fold_of(s.name, folds) if s.fold is None else s.fold for s in self.subjects]
+        own = [
+            fold_of(person_of(s.name), folds) if s.fold is None else s.fold for s in self.subjects
+        ]
         for subject, fold in zip(self.subjects, own, strict=True):
             if fold >= folds:
                 raise InputError(f"{subject.name}: fold {fold} is not below {folds}")

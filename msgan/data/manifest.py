@@ -16,6 +16,7 @@ from msgan.data.findings import Finding, Report
 from msgan.data.grid import Grid
 from msgan.data.hounsfield import Air, doubt
 from msgan.data.padding import Padding
+from msgan.data.subject import person_of
 from msgan.documents import requirement, shown
 from msgan.paths import sha256, write_text
 from msgan.types import InputError
@@ -79,16 +80,21 @@ class Manifest(BaseModel):
 
 
 def _two_splits(rows: Iterable[Entry]) -> Iterator[str]:
-    """Subjects in two splits or folds, also where names differ in case only."""
+    """People in two splits or folds: by session, also where names differ in case only."""
     first: dict[str, Entry] = {}
     told: set[str] = set()
     for row in rows:
-        other = first.setdefault(row.subject.casefold(), row)
+        other = first.setdefault(person_of(row.subject).casefold(), row)
         if (row.split, row.fold) == (other.split, other.fold) or row.subject in told:
             continue
         told.add(row.subject)
         if row.subject == other.subject:
             yield f"rows of {row.subject} differ in split or fold"
+        elif row.subject.casefold() != other.subject.casefold():
+            yield (
+                f"{other.subject} and {row.subject} are sessions of one person and differ in "
+                "split or fold: expected one split for one person"
+            )
         else:
             yield (
                 f"{other.subject} and {row.subject} differ in case only, and in split or fold: "

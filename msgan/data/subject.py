@@ -1,7 +1,8 @@
-"""The files of one person."""
+"""The files of one person, or of one session of a person."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +11,22 @@ from types import MappingProxyType
 from msgan.types import InputError
 
 
+def person_of(name: str) -> str:
+    """Whose subject that is: of ``sub-01_ses-2`` the person ``sub-01``, else the subject itself.
+
+    Only BIDS says so for certain; other names of visits are for :mod:`msgan.data.people`.
+
+    Example:
+        >>> person_of("sub-CC00051XX02_ses-8800"), person_of("BraTS2021_00012")
+        ('sub-CC00051XX02', 'BraTS2021_00012')
+    """
+    match = re.match(r"(sub-[A-Za-z0-9+]+)_ses-", name)
+    return match[1] if match else name
+
+
 @dataclass(frozen=True)
 class Subject:
-    """The files of one person.
+    """The files of one person, or of one session of a person.
 
     Attributes:
         name: Unique in a cohort.
@@ -20,7 +34,7 @@ class Subject:
         labels: Pathology labels on the grid of the images, 0 is background; or None.
         mask: What of the images is foreground (as a brain mask), on their grid; or None.
         split: ``train``, ``val``, ``test`` or empty.
-        fold: The cross-validation fold that tests on the subject; None: by the name.
+        fold: The cross-validation fold that tests on the subject; None: by the person's name.
         units: Unit of an image's values by modality, where the file does not tell (NIfTI).
         regions: Masks by name, on the images' grid, that results are measured in; neither
             foreground nor drawn on a sketch, so no method sees them.

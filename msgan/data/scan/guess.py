@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from msgan.data.people import key_of, one_person
 from msgan.data.scan import nnunet
 from msgan.data.scan.files import Files
 from msgan.data.scan.layout import names_in, remarks_on
 from msgan.data.scan.names import Name, read_name, stem_of, subjects_of
-from msgan.data.scan.people import key_of, one_person
 from msgan.data.scan.series import series_in
 from msgan.data.scan.variants import LESION, Variant, named_apart
 from msgan.data.scan.words import words_of

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from msgan.data.people import ARCHIVES
 from msgan.data.scan import bids, nnunet, results
 from msgan.data.scan.datasets import Name, known
-from msgan.data.scan.people import ARCHIVES
 from msgan.data.scan.variants import ECHO, is_magnitude, says_variant, variant_of
 from msgan.data.scan.words import (
     CONTRAST,

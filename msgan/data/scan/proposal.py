@@ -9,7 +9,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal, cast
 
-from msgan.data.cohort import Cohort
 from msgan.data.entry import Entry
 from msgan.data.grid import Grid
 from msgan.data.manifest import SAME_MM, Manifest
@@ -17,7 +16,7 @@ from msgan.data.scan.files import Omitted, files_below
 from msgan.data.scan.guess import UNKNOWN, Found, guessed
 from msgan.data.scan.images import grid_of
 from msgan.data.scan.variants import order
-from msgan.data.subject import Subject
+from msgan.data.split import Split, deal
 from msgan.documents import shown
 from msgan.types import InputError
 
@@ -25,8 +24,6 @@ UNSTATED = "not stated"
 """Licence and citation, which no header has: for the owner to fill in."""
 
 TEST_SHARE, VAL_SHARE = 0.2, 0.1
-FEW = 5
-"""Fewer people than this have none to spare for validation."""
 
 ATLAS = "anatomical labels by its name: the role labels is for pathology, drawn over sketches"
 
@@ -38,8 +35,6 @@ LONGEST = 300
 
 Progress = Callable[[int, int, str], None]
 """Called with images done, images in all, and the path of the current one."""
-
-Split = Literal["train", "val", "test", ""]
 
 
 @dataclass(frozen=True)
@@ -181,34 +176,13 @@ def _consistent(
 
 
 def _splits(found: Sequence[Found]) -> dict[str, Split]:
-    """The split of each person, by the hashes of their names.
-
-    Those with the same kinds of images are divided among themselves, so that each kind is trained
-    and tested on even where no one has two.
-    """
+    """The split of each person with an image."""
     has: dict[str, set[str]] = defaultdict(set)
     for f in found:
         if f.role == "image":
             has[f.person].add(f.modality)
-    alike: dict[frozenset[str], list[str]] = defaultdict(list)
-    for person, kinds in has.items():
-        alike[frozenset(kinds)].append(person)
-    # Where a data set keeps people for testing, the others are not needed for it.
-    splits: dict[str, Split] = {f.person: "test" for f in found if f.split == "test"}
-    stated = bool(splits)
-    for members in alike.values():
-        people = [person for person in members if person not in splits]
-        cohort = Cohort(tuple(Subject(person, {}) for person in people))
-        count = len(people)
-        dealt = cohort.held_out(
-            max(1, round(TEST_SHARE * count)) if count > 1 and not stated else 0
-        )
-        splits.update(dict.fromkeys(dealt.split("test").names, "test"))
-        rest = dealt.split("train").held_out(
-            max(1, round(VAL_SHARE * count)) if count >= FEW else 0
-        )
-        splits.update({s.name: "val" if s.split == "test" else "train" for s in rest})
-    return splits
+    kept = [f.person for f in found if f.split == "test"]
+    return deal(has, TEST_SHARE, VAL_SHARE, kept=kept)
 
 
 def _pairs(
