@@ -97,6 +97,23 @@ def _padding(value: Any) -> Any:
     return "nan" if isnan(value) else value
 
 
+class IntensityRange(Model):
+    """How the values of one modality become [-1, 1].
+
+    Attributes:
+        intensity: ``window``: ``low`` and ``high`` are source values, as of a CT in HU;
+            ``percentile``: ``high`` is one of the foreground, as of an MR.
+        low: Source value shown as -1; None: the foreground's minimum.
+        high: See above; the percentile 100 is the maximum.
+        foreground: Voxels above this source value are foreground.
+    """
+
+    intensity: Literal["percentile", "window"] = "percentile"
+    low: float | None = 0.0
+    high: float = 99.5
+    foreground: float = 0.0
+
+
 class Preparation(Model):
     """How a file becomes an image in [-1, 1] on the working grid.
 
@@ -120,6 +137,25 @@ class Preparation(Model):
     padding: Annotated[Literal["nan"] | float | None, BeforeValidator(_padding)] = Field(
         None, description="nan or a source value: voxels that are background, whatever else"
     )
+    ranges: dict[Annotated[str, Field(pattern="^[a-z0-9_-]+$")], IntensityRange] = Field(
+        default_factory=dict,
+        max_length=64,
+        description="of modalities whose values differ in kind from the target's, as MR from CT",
+    )
+
+    def of(self, modality: str | None) -> Preparation:
+        """That of one modality: with its own range where ``ranges`` states one.
+
+        Example:
+            >>> ct = Preparation(intensity="window", low=-1024, high=3000, foreground=-300)
+            >>> both = ct.updated(ranges={"mr": IntensityRange(high=100)})
+            >>> both.of("mr").high, both.of("ct").high, both.of("mr").ranges
+            (100.0, 3000.0, {})
+        """
+        if not self.ranges:
+            return self
+        own = self.ranges.get(modality or "")
+        return self.updated({**(own.model_dump() if own else {}), "ranges": {}})
 
     def padded(self, padding: Literal["nan"] | float | None) -> Preparation:
         """The same with another padding; None leaves it as it is."""
@@ -127,10 +163,12 @@ class Preparation(Model):
 
     @model_serializer(mode="wrap")
     def _without_default(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """No key for no padding: the hash of a run without it is that of an older run."""
+        """No key for no padding and no ranges: the hash of such a run is that of an older run."""
         content: dict[str, Any] = whole(self)
         if self.padding is None:
             content.pop("padding", None)
+        if not self.ranges:
+            content.pop("ranges", None)
         return content
 
 

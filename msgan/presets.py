@@ -17,6 +17,7 @@ from msgan.config import (
     ContrastAugmentation,
     EaGanNetwork,
     Guidance,
+    IntensityRange,
     MdaunetNetwork,
     Model,
     PairNetwork,
@@ -48,6 +49,12 @@ marrow and most cortical bone; beyond (dense bone, metal) is clipped. All 4096 H
 Foreground is what is denser than lung and air (fat -100, soft tissue 40) by more than the noise
 of any kernel; only its box matters: lungs lie inside it and are kept, there is no mask.
 """
+
+MINIMUM_TO_MAXIMUM = IntensityRange(low=0.0, high=100.0)
+"""MR of Ha et al. (2025, 3.1): each image from its minimum, which is background, to its maximum."""
+
+CLIPPED_CT = IntensityRange(intensity="window", low=-1024.0, high=3000.0, foreground=-300.0)
+"""CT and cone-beam CT of Ha et al. (2025, 3.1); foreground as in :data:`CT_PREPARATION`."""
 
 KERNEL_SKETCH = SketchConfig(channels=("edges",), low=0.03, high=0.06)
 """Kernels share contrast and differ in noise and sharpness, so weights may tell contrast.
@@ -336,6 +343,35 @@ def of_pairs(family: type[PairNetwork], name: str) -> dict[str, dict[str, Any]]:
         "network": family(**network).model_dump(),
         "training": {**same, **objective, **training},
     }
+
+
+def published_preparation(source: str, target: str) -> Preparation:
+    """How Ha et al. (2025, 3.1) scale the images of a pair: :data:`CLIPPED_CT` or, of all others,
+    :data:`MINIMUM_TO_MAXIMUM`.
+
+    The spacing is that of each image: state the data set's mean (:mod:`msgan.data.spacing`).
+
+    Args:
+        source: Modality that is translated; ``ct``, ``cbct`` and names such as ``ct_b20f`` are CTs.
+        target: Modality that is learnt.
+
+    Example:
+        >>> preparation = published_preparation("mr", "ct").updated(spacing_mm=(1.0, 1.0, 2.5))
+        >>> preparation.high, preparation.of("mr").high
+        (3000.0, 100.0)
+    """
+    own = {name: _published_range(name) for name in (source, target)}
+    ranges = {} if own[source] == own[target] else {source: own[source]}
+    return Preparation(**own[target].model_dump(), ranges=ranges)
+
+
+def _published_range(modality: str) -> IntensityRange:
+    return CLIPPED_CT if is_ct(modality) else MINIMUM_TO_MAXIMUM
+
+
+def is_ct(modality: str) -> bool:
+    """Whether a modality is a CT by its name: ``ct``, ``cbct``, ``ct_b20f``."""
+    return modality.split("_")[0] in ("ct", "cbct")
 
 
 def sizes(name: str, anatomy: str) -> Sizes:

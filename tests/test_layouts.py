@@ -8,9 +8,9 @@ from dicoms import ct, write_series
 from layouts import covered, every, reasons, rows, volume
 
 from msgan.data.manifest import check_manifest
+from msgan.data.people import key_of, one_person
 from msgan.data.scan import Proposal, propose
 from msgan.data.scan.notes import notes, remarks, summary
-from msgan.data.people import key_of, one_person
 
 CHANNELS = {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "tumour": 1}}
 

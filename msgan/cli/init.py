@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MANIFEST, NOTES, CONFIG = "manifest.csv", "notes.md", "config.yaml"
 
+MR = ("mr", "t1", "t1c", "t2", "flair", "pd")
+
 
 def init(
     out: Annotated[
@@ -85,6 +87,7 @@ def init(
 def _next(found: Proposal, out: Path, root: Path) -> tuple[list[str], str]:
     """The commands that follow, and settings for a target that is no MR (else empty)."""
     from msgan.data.scan.guess import UNKNOWN
+    from msgan.presets import is_ct
 
     target, source = _task(found)
     images = {(f.subject, f.modality): row.path for f, row in _images(found)}
@@ -95,6 +98,7 @@ def _next(found: Proposal, out: Path, root: Path) -> tuple[list[str], str]:
     # Of split test, and with a real image to compare with, where there is one.
     who = min(having, key=lambda s: (split[s] != "test", s not in paired, s))
     settings = _settings(source, target)
+    ranged = ["--modality", source] if is_ct(target) and not is_ct(source) else []
     below = ["--root", root] if root != out else []
     manifest, run = out / MANIFEST, out / "runs" / target
     flat = all(found.grids[f.path].dims == 2 for f, _ in _images(found) if f.modality == target)
@@ -102,7 +106,7 @@ def _next(found: Proposal, out: Path, root: Path) -> tuple[list[str], str]:
     lines: list[list[Any]] = [
         ["data", "check", manifest, *below, *(["--unpaired"] if found.apart else [])],
         ["train", manifest, *below, "--target", target, "--preset", "smoke", "--out", run],
-        ["translate", run, root / images[who, source], result],
+        ["translate", run, root / images[who, source], result, *ranged],
     ]
     if settings:
         lines[1][-2:-2] = ["--config", out / CONFIG]
@@ -134,14 +138,18 @@ def _images(found: Proposal) -> list[tuple[Any, Any]]:
 
 
 def _task(found: Proposal) -> tuple[str, str]:
-    """Target and source: of the two that most subjects have on one grid, T1 to T2 if it can be."""
+    """Target and source: of the two that most subjects have on one grid, T1 to T2 if it can be.
+
+    Of an MR and a CT the CT is the target, as for radiotherapy.
+    """
     most = max(map(len, found.pairs.values()), default=0)
     pairs = [pair for pair, who in found.pairs.items() if len(who) == most]
     if pairs:
         first, second = ("t1", "t2") if ("t1", "t2") in pairs else pairs[0]
         # Softer kernels and the full dose come first in the alphabet.
         soft = first.startswith("ct") and second.startswith("ct")
-        return (first, second) if soft or first == "t2" else (second, first)
+        planned = first == "ct" and second.split("_")[0] in MR
+        return (first, second) if soft or planned or first == "t2" else (second, first)
     from msgan.data.scan.guess import UNKNOWN
 
     names = found.modalities
@@ -154,11 +162,20 @@ def _settings(source: str, target: str) -> str:
     """What a configuration for CT or radiographs states, as YAML; empty for all others."""
     import yaml
 
-    from msgan.presets import CT_PREPARATION, KERNEL_SKETCH, XRAY_SKETCH
+    from msgan.config import IntensityRange
+    from msgan.presets import CT_PREPARATION, KERNEL_SKETCH, XRAY_SKETCH, is_ct
 
     own: dict[str, Any]
+    if is_ct(target) and not source.startswith("ct"):
+        window = CT_PREPARATION.model_dump(include=set(IntensityRange.model_fields))
+        why = "HU instead of percentiles."
+        if not is_ct(source):
+            window["ranges"] = {source: IntensityRange().model_dump()}
+            why = f"HU instead of percentiles; {source} keeps them."
+        own = {"preparation": window}
+        return f"# {why} For --config of msgan train.\n{yaml.safe_dump(own, sort_keys=False)}"
     if source.startswith("ct") and target.startswith("ct"):
-        window = CT_PREPARATION.model_dump(include={"intensity", "low", "high", "foreground"})
+        window = CT_PREPARATION.model_dump(include=set(IntensityRange.model_fields))
         own = {
             "preparation": window,
             "sketch": {"low": KERNEL_SKETCH.low, "high": KERNEL_SKETCH.high},

@@ -87,6 +87,7 @@ def plan(
     method = Generation.of(trained)
     method.check(where, limits)
     prep = trained.config.preparation.padded(padding_of(padding) if padding is not None else None)
+    prep = prep.of(method.source)
     with prepare(image, None, prep, labels, **demands(method)) as subject:
         console.notes(subject.notes)
         made = method.plan(subject, where, limits, keep=keep, probe=True)

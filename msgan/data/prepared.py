@@ -157,7 +157,7 @@ def prepare(
     Args:
         subject: Of a cohort, or simply the path of an image.
         modality: Of the image; None takes the only one.
-        prep: How to prepare.
+        prep: How to prepare; of its ``ranges`` that of the modality counts.
         labels: Label map on the image's grid; by default the subject's own.
         grid: A grid planned before, of another image on the same source grid, so that both can
             be compared voxel by voxel; None plans one.
@@ -173,6 +173,7 @@ def prepare(
         path = Path(subject)
         subject = Subject(path.name, {modality or "image": path})
     modality, path = subject.image(modality)
+    prep = prep.of(modality)
     labels = labels or subject.labels
     opened: list[Volume] = []
     try:

@@ -152,7 +152,7 @@ def _purpose(card: Mapping[str, Any], config: CascadeConfig) -> str:
 
 
 def _use(card: Mapping[str, Any], config: CascadeConfig) -> str:
-    prep = config.preparation
+    prep = config.preparation.of(config.cycle.source if config.cycle else config.paired)
     unit = card["intensity"]["unit"]
     if prep.intensity == "window":
         known = f"with intensities from {prep.low:g} to {prep.high:g} {unit}".rstrip()

@@ -93,6 +93,7 @@ def translated(
     prep = method.preparation.padded(padding)
     if modality is None and isinstance(source, Subject):
         modality = method.source
+    prep = prep.of(modality or method.source)
     with prepare(source, modality, prep, labels, **demands(method)) as subject:
         intensity = method.intensity or subject.intensity
         dtype = voxel_type(out, len(subject.grid.shape), intensity)
