@@ -3,6 +3,7 @@
 import csv
 import re
 from pathlib import Path
+from typing import Any
 
 import layouts
 import nibabel as nib
@@ -307,6 +308,24 @@ def test_an_mr_in_any_unit_becomes_the_same_ct(tmp_path: Path, one_thread) -> No
     # With the window of the CT, the MR in another unit is another image.
     method.translate(tmp_path / "other.nii", tmp_path / "ct_of.nii", modality="ct", device="cpu")
     assert np.abs(nib.load(tmp_path / "ct_of.nii").get_fdata() - results[0]).max() > 5
+
+
+def test_the_steps_of_the_documentation_make_the_preparation(tmp_path: Path, monkeypatch) -> None:
+    text = (MANIFESTS.parent / "docs" / "data.md").read_text(encoding="utf-8")
+    text = text.split("## The preparation of Ha et al. (2025)")[1].split("\n## ")[0]
+    commands, python, settings = re.findall(r"```\w*\n(.*?)```", text, re.S)
+    layouts.synthrad2023(tmp_path / "synthrad")
+    monkeypatch.chdir(tmp_path)
+    for line in commands.replace("data_manifests", str(MANIFESTS)).splitlines():
+        msgan_cli(*line.split()[1:])
+    names: dict[str, Any] = {}
+    exec(python, names)
+    config = names["config"]
+    assert (config.paired, config.training.patch) == ("mr", 96)
+    assert {s.split for s in names["cohort"]} == {"train", "test"}
+    assert config.preparation.spacing_mm == (2.5, 1.0, 1.0)
+    stated = {**yaml.safe_load(settings)["preparation"], "spacing_mm": (2.5, 1.0, 1.0)}
+    assert Preparation(**stated) == config.preparation
 
 
 def test_init_states_hu_for_the_ct_and_percentiles_for_the_mr(tmp_path: Path) -> None:

@@ -36,9 +36,10 @@ class MDAUNet(TrainedMethod):
     (:mod:`msgan.translate.overlap`).
 
     Differs: the paper clips MR to its own minimum and maximum and CT to -1024 to 3000 HU, and
-    scales both to [0, 1]; here the preparation is that of the methods it is compared with, the
-    inside is [-1, 1], which the networks map to [0, 1], and a moving average of the generator is
-    kept. The perceptual loss is off unless a network is given: no weights come with the package.
+    scales both to [0, 1]; here the preparation is that of the methods it is compared with (the
+    paper's is :func:`msgan.presets.published_preparation`), the inside is [-1, 1], which the
+    networks map to [0, 1], and a moving average of the generator is kept. The perceptual loss is
+    off unless a network is given: no weights come with the package.
     """
 
     name = "3D-mDAUNet"
