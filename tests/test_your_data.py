@@ -69,6 +69,6 @@ def test_commands_that_the_text_names_exist() -> None:
     import typer
 
     known = {name for name, _ in leaves(typer.main.get_command(app))}
-    named = set(re.findall(r"`(msgan [a-z]+(?: (?:check|sort))?)", read(GUIDE)))
+    named = set(re.findall(r"`(msgan [a-z]+(?: (?:check|sort|spacing|split))?)", read(GUIDE)))
     assert len(named) > 5
     assert named <= known
