@@ -483,7 +483,34 @@ class ResvitNetwork(PairNetwork):
         return "is not a multiple of 16, the side of a token" if patch % 16 else None
 
 
-Network = MeganNetwork | SeamlessNetwork | MdaunetNetwork | EaGanNetwork | ResvitNetwork
+class PtnetNetwork(PairNetwork):
+    """Sizes of PTNet3D (Zhang et al. 2022) and its feature loss. D sees the source too."""
+
+    family: Literal["ptnet"] = "ptnet"
+    width: int = Field(16, ge=2, le=WIDEST, description="features of G's first performer")
+    tokens: int = Field(256, ge=1, le=LARGEST, description="features of a bottleneck's token")
+    depth: int = Field(9, ge=1, le=200, description="layers of both transformers")
+    heads: int = Field(4, ge=1, le=WIDEST, description="of the bottleneck's attention")
+    global_tokens: int = Field(64, ge=1, le=LARGEST, description="features of a global token")
+    global_heads: int = Field(2, ge=1, le=WIDEST, description="of the global branch's attention")
+    feature_weight: float = Field(10.0, ge=0, description="of the distance of D's features")
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        for name in ("", "global_"):
+            tokens, heads = getattr(self, f"{name}tokens"), getattr(self, f"{name}heads")
+            if tokens % heads:
+                raise ValueError(f"{name}tokens {tokens} is not a multiple of {name}heads {heads}")
+        return self
+
+    def misfit(self, patch: int) -> str | None:
+        """The bottleneck has an eighth of the resolution."""
+        return "is not a multiple of 8, the side of a token" if patch % 8 else None
+
+
+Network = (
+    MeganNetwork | SeamlessNetwork | MdaunetNetwork | EaGanNetwork | ResvitNetwork | PtnetNetwork
+)
 
 FAMILIES: dict[str, type[MeganNetwork] | type[SeamlessNetwork] | type[PairNetwork]] = {
     "megan": MeganNetwork,
@@ -491,6 +518,7 @@ FAMILIES: dict[str, type[MeganNetwork] | type[SeamlessNetwork] | type[PairNetwor
     "mdaunet": MdaunetNetwork,
     "ea_gan": EaGanNetwork,
     "resvit": ResvitNetwork,
+    "ptnet": PtnetNetwork,
 }
 
 

@@ -166,6 +166,23 @@ def gradient_difference(fake: Tensor, real: Tensor) -> Tensor:
     return total
 
 
+def feature_matching(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
+    """How far the features of D lie apart (pix2pixHD, Wang et al. 2018, section 3.2).
+
+    The mean over resolutions of the sum over layers of the mean absolute difference.
+
+    Args:
+        fake: Of each resolution the features of its layers; gradients reach them.
+        real: Likewise, taken as given.
+    """
+    return _mean(
+        [
+            torch.stack([F.l1_loss(x, y) for x, y in zip(ours, theirs, strict=True)]).sum()
+            for ours, theirs in zip(fake, real, strict=True)
+        ]
+    )
+
+
 def perceptual(features: Callable[[Tensor], Tensor], fake: Tensor, real: Tensor) -> Tensor:
     """How far the features of all slices lie apart, in 2.5D (Ha et al. 2025, eq. 4).
 

@@ -22,6 +22,7 @@ from msgan.config import (
     Model,
     PairNetwork,
     Preparation,
+    PtnetNetwork,
     ResvitNetwork,
     SketchConfig,
     TrainConfig,
@@ -244,11 +245,44 @@ RESVIT_TRAINING = dict(
     gan="least_squares", gan_weight=1.0, l1_weight=100.0, l2_weight=0.0, beta1=0.5, decay="linear"
 )
 
+# fmt: off
+PTNET: dict[str, dict[str, Any]] = {
+    "smoke": dict(
+        width=4, tokens=32, depth=1, heads=2, global_tokens=16, global_heads=2,
+        discriminator_width=4, batch=2, patch=16, learning_rate=2e-3,
+    ),
+    "small": dict(
+        width=8, tokens=64, depth=3, heads=4, global_tokens=32, global_heads=2,
+        discriminator_width=8, batch=2, patch=32, learning_rate=1e-3,
+    ),
+    "published": dict(
+        width=16, tokens=256, depth=9, heads=4, global_tokens=64, global_heads=2,
+        discriminator_width=64, batch=4, patch=64, learning_rate=2e-4, steps=40_000,
+    ),
+}
+# fmt: on
+"""Sizes of PTNet3D (Zhang et al. 2022), a row a preset; columns as in :data:`TABLE`.
+
+Those of ``published`` are of its public code, which leaves the number of patches to the data; its
+steps are ours. The other rows are for two cores of a CPU; they have the steps of the cascade they
+are compared with."""
+
+PTNET_TRAINING = dict(
+    # The authors add up what D says at three resolutions, of which the mean is taken here.
+    gan="least_squares",
+    gan_weight=3.0,
+    l1_weight=0.0,
+    l2_weight=100.0,
+    beta1=0.9,
+    decay="linear",
+)
+
 Row = Mapping[str, Any]
 PAIRS: dict[type[PairNetwork], tuple[Mapping[str, Row], Row]] = {
     MdaunetNetwork: (MDAUNET, MDAUNET_TRAINING),
     EaGanNetwork: (EA_GAN, EA_GAN_TRAINING),
     ResvitNetwork: (RESVIT, RESVIT_TRAINING),
+    PtnetNetwork: (PTNET, PTNET_TRAINING),
 }
 """Of each family of pairs its sizes, and the objective and optimiser that all of them share."""
 

@@ -31,6 +31,7 @@ from msgan.methods.med_synth import MedSynth
 from msgan.methods.non_local_means import NonLocalMeans
 from msgan.methods.paired import PairedRegression
 from msgan.methods.patch_gan import PatchGan
+from msgan.methods.ptnet import PTNet3D
 from msgan.methods.replica import Replica
 from msgan.methods.resvit import ResViT
 from msgan.methods.small_gan import SmallGan
@@ -104,6 +105,8 @@ CASES = {
     "dEa-GAN 3D": Case(DEaGan, 6, SOLID, {"device": "cpu", "size": "smoke"}),
     "ResViT": Case(ResViT, 12, options={"device": "cpu", "size": "smoke"}),
     "ResViT 3D": Case(ResViT, 6, SLICES),
+    "PTNet3D": Case(PTNet3D, 18, options={"device": "cpu", "size": "smoke"}),
+    "PTNet3D 3D": Case(PTNet3D, 6, SOLID, {"device": "cpu", "size": "smoke"}),
     "REPLICA": baseline(Replica, 16, trees=3, samples=300, jobs=1),
     "non-local means": baseline(NonLocalMeans, 16),
     "source": baseline(Source),

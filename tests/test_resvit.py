@@ -5,7 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 from helpers import tiny
-from pairs import a_batch, goes_on_bit_by_bit, overfits
+from pairs import a_batch, goes_on_bit_by_bit, learns, overfits
 from training import fabric, twins
 
 from msgan import presets
@@ -154,6 +154,11 @@ def test_it_overfits_one_small_pair(dims):
 def test_an_interrupted_training_goes_on_bit_by_bit(dims, tmp_path):
     config = configured(dims, steps=4, validate_every=2, checkpoint_every=2)
     goes_on_bit_by_bit(ResViT, config.updated(network={"dropout": 0.2}), tmp_path)
+
+
+def test_it_learns_what_pairs_say(tmp_path):
+    config = configured(steps=150, batch=2, learning_rate=5e-3, ema=0.9, validate_every=50)
+    learns(ResViT, config, tmp_path)
 
 
 # --- settings ----------------------------------------------------------------------------------

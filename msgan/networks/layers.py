@@ -51,9 +51,9 @@ def batch_norm(dims: int, features: int) -> nn.Module:
     return _BATCH_NORM[dims](features)
 
 
-def mean_pool(dims: int) -> nn.Module:
-    """Mean over 2^d blocks."""
-    return _MEAN_POOL[dims](2)
+def mean_pool(dims: int, kernel: int = 2) -> nn.Module:
+    """Mean over 2^d blocks, or over the larger ones around every second voxel, as far as inside."""
+    return _MEAN_POOL[dims](kernel, 2, (kernel - 1) // 2, count_include_pad=False)
 
 
 def max_pool(dims: int) -> nn.Module:
@@ -164,6 +164,19 @@ def nearest_double(x: Tensor) -> Tensor:
 def linear_double(x: Tensor) -> Tensor:
     """Linear interpolation, borders repeated: (B, C, n, ...) -> (B, C, 2n, ...)."""
     return F.interpolate(x, scale_factor=2, mode=_LINEAR[x.ndim - 2], align_corners=False)
+
+
+def neighbours(x: Tensor, stride: int = 1) -> Tensor:
+    """The 3^d voxels around every voxel, or every second one, as its features; 0 beyond the border.
+
+    (B, C, n, ...) -> (B, C 3^d, n / stride, ...).
+    """
+    dims = x.ndim - 2
+    x = F.pad(x, (1, 1) * dims)
+    for axis in range(2, 2 + dims):
+        x = x.unfold(axis, 3, stride)
+    blocks = tuple(range(2 + dims, 2 + 2 * dims))
+    return x.movedim(blocks, tuple(range(2, 2 + dims))).flatten(1, 1 + dims)
 
 
 def slices(x: Tensor) -> Tensor:

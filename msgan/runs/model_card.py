@@ -66,6 +66,12 @@ PAIRS = {
         "Dalmaz O., Yurt M., Cukur T.: ResViT: residual vision transformers for multimodal medical "
         "image synthesis. IEEE Transactions on Medical Imaging, 2022.",
     ),
+    "ptnet": (
+        "PTNet3D (Zhang et al. 2022)",
+        "Zhang X., He X., Guo J., Ettehadi N., Aw N., Semanek D., Posner J., Laine A., Wang Y.: "
+        "PTNet3D: a 3D high-resolution longitudinal infant brain MRI synthesizer based on "
+        "transformers. IEEE Transactions on Medical Imaging, 2022.",
+    ),
 }
 """What a family of pairs is called, and its paper."""
 

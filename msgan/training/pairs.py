@@ -6,14 +6,22 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from msgan import losses
-from msgan.config import CascadeConfig, EaGanNetwork, PairNetwork, ResvitNetwork
+from msgan.config import (
+    CascadeConfig,
+    EaGanNetwork,
+    PairNetwork,
+    PtnetNetwork,
+    ResvitNetwork,
+)
 from msgan.networks.cyclegan import as_image
 from msgan.networks.ea_gan import EaGanDiscriminator, sobel
 from msgan.networks.generator import Geometry, View
 from msgan.networks.pairs import Layers, RealAndFake
+from msgan.networks.ptnet import PyramidDiscriminator
 from msgan.networks.resvit import SliceDiscriminator
 from msgan.training.batches import Batch
 from msgan.training.step import Adversaries, build_generator, set_rate
@@ -27,12 +35,14 @@ def build_judge(config: CascadeConfig) -> nn.Module:
     net = config.network
     if isinstance(net, ResvitNetwork):
         return SliceDiscriminator(net.discriminator_width)
+    if isinstance(net, PtnetNetwork):
+        return PyramidDiscriminator(config.dims, net.discriminator_width)
     assert isinstance(net, EaGanNetwork)
     return EaGanDiscriminator(config.dims, net.discriminator_width, net.edges_judged)
 
 
 class PairStep(Adversaries):
-    """Networks and optimisers of Ea-GAN or of ResViT, and the update of both.
+    """Networks and optimisers of a rival of 3D-mDAUNet, and the update of both.
 
     D first, then G, from one batch, all in [-1, 1]. D sees the source beside each image.
 
@@ -74,9 +84,15 @@ class PairStep(Adversaries):
             with self.fabric.autocast():
                 false = self.discriminator(source, fake)
                 adversarial = self.adversarial.generator((), _logits(false))
+                loss = loss + self.config.gan_weight * adversarial
+                logged["adversarial"] = adversarial.detach()
+                if isinstance(self.network, PtnetNetwork) and self.network.feature_weight:
+                    with torch.no_grad():
+                        true = self.discriminator(source, real)
+                    apart = losses.feature_matching(_features(false), _features(true))
+                    loss = loss + self.network.feature_weight * apart
+                    logged["features"] = apart.detach()
             self.discriminator.requires_grad_(True)
-            loss = loss + self.config.gan_weight * adversarial
-            logged["adversarial"] = adversarial.detach()
         self._improve(loss, step)
         return {"loss": loss.detach(), **logged}
 
@@ -108,3 +124,8 @@ class PairStep(Adversaries):
 def _logits(layers: Layers) -> Sequence[Tensor]:
     """Of each resolution that D judges."""
     return [own[-1] for own in layers]
+
+
+def _features(layers: Layers) -> Layers:
+    """Of each resolution that D judges, before the logits."""
+    return [own[:-1] for own in layers]

@@ -17,6 +17,7 @@ from msgan.config import (
     EaGanNetwork,
     MdaunetNetwork,
     PairNetwork,
+    PtnetNetwork,
     ResvitNetwork,
     TrainConfig,
 )
@@ -26,6 +27,7 @@ from msgan.networks.discriminators import Options, PatchDiscriminator
 from msgan.networks.ea_gan import EaGanGenerator
 from msgan.networks.generator import Generator, Geometry
 from msgan.networks.mdaunet import MdaunetGenerator
+from msgan.networks.ptnet import PtnetGenerator
 from msgan.networks.resvit import ResvitGenerator
 from msgan.training.batches import Batch
 
@@ -58,6 +60,9 @@ def _of_pairs(net: PairNetwork, dims: int, patch: int) -> Generator:
     if isinstance(net, ResvitNetwork):
         transformer = net.tokens, net.depth, net.heads, net.dropout
         return ResvitGenerator(dims, patch, net.width, *transformer)
+    if isinstance(net, PtnetNetwork):
+        bottom = net.tokens, net.depth, net.heads
+        return PtnetGenerator(dims, patch, net.width, *bottom, net.global_tokens, net.global_heads)
     assert isinstance(net, EaGanNetwork)
     return EaGanGenerator(dims, patch, net.width)
 
