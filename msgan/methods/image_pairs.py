@@ -1,4 +1,4 @@
-"""Methods that learn from pairs of images and read the source itself: 3D-mDAUNet's rivals."""
+"""Methods that learn from pairs of images and read the source itself: 3D-mDAUNet, its rivals."""
 
 from __future__ import annotations
 

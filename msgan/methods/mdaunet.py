@@ -8,13 +8,10 @@ from typing import Any, Self
 
 from torch import nn
 
-from msgan import presets
 from msgan.config import CascadeConfig, MdaunetNetwork
 from msgan.data.cohort import Cohort
 from msgan.methods import cascade
-from msgan.methods.image_pairs import of_pairs
-from msgan.methods.trained import TrainedMethod
-from msgan.runs.run import Run
+from msgan.methods.image_pairs import ImagePairs
 from msgan.training.checkpoint import fingerprint
 from msgan.types import InputError
 
@@ -27,7 +24,7 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
 """What the rows of table 2 leave out, (a) to (d), and the settings that leave it out."""
 
 
-class MDAUNet(TrainedMethod):
+class MDAUNet(ImagePairs):
     """3D-mDAUNet, the paired method of the second paper (Ha et al. 2025).
 
     It is scale n of a cascade's run that reads the image itself: trained on aligned pairs by L1,
@@ -43,16 +40,7 @@ class MDAUNet(TrainedMethod):
     """
 
     name = "3D-mDAUNet"
-
-    def __init__(self, run: Run, device: str = "auto") -> None:
-        """Use scale n of ``run``.
-
-        Raises:
-            InputError: The run is none of a 3D-mDAUNet.
-        """
-        if not isinstance(run.config.network, MdaunetNetwork):
-            raise InputError(f"{run.folder}: was not trained as a 3D-mDAUNet")
-        super().__init__(run, device)
+    network = MdaunetNetwork
 
     @classmethod
     def configured(
@@ -78,12 +66,9 @@ class MDAUNet(TrainedMethod):
         Raises:
             InputError: No source is stated, or there is no such size or ablation.
         """
-        changes: dict[str, Any] = {
-            "perceptual": {"backbone": fingerprint(features)} if features is not None else None,
-        }
-        if size is not None or not isinstance(config.network, MdaunetNetwork):
-            changes |= presets.of_pairs(MdaunetNetwork, size or "small")
-        own = of_pairs(config, source, cls.name).updated(changes)
+        own = super().configured(config, source, size=size)
+        seen = {"backbone": fingerprint(features)} if features is not None else None
+        own = own.updated(perceptual=seen)
         if without is None:
             return own
         if without not in ABLATIONS:

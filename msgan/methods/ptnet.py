@@ -7,10 +7,10 @@ from msgan.methods.image_pairs import ImagePairs
 
 
 class PTNet3D(ImagePairs):
-    """PTNet3D: squared differences of weight 100, a least-squares GAN and its features (section III).
+    """PTNet3D: squared differences of weight 100, a least-squares GAN and the features of its D.
 
-    The adversarial loss is the sum over the three resolutions of D, here three times their mean;
-    the features of D, of weight 10, are compared at each of them.
+    Weights are those of the public code. The adversarial loss is the sum over the three resolutions
+    of D, here three times their mean; the features of D, of weight 10, are compared at each.
 
     Differs: the authors also compare the features of a network trained on videos, of which no
     weights come with the package; that term is left out. D is updated before G, not after it.

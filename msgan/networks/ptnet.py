@@ -155,7 +155,7 @@ def _untokened(tokens: Tensor, like: Tensor) -> Tensor:
 
 @final
 class PtnetGenerator(Generator):
-    """PTNet3D (Zhang et al. 2022, section III): a U-Net whose convolutions are transformers.
+    """PTNet3D (Zhang et al. 2022, and its public code): a U-Net of transformers.
 
     A voxel's token is its neighbourhood of 3^d voxels. Performers read those of the image and, at
     every second voxel, of their own features, twice; a global branch, a transformer on the image
@@ -255,9 +255,10 @@ class _Judge(nn.Module):
 
 @final
 class PyramidDiscriminator(nn.Module):
-    """Real or fake for patches of source and image together, at three resolutions (section III).
+    """Real or fake for patches of source and image together, at three resolutions.
 
-    The discriminator of pix2pixHD (Wang et al. 2018, section 3.2) with a level less. Each
+    The discriminator of pix2pixHD (Wang et al. 2018, section 3.2) with a level less, as in the
+    public code of PTNet3D. Each
     resolution has its own network; the next one reads means over 3^d voxels around every second.
 
     Args:
@@ -273,7 +274,7 @@ class PyramidDiscriminator(nn.Module):
     def forward(self, source: Tensor, image: Tensor) -> Layers:
         """(B, 1, n, ...) each, in [-1, 1], n at least 8 -> three times features and logits."""
         x, found = torch.cat((source, image), dim=1), []
-        for judge in self.judges:
+        for k, judge in enumerate(self.judges):
+            x = self.shrink(x) if k else x
             found.append(judge(x))
-            x = self.shrink(x)
         return found
