@@ -1,6 +1,6 @@
 """Pre-trained segmenters: the brain by deepbet, organs by TotalSegmentator.
 
-Both are packages of others (extras ``brain_mask`` and ``organs``), imported when they are first
+Both are packages of others (extras ``brain`` and ``organs``), imported when they are first
 used. Both hold a whole image in memory.
 """
 
@@ -77,7 +77,7 @@ class BrainMask:
             from deepbet import BrainExtraction
         except ImportError:
             raise InputError(
-                "the mask of the brain needs deepbet: pip install 'msgan[brain_mask]'"
+                "the mask of the brain needs deepbet: pip install 'msgan[brain]'"
             ) from None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # its networks are TorchScript

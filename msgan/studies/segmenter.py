@@ -341,6 +341,7 @@ def _network(build: Any, dims: int, config: SegmenterConfig) -> nn.Module:
             channels=config.widths,
             strides=(2,) * (len(config.widths) - 1),
             num_res_units=config.residual,
+            norm="batch",  # those of a small patch would hide how bright it is
         )
     return network
 
