@@ -125,7 +125,7 @@ def test_a_segmentation_lies_on_the_grid_of_the_file(tmp_path, dims, scratch):
         np.testing.assert_array_equal(read(box), found[box.slices])
         small = replace(segmenter, config=replace(QUICK, block=13))
         tiled = small.segment(tested.images["t2"], stack)(Box.whole(image.shape))
-        assert dice(tiled, found) > 0.97
+        assert dice(tiled, found) > 0.95
         turned = np.flip(image, 0).swapaxes(0, 1)
         affine = np.eye(dims + 1)
         affine[:2, :2] = [[0, -1], [1, 0]]  # of the axes as they lie now

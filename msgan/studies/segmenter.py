@@ -27,7 +27,7 @@ from msgan.config import Preparation
 from msgan.data.cohort import Subject, prepare
 from msgan.data.foreground import blocks
 from msgan.translate.frame import pick_device
-from msgan.types import Array, Box, InputError, Reader, read_padded
+from msgan.types import Array, Box, InputError, Reader, Shape, read_padded
 
 BACKGROUND = -1.0
 """What lies around an image, in [-1, 1]."""
@@ -159,7 +159,7 @@ class TrainedSegmenter:
             with paths.room(folder, prod(shape), f"the {self.name} of {ready.name}"):
                 labels = maps.create(folder / "labels.npy", shape, np.uint8)
             for core in Box.whole(shape).tiles((self.config.block,) * self.dims):
-                seen = core.grown(self.config.patch // 2).clipped(shape)
+                seen = _seen(core, self.config.patch, shape)
                 found = self._logits(ready.read(seen)) > 0
                 labels[core.slices] = found[core.inside(seen).slices]
         return ready.grid.read_source(lambda box: labels[box.slices], 0, order=0)
@@ -243,6 +243,16 @@ def train_segmenter(
             if report and (step % LOG_EVERY == 0 or step == config.steps):
                 report(f"step {step} of {config.steps}: loss {float(value.detach()):.3f}")
     return TrainedSegmenter(network.eval(), dims, config, preparation, name)
+
+
+def _seen(core: Box, patch: int, shape: Shape) -> Box:
+    """A block with half a window around it, and wherever the image has as much a whole window."""
+    grown = core.grown(patch // 2).clipped(shape)
+    start = (max(min(a, b - patch), 0) for a, b in zip(grown.start, grown.stop, strict=True))
+    reach = Box(tuple(start), (patch,) * core.dims).clipped(shape)
+    low = tuple(map(min, grown.start, reach.start))
+    high = map(max, grown.stop, reach.stop)
+    return Box(low, tuple(b - a for a, b in zip(low, high, strict=True)))
 
 
 def belongs(values: Array, labels: Structure) -> Array:
