@@ -41,6 +41,10 @@ def test_phantoms_are_written_once_and_found_again(folder: Path) -> None:
     assert sorted(s.fold for s in cohort) == [0, 1]
     assert {"b20f", "b50f", "b80f", "low"} == set(cohort.subjects[0].images)
     assert len(brain_cohort("smoke", folder)) == 1
+    larger = thorax_cohort("smoke", folder, seed=3, size=32).subjects[0]
+    for subject, size in ((cohort.subjects[0], 24), (larger, 32)):
+        with open_volume(subject.images["b20f"]) as image:
+            assert max(image.grid.shape) == size
 
 
 @pytest.mark.slow

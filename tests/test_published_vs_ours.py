@@ -7,8 +7,13 @@ import pytest
 
 from msgan.report import published
 from msgan.report.experiment import Experiment
-from msgan.report.published import FIGURES, PRINTED
-from msgan.report.published_vs_ours import NOT_RUN, comparison_table, published_vs_ours
+from msgan.report.published import FIGURES, HA, HA_1, HA_2, MEASURES, PRINTED, UZUNOVA
+from msgan.report.published_vs_ours import (
+    NOT_RUN,
+    comparison_table,
+    printed_beside,
+    published_vs_ours,
+)
 from msgan.statistics import bootstrap_mean
 
 SSIM = (0.70, 0.74, 0.78, 0.72)
@@ -32,14 +37,15 @@ def entry(entries, task, row, quantity):
 
 def test_every_printed_number_is_there_whether_it_was_run_or_not():
     entries = published_vs_ours([])
-    numbers = sum(4 if row.psnr is not None else 3 for row in PRINTED) + len(FIGURES)
+    numbers = sum(getattr(row, m) is not None for row in PRINTED for m in MEASURES) + len(FIGURES)
     assert len(entries) == numbers
     assert all(e.ours is None and math.isnan(e.difference) for e in entries)
     table = comparison_table(entries)
     assert (table.frame["ours"] == NOT_RUN).all()
     assert len(table.rows) == numbers
-    assert all(e.source.startswith("Uzunova et al. 20") for e in entries)
-    assert {e.source[15:19] for e in entries} == {"2019", "2020"}
+    ours = [e.source for e in entries if e.source.startswith(UZUNOVA)]
+    assert {source[15:19] for source in ours} == {"2019", "2020"}
+    assert {e.source for e in entries} - set(ours) == {HA_1, HA_2}
 
 
 def test_the_standard_deviations_of_2019_stand_beside_their_means():
@@ -80,12 +86,40 @@ def test_one_row_of_a_table_does_not_repeat_it():
     """Another experiment on the same task also calls its method cascade."""
     entries = published_vs_ours([scored(methods=("cascade", "no sketch"))])
     assert entry(entries, "t1→t2", "cascade", "SSIM").ours is None
+    rivals = published_vs_ours([scored(methods=("cascade", "3D-mDAUNet", "ResViT"))])
+    assert entry(rivals, "t1→t2", "cascade", "SSIM").ours is None
+    assert entry(rivals, "t1→t2", "ResViT", "SSIM").ours is not None
     twice = [
         e
         for e in published_vs_ours([scored(), scored()])
         if (e.row, e.quantity) == ("REPLICA", "SSIM")
     ]
     assert [e.task for e in twice] == ["t1→t2", "t1→t2", "flair→t2"]
+
+
+def test_the_printed_ea_gan_stands_beside_the_one_that_judges_edges():
+    study = scored(methods=("3D-mDAUNet", "gEa-GAN", "dEa-GAN"), nmse=(0.1, 0.2, 0.3, 0.4))
+    study.scores.loc[study.scores["method"] == "dEa-GAN", "nmse"] = 0.154
+    found = entry(published_vs_ours([study]), "t1→t2", "Ea-GAN", "NMSE")
+    assert found.difference == pytest.approx(0, abs=1e-9)
+    assert found.about.endswith("; ours: dEa-GAN")
+    alone = scored(methods=("3D-mDAUNet", "gEa-GAN"))
+    assert entry(published_vs_ours([alone]), "t1→t2", "Ea-GAN", "SSIM").about.endswith("gEa-GAN")
+
+
+def test_a_notebook_shows_what_one_paper_printed_of_its_tasks_beside_ours():
+    study = scored("cbct→ct", ("cascade", "3D-mDAUNet", "ResViT"), image_ssim=(0.9,) * 4)
+    table = printed_beside(study.scores, "phantoms", HA)
+    assert set(table["task"]) == {"cbct→ct"}
+    assert set(table["method"]) == {"ResViT", "PTNet3D", "Ea-GAN", "3D-mDAUNet"}
+    rows = table.set_index(["method", "measure"])
+    mine = rows.loc[("3D-mDAUNet", "SSIM")]
+    assert (mine["printed"], mine["sd"], mine["n"]) == (0.918, 0.04, 4)
+    assert mine["difference"] == pytest.approx(0.9 - 0.918)
+    assert mine[["low", "high"]].tolist() == pytest.approx([0.9, 0.9])
+    assert rows.loc[("PTNet3D", "SSIM"), ["ours", "low", "difference"]].isna().all()
+    assert rows.loc[("3D-mDAUNet", "Dice"), "printed"] == 0.836
+    assert printed_beside(scored("t1→t2").scores, "phantoms", HA)["ours"].isna().all()
 
 
 def test_values_that_are_not_finite_are_left_out():
@@ -146,5 +180,8 @@ def test_a_table_reads_as_the_papers_print_it():
     assert lines["t1→t2", "cascade", "MSE"][3].text == "0.003"
     assert lines["x-ray", "cascade", "SSIM"][3].text == "0.711 ± 0.067"
     assert lines["x-ray", "cascade", "SSIM"][4].text == NOT_RUN
+    assert lines["t2→t1", "3D-mDAUNet", "NMSE"][3].text == "0.141 ± 0.10"
+    assert lines["t2→t1", "3D-mDAUNet", "NMSE"][8].text == HA_1
+    assert lines["x-ray", "cascade", "SSIM"][8].text == "2019, table 1"
     assert "data differ" in table.note
     assert table.frame["printed"].notna().all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from msgan.data.cohort import Cohort
@@ -26,6 +27,7 @@ def brain_manifest(
     data_root: str | os.PathLike[str] | None = None,
     seed: int = 0,
     healthy: bool = False,
+    size: int | None = None,
 ) -> Path:
     """The manifest of the cohort; its files lie in the same folder.
 
@@ -35,6 +37,7 @@ def brain_manifest(
         data_root: Folder with ``manifest.csv`` and the data it names, used instead of phantoms.
         seed: Names the phantoms.
         healthy: Volunteers without tumours; phantoms only.
+        size: Voxels along the longest axis of phantoms; None: the preset's.
 
     Raises:
         InputError: The preset is unknown, or ``data_root`` holds no manifest.
@@ -51,7 +54,7 @@ def brain_manifest(
         )
 
     kind = "volunteers" if healthy else "patients"
-    return _manifest(f"brain-{kind}", "brain", preset, folder, data_root, seed, write)
+    return _manifest(f"brain-{kind}", "brain", preset, folder, data_root, seed, write, size)
 
 
 def brain_cohort(
@@ -61,9 +64,12 @@ def brain_cohort(
     data_root: str | os.PathLike[str] | None = None,
     seed: int = 0,
     healthy: bool = False,
+    size: int | None = None,
 ) -> Cohort:
     """The subjects of :func:`brain_manifest`, which see."""
-    manifest = brain_manifest(preset, folder, data_root=data_root, seed=seed, healthy=healthy)
+    manifest = brain_manifest(
+        preset, folder, data_root=data_root, seed=seed, healthy=healthy, size=size
+    )
     return Cohort.from_manifest(manifest, manifest.parent)
 
 
@@ -73,6 +79,7 @@ def thorax_manifest(
     *,
     data_root: str | os.PathLike[str] | None = None,
     seed: int = 0,
+    size: int | None = None,
 ) -> Path:
     """As :func:`brain_manifest`: thorax CT with kernels b20f, b50f, b80f and at low dose.
 
@@ -84,7 +91,7 @@ def thorax_manifest(
             out, subjects=extent.subjects, size=extent.size, seed=seed, folds=extent.folds
         )
 
-    return _manifest("thorax", "thorax", preset, folder, data_root, seed, write)
+    return _manifest("thorax", "thorax", preset, folder, data_root, seed, write, size)
 
 
 def thorax_cohort(
@@ -93,9 +100,10 @@ def thorax_cohort(
     *,
     data_root: str | os.PathLike[str] | None = None,
     seed: int = 0,
+    size: int | None = None,
 ) -> Cohort:
     """The subjects of :func:`thorax_manifest`, which see."""
-    manifest = thorax_manifest(preset, folder, data_root=data_root, seed=seed)
+    manifest = thorax_manifest(preset, folder, data_root=data_root, seed=seed, size=size)
     return Cohort.from_manifest(manifest, manifest.parent)
 
 
@@ -147,6 +155,7 @@ def _manifest(
     data_root: str | os.PathLike[str] | None,
     seed: int,
     write: Callable[[Path, Sizes], Path],
+    size: int | None = None,
 ) -> Path:
     """The reader's manifest, or that of phantoms, which are written where they are not yet."""
     if data_root is not None:
@@ -155,6 +164,7 @@ def _manifest(
             raise InputError(f"{manifest}: no such file; a data root names its files in one")
         return manifest
     extent = sizes(preset, anatomy)
+    extent = replace(extent, size=size or extent.size)
     name = f"{kind}-{extent.subjects}x{extent.size}-seed{seed}-{_code(Path(__file__).parent)}"
     manifest = Path(folder) / name / MANIFEST  # written last: where it is, the cohort is complete
     if not manifest.is_file():

@@ -12,16 +12,22 @@ import numpy as np
 from msgan.metrics import CATALOGUE
 from msgan.report import published
 from msgan.report.experiment import Experiment
-from msgan.report.published import FIGURES, MICCAI_1, PRINTED, Figure, Printed
+from msgan.report.published import (
+    FIGURES,
+    HA,
+    MEASURES,
+    MICCAI_1,
+    PRINTED,
+    UZUNOVA,
+    Figure,
+    Printed,
+)
 from msgan.report.table import Cell, Table, number
 from msgan.statistics import Interval, bootstrap_mean
 from msgan.studies.table import IMAGE
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MEASURES = ("ssim", "mae", "mse", "psnr")
-"""What the papers print."""
 
 NOT_RUN = "not run"
 
@@ -30,18 +36,19 @@ CARD_BYTES = 12e9
 
 STEPS, DISTANCES = "steps.csv", "distances.csv"
 
-AUTHORS = "Uzunova et al. "
-
 EDGES = "cascade, edges alone"
 """The row that is the papers' cascade in a table whose ``cascade`` is also guided by the source."""
+
+VARIANTS = {"cascade": (EDGES, "cascade"), "Ea-GAN": ("dEa-GAN", "gEa-GAN")}
+"""Rows of ours, by the printed method that they repeat: the first of them that is there."""
 
 NOTE = (
     "The data differ: the papers measured images of their patients, ours are of what each row "
     "names. Where that is phantoms or other people, a difference says nothing about either method, "
-    "and only the order within a task may be compared. The papers' tables count the whole image; "
-    "ours do where the mask is image. Ours: mean over subjects and the 95 % bootstrap interval of "
-    "the mean. Intensities in [0, 1]; 3D, but for x-ray, which is 2D. "
-    "Printed in: year of Uzunova et al."
+    "and only the order within a task may be compared. The papers' tables count the whole image, "
+    "or do not say what they count; ours do where the mask is image. Ours: mean over subjects and "
+    "the 95 % bootstrap interval of the mean. Intensities in [0, 1]; 3D, but for x-ray, which is "
+    "2D. Printed in: years without a name are of Uzunova et al."
 )
 
 
@@ -98,14 +105,14 @@ def published_vs_ours(experiments: Sequence[Experiment]) -> list[Entry]:
     """
     entries: list[Entry] = []
     for row in PRINTED:
-        for k, quantity in enumerate(MEASURES):
+        for quantity in MEASURES:
             value = getattr(row, quantity)
             if value is None:
                 continue
-            sd = row.sd[k] if row.sd is not None and k < len(row.sd) else None
+            sd = row.sd.get(quantity)
             name, unit = CATALOGUE[quantity].label, CATALOGUE[quantity].unit
             source = row.source
-            if sd is not None and source != MICCAI_1:
+            if sd is not None and source.startswith(UZUNOVA) and source != MICCAI_1:
                 source += f" (± {MICCAI_1})"
             known = (row.task, row.method, name, value, sd, "", unit, source)
             found = [m for e in experiments for m in _score(e, row, quantity)]
@@ -118,13 +125,19 @@ def published_vs_ours(experiments: Sequence[Experiment]) -> list[Entry]:
     return entries
 
 
-def _rows(experiment: Experiment, task: str) -> pd.DataFrame | None:
+def _rows(experiment: Experiment, task: str, source: str) -> pd.DataFrame | None:
     """Scores of a task, if at least two rows of its printed table are among them."""
     if experiment.scores is None:
         return None
     lines = experiment.scores[experiment.scores["task"] == task]
-    printed = {row.method for row in PRINTED if row.task == task}
-    return lines if len(printed & set(lines["method"])) >= 2 else None
+    printed = {row.method for row in PRINTED if (row.task, row.source) == (task, source)}
+    return lines if sum(bool(_repeats(m, lines)) for m in printed) >= 2 else None
+
+
+def _repeats(method: str, lines: pd.DataFrame) -> str | None:
+    """The row of ours that repeats a printed method."""
+    there = set(lines["method"])
+    return next((m for m in VARIANTS.get(method, (method,)) if m in there), None)
 
 
 def _mean(values: pd.Series) -> tuple[Interval, int] | None:
@@ -134,17 +147,19 @@ def _mean(values: pd.Series) -> tuple[Interval, int] | None:
 
 
 def _score(experiment: Experiment, row: Printed, quantity: str) -> Iterator[Measured]:
-    lines = _rows(experiment, row.task)
-    if lines is None:
+    lines = _rows(experiment, row.task, row.source)
+    name = None if lines is None else _repeats(row.method, lines)
+    if lines is None or name is None:
         return
     whole = f"{IMAGE}_{quantity}"
     column = whole if whole in lines else quantity
-    name = EDGES if row.method == "cascade" and EDGES in set(lines["method"]) else row.method
     mine = lines[lines["method"] == name]
     measured = _mean(mine[column]) if column in lines else None
     if measured is not None:
         mask = IMAGE if column == whole else experiment.convention("region")
-        yield *measured, experiment.stem, f"{experiment.data}; mask: {mask}", True
+        about = f"{experiment.data}; mask: {mask}"
+        about += f"; ours: {name}" if name not in (row.method, EDGES) else ""
+        yield *measured, experiment.stem, about, True
 
 
 def _figure(experiment: Experiment, figure: Figure) -> Iterator[Measured]:
@@ -152,7 +167,7 @@ def _figure(experiment: Experiment, figure: Figure) -> Iterator[Measured]:
     if quantity == published.FRECHET and DISTANCES in experiment.others:
         yield from _distances(experiment, figure.row)
     elif quantity == published.SLOWER:
-        lines = _rows(experiment, figure.task)
+        lines = _rows(experiment, figure.task, published.EXTENDED_1)
         if lines is not None and "seconds" in lines:
             times = lines.pivot_table(index="subject", columns="method", values="seconds")
             if {figure.row, "cascade"} <= set(times):
@@ -198,6 +213,34 @@ def _step(experiment: Experiment, figure: Figure) -> Iterator[Measured]:
             "added up as in the papers, batch of one",
             True,
         )
+
+
+def printed_beside(scores: pd.DataFrame, data: str, by: str) -> pd.DataFrame:
+    """What was printed of the tasks of a table of scores, and its means beside it.
+
+    Args:
+        scores: Of :func:`msgan.studies.crossval.cross_validate`.
+        data: What was translated, in words.
+        by: How the source of the printed rows begins, as ``Ha et al.``.
+
+    Returns:
+        One line a printed number: ``task``, ``method``, ``measure``, ``printed``, ``sd``
+        (printed), ``ours``, ``low``, ``high`` (95 % bootstrap interval of the mean), ``n``,
+        ``difference`` (ours - printed); NaN where ours was not run.
+    """
+    import pandas as pd
+
+    tasks = set(scores["task"])
+    entries = published_vs_ours([Experiment("", "", {"data": data}, scores=scores)])
+    wanted = [e for e in entries if e.source.startswith(by) and e.task in tasks]
+    unknown = Interval(math.nan, math.nan, math.nan)
+    lines = []
+    for e in wanted:
+        mean, low, high = e.ours or unknown
+        line = {"task": e.task, "method": e.row, "measure": e.quantity, "printed": e.printed}
+        line |= {"sd": e.sd, "ours": mean, "low": low, "high": high, "n": e.n}
+        lines.append(line | {"difference": e.difference})
+    return pd.DataFrame(lines)
 
 
 def comparison_table(entries: Sequence[Entry]) -> Table:
@@ -246,7 +289,8 @@ def _cells(entry: Entry) -> tuple[Cell, ...]:
     printed = f"{entry.relation} {shown(entry.printed)}".strip()
     if measure == "mse":  # printed with three digits
         printed = f"{entry.printed:.3f}"
-    printed += "" if entry.sd is None else f" ± {entry.sd:.3f}"
+    digits = 2 if entry.source.startswith(HA) else 3
+    printed += "" if entry.sd is None else f" ± {entry.sd:.{digits}f}"
     ours, low, high = entry.ours or (math.nan, math.nan, math.nan)
     interval = f"[{shown(low)}, {shown(high)}]" if math.isfinite(low + high) else ""
     difference = entry.difference
@@ -259,5 +303,5 @@ def _cells(entry: Entry) -> tuple[Cell, ...]:
         Cell(str(entry.n) if entry.n else "–"),
         Cell("–" if math.isnan(difference) else f"{'+' * (difference > 0)}{shown(difference)}"),
         Cell("; ".join(filter(None, (entry.where, entry.about))) or "–"),
-        Cell(entry.source.replace(AUTHORS, "")),
+        Cell(entry.source.replace(f"{UZUNOVA} ", "")),
     )

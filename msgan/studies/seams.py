@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import nan
+from math import ceil, nan
 
 from msgan.config import Preparation
 from msgan.data.body import body_mask
 from msgan.data.cohort import prepare
 from msgan.data.volume import open_volume
 from msgan.metrics import seam_score_of
+from msgan.runs.run import Run
 from msgan.studies.table import Result
+from msgan.training.step import geometry
+from msgan.translate.overlap import window_of
 
 
 @dataclass(frozen=True)
@@ -63,3 +66,19 @@ class Seams:
                 seed=self.seed,
             )
         return {"seam": score.ratio, "seam_p": score.p_value}
+
+
+def faces(runs: Mapping[str, Run], tile: int) -> dict[str, int]:
+    """Voxels from one face to the next, for :attr:`Seams.tiles`.
+
+    Args:
+        runs: By the name of their row.
+        tile: Side of the tiles of methods that run at any size; of whole patches that overlap
+            faces are as far apart as patches begin, or a multiple of that: a score needs 4 voxels.
+    """
+    found = {}
+    for name, run in runs.items():
+        window = window_of(run.config, geometry(run.config, run.scales))
+        stride = tile if window is None else window.stride
+        found[name] = stride * ceil(4 / stride)
+    return found

@@ -82,7 +82,7 @@ def train_scale(
     folder.mkdir(parents=True, exist_ok=True)
 
     torch.manual_seed(seeds.derive(config.seed, "weights", scale))
-    step = _learner(config, scale, fabric, features)
+    step = learner_of(config, scale, fabric, features)
     state: dict[str, Any] = {
         "step": 0,
         "best": math.inf,
@@ -151,7 +151,7 @@ def train_scale(
     return state
 
 
-def _learner(
+def learner_of(
     config: CascadeConfig, scale: int, fabric: Fabric, features: nn.Module | None
 ) -> Learner:
     """What is trained: of a cascade a scale, else what takes the place of scale n."""
