@@ -34,6 +34,13 @@ CASCADE: Mapping[str, Mapping[str, Any]] = {"small": {"lr_steps": 1500, "steps":
 """Steps of the cascade where they are not the preset's; about four times :data:`SECONDS`, for two
 generators and two discriminators that never see a pair."""
 
+CT_CASCADE: Mapping[str, Mapping[str, Any]] = {"smoke": {"lr_steps": 20, "steps": 10}}
+"""Likewise of the cascade of CTs: in ``smoke`` no other notebook trains it."""
+
+
+FEWEST = 10
+"""Steps between two validations, which take as long as some of them; the last step has one."""
+
 
 @dataclass(frozen=True)
 class Rival:
@@ -59,7 +66,7 @@ class Rival:
         if (seconds := SECONDS[preset]) is None:
             return own
         steps = max(1, round(seconds / self.pace))
-        every = max(1, steps // 4)
+        every = max(FEWEST, steps // 4)
         training = {"steps": steps, "validate_every": every, "checkpoint_every": every}
         return own.updated(training={**training, **(self.training if preset == "small" else {})})
 
@@ -98,9 +105,8 @@ def cascade_config(preset: str, *, ct: bool = False, seed: int = 0) -> CascadeCo
     scales = config.preparation.scales
     guided = {"guidance": {"match": "histogram"}} if config.guidance.on else {}
     preparation = presets.preset(preset, "thorax").preparation.updated(scales=scales)
-    return config.updated(
-        preparation=preparation, labels=(), training={"label_share": 0.0}, **guided
-    )
+    training = {"label_share": 0.0, **CT_CASCADE.get(preset, {})}
+    return config.updated(preparation=preparation, labels=(), training=training, **guided)
 
 
 def configurations(preset: str, source: str, target: str, *, seed: int = 0) -> dict[str, Any]:

@@ -53,12 +53,12 @@ class Scanner:
             parts it is more.
         scatter_mm: Standard deviation of the kernel that spreads scatter, mm at the rotation axis.
         photons: That reach one element of the detector where nothing is in their way; inf: no
-            noise.
+            noise. The default makes 13 to 23 HU in soft tissue of chests of 48 to 128 voxels.
     """
 
     spr: float = 0.5
     scatter_mm: float = 60.0
-    photons: float = 2e5
+    photons: float = 4e3
 
     def __post_init__(self) -> None:
         if not 0 <= self.spr < inf or not 0 < self.scatter_mm < inf or not self.photons > 0:
