@@ -109,10 +109,10 @@ def test_rows_are_trained_scored_and_counted(
     simple = ["source", "histogram-matched", "inverted, matched"]
     assert list(methods) == [*simple, *configs]
     assert isinstance(methods["no relativistic loss"], MDAUNet)
-    apart = faces(mine, 12)
-    assert (apart["cascade"], apart["paired regression"]) == (12, 12)
+    apart = faces(mine, 10)
+    assert (apart["cascade"], apart["paired regression"]) == (10, 10)
     assert apart["3D-mDAUNet"] == 6  # patches begin every 3 voxels, and 3 are too few to score
-    table = score_tasks(runs, folds, partial(compared, device="cpu"), tmp_path / "made", tile=12)
+    table = score_tasks(runs, folds, partial(compared, device="cpu"), tmp_path / "made", tile=10)
     assert set(table["method"]) == set(methods)
     assert set(table["subject"]) == set(fold.test.names)
     assert set(table["region"]) == {"foreground"}

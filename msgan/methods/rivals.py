@@ -82,7 +82,8 @@ RIVALS = (
 """In the order of a table."""
 
 METHODS: Mapping[str, type[TrainedMethod]] = {
-    method.name: method for method in (Cascade, *(rival.method for rival in RIVALS))
+    Cascade.name: Cascade,
+    **{rival.method.name: rival.method for rival in RIVALS},
 }
 """All that are trained, by name."""
 

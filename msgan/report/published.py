@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgan.metrics import psnr_from_mse
 from msgan.types import InputError
@@ -240,7 +240,7 @@ def published(*tasks: str, by: str = UZUNOVA) -> pd.DataFrame:
     spread = [m for m in shown if all(m in row.sd or getattr(row, m) is None for row in rows)]
     lines = []
     for row in rows:
-        line = {"task": row.task, "method": row.method}
+        line: dict[str, Any] = {"task": row.task, "method": row.method}
         for measure in shown:
             line[measure] = getattr(row, measure)
             if measure in spread:

@@ -14,7 +14,7 @@ from msgan.metrics import seam_score_of
 from msgan.runs.run import Run
 from msgan.studies.table import Result
 from msgan.training.step import geometry
-from msgan.translate.overlap import window_of
+from msgan.translate.overlap import Window, window_of
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,12 @@ def faces(runs: Mapping[str, Run], tile: int) -> dict[str, int]:
     """
     found = {}
     for name, run in runs.items():
-        window = window_of(run.config, geometry(run.config, run.scales))
+        window = joined(run)
         stride = tile if window is None else window.stride
         found[name] = stride * ceil(4 / stride)
     return found
+
+
+def joined(run: Run) -> Window | None:
+    """How whole patches of a run are joined; None where tiles may have any side."""
+    return window_of(run.config, geometry(run.config, run.scales))

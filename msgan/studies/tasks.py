@@ -11,7 +11,7 @@ from msgan.metrics.perceptual import Comparison
 from msgan.runs.run import Run
 from msgan.studies.crossval import Fitted, Fold, cross_validate
 from msgan.studies.perceptual import Perceptual
-from msgan.studies.seams import Seams, faces
+from msgan.studies.seams import Seams, faces, joined
 from msgan.studies.table import BODY, FOREGROUND, IMAGE, Fixed, Measure, Method
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def score_tasks(
     import pandas as pd
 
     tables = []
-    options: dict[str, Any] = {} if tile is None else {"tile": tile}
+    options: dict[str, Any] = {"tile": tile}
     for task, own in folds.items():
         first = runs_of(runs, task, own[0])
         preparation, intensity = first[reference].config.preparation, first[reference].intensity
@@ -72,7 +72,8 @@ def score_tasks(
         def fitted(fold: Fold, source: str, task: Task = task) -> Fitted:
             mine = runs_of(runs, task, fold)
             made = methods(mine, fold.train)
-            rows = {name: Fixed(method, **options) for name, method in made.items()}
+            free = [name for name, run in mine.items() if joined(run) is None]
+            rows = {k: Fixed(v, **options) if k in free else v for k, v in made.items()}
             return Fitted(rows, mine[reference].intensity)
 
         measures: list[Measure] = []
