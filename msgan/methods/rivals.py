@@ -22,6 +22,7 @@ from msgan.methods.baselines import HistogramMatched, Source, baselines
 from msgan.methods.ea_gan import DEaGan, GEaGan
 from msgan.methods.mdaunet import ABLATIONS, MDAUNet
 from msgan.methods.paired import PairedRegression
+from msgan.methods.ptnet import PTNet3D
 from msgan.methods.resvit import ResViT
 from msgan.methods.shared import fit_cached
 from msgan.methods.trained import Cascade, TrainedMethod
@@ -78,6 +79,7 @@ RIVALS = (
     Rival(GEaGan, 0.174),
     Rival(DEaGan, 0.247),
     Rival(ResViT, 0.285),
+    Rival(PTNet3D, 0.62),
 )
 """In the order of a table."""
 
