@@ -74,7 +74,7 @@ PICTURED = (
     "paired regression",
 )
 UNIT = "share of P99.5"
-STEPS = {"lr_steps": 12_000, "steps": 4000}
+STEPS = {"lr_steps": 6000, "steps": 4000}
 QUICK = {"lr_steps": 4, "steps": 2, "validate_every": 2}
 
 
