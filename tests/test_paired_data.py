@@ -84,7 +84,7 @@ def test_a_missing_modality_is_noted_and_the_person_is_not_paired(tmp_path: Path
     out = msgan_cli(
         *("data", "split", MANIFESTS / "dhcp.csv", "--root", root, "--out", tmp_path / "s.csv")
     )
-    assert f"note: no t1: 1 subjects, as {BABIES[0]}" in out.stderr
+    assert f"note: subjects without t1: 1, as {BABIES[0]}" in out.stderr
 
 
 def test_a_mask_on_another_grid_is_refused_by_name(tmp_path: Path) -> None:
@@ -136,8 +136,8 @@ def test_a_quarter_of_the_people_is_tested_with_all_their_sessions(tmp_path: Pat
     for seed in (0, 1, 1):
         command = ("data", "split", file, "--out", tmp_path / "s.csv", "--seed", seed, "--force")
         out = msgan_cli(*command)
-        assert "train: 60 subjects, 30 people" in out.stdout
-        assert "test: 20 subjects, 10 people" in out.stdout
+        assert "train: subjects 60, people 30" in out.stdout
+        assert "test: subjects 20, people 10" in out.stdout
         split = splits(tmp_path / "s.csv")
         assert list(split) == names  # the order of the manifest
         assert all(split[a] == split[b] for a, b in zip(names[::2], names[1::2], strict=True))

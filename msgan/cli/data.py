@@ -21,17 +21,8 @@ def _group() -> None:
 
 @app.command()
 def check(
-    manifest: Annotated[
-        Path, typer.Argument(metavar="MANIFEST", help="CSV with a row for each file.")
-    ],
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Folder that the paths start from.",
-            show_default="the manifest's folder",
-        ),
-    ] = None,
+    manifest: inputs.ManifestFile,
+    root: inputs.Root = None,
     unpaired: Annotated[
         bool, typer.Option("--unpaired", help="A subject's images may lie on different grids.")
     ] = False,
@@ -70,20 +61,11 @@ def check(
 
 @app.command()
 def spacing(
-    manifest: Annotated[
-        Path, typer.Argument(metavar="MANIFEST", help="CSV with a row for each file.")
-    ],
+    manifest: inputs.ManifestFile,
     modality: Annotated[
         str, typer.Option(metavar="NAME", help="Modality of the images to measure, such as t2.")
     ],
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Folder that the paths start from.",
-            show_default="the manifest's folder",
-        ),
-    ] = None,
+    root: inputs.Root = None,
 ) -> None:
     """Print the mean voxel size of a data set, as a setting for msgan train --config.
 
@@ -107,20 +89,11 @@ def spacing(
 
 @app.command()
 def split(
-    manifest: Annotated[
-        Path, typer.Argument(metavar="MANIFEST", help="CSV with a row for each file.")
-    ],
+    manifest: inputs.ManifestFile,
     out: Annotated[
         Path, typer.Option(metavar="FILE.csv", help="Manifest to write; paths stay as they are.")
     ],
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Folder that the paths start from.",
-            show_default="the manifest's folder",
-        ),
-    ] = None,
+    root: inputs.Root = None,
     test: Annotated[
         float, typer.Option(metavar="SHARE", help="Share of the people in split test.")
     ] = 0.25,
@@ -157,11 +130,11 @@ def split(
     kinds = sorted({row.modality for row in dealt.rows if row.role == "image"})
     for part in ("train", "val", "test"):
         if counts[part]:
-            console.say(f"{part}: {counts[part]} subjects, {people[part]} people")
+            console.say(f"{part}: subjects {counts[part]}, people {people[part]}")
     for kind in kinds:
         has = {r.subject for r in dealt.rows if (r.role, r.modality) == ("image", kind)}
         if lacking := [name for name in subjects if name not in has]:
-            console.note(f"note: no {kind}: {len(lacking)} subjects, as {lacking[0]}")
+            console.note(f"note: subjects without {kind}: {len(lacking)}, as {lacking[0]}")
     console.say(f"{out}: {len(dealt.rows)} files")
 
 

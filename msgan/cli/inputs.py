@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from msgan.cli import console
 from msgan.types import InputError
@@ -11,6 +13,18 @@ from msgan.types import InputError
 if TYPE_CHECKING:
     from msgan.runs.run import Run
 
+ManifestFile = Annotated[
+    Path, typer.Argument(metavar="MANIFEST", help="CSV with a row for each file.")
+]
+
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder that the paths start from.",
+        show_default="the manifest's folder",
+    ),
+]
 
 BESIDE = (".json", ".bval", ".bvec", ".csv", ".tsv", ".txt", ".md", ".yaml", ".yml", ".html")
 """Suffixes of what lies beside images and is none."""

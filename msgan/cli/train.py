@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    manifest: Annotated[
-        Path, typer.Argument(metavar="MANIFEST", help="CSV with a row for each file.")
-    ],
+    manifest: inputs.ManifestFile,
     out: Annotated[
         Path, typer.Option(metavar="RUN", help="Folder of the run; created if missing.")
     ],
@@ -52,14 +50,7 @@ def train(
             show_default="the preset alone",
         ),
     ] = None,
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Folder that the paths start from.",
-            show_default="the manifest's folder",
-        ),
-    ] = None,
+    root: inputs.Root = None,
     scale: Annotated[
         str,
         typer.Option(
