@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import cohort_s0
 import limbs
 import methods
 import quality_minutes
@@ -110,6 +111,19 @@ def test_a_quick_run_makes_no_record(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.argv", ["x", "--data", str(tmp_path)])
     given = records.parsed(records.options("limbs", "Doc.", ("a",)), "limbs")
     assert given.json == ROOT / "benchmarks" / "limbs.json"
+
+
+# --- s0 of a cohort ----------------------------------------------------------------------------
+
+
+def test_s0_has_the_same_steps_a_head_and_draws_people_it_has_not_seen():
+    count = max(map(max, cohort_s0.HEADS.values())) + 1 + cohort_s0.TESTED
+    tested = set(range(count)[-cohort_s0.TESTED :])
+    for heads in cohort_s0.HEADS.values():
+        config = cohort_s0.config(len(heads))
+        assert not tested & set(heads)
+        assert config.training.lr_steps == cohort_s0.STEPS * len(heads)
+        assert not config.guidance.on
 
 
 # --- brains ------------------------------------------------------------------------------------
