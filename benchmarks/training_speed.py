@@ -9,6 +9,10 @@ slows all alike:
 - ``cold memory maps``: the same, and after each draw the system forgets what it has read of the
   subjects, as if they were many times larger than memory
 
+Then, of s0 and the finest scale of the presets ``small`` for any image and for brains: what the
+convolutions of a step (both networks, forward and backward) would take at the rate of one large
+convolution, as a share of what the step takes. Step and convolution are timed in turns.
+
     python benchmarks/training_speed.py
 """
 
@@ -30,6 +34,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch.utils.flop_counter import FlopCounterMode
 
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort, prepare
@@ -135,6 +140,42 @@ def alone(patches: Patches, count: int) -> float:
     return statistics.median(times[1:])
 
 
+def shares(
+    config: CascadeConfig, fabric: Fabric, subjects: tuple[CachedSubject, ...], turns: int
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Of s0 and the finest scale: operations of a step, its time, and the share of the rate."""
+    image = torch.rand(1, 32, 64, 64, 64, device=fabric.device)
+    kernel = torch.rand(32, 32, 3, 3, 3, device=fabric.device)
+    large = 2 * kernel.numel() * image[0, 0].numel()
+    for scale in (0, len(subjects[0].images) - 1):
+        step = Step(config, scale, fabric)
+        drawn = Patches(subjects, config, scale, step.generator.geometry, device=fabric.device)
+        count = config.training.batch if scale else config.training.lr_batch
+        batch = drawn.draw("train", 0, range(count))
+        step.update(batch, 0, 1e-4)
+        with FlopCounterMode(display=False) as counter:
+            step.update(batch, 1, 1e-4)
+        work, times, ratios = counter.get_total_flops(), [], []
+        for _ in range(turns):
+            start = perf_counter()
+            with torch.inference_mode():
+                torch.nn.functional.conv3d(image, kernel, padding=1)
+            synchronize(step)
+            middle = perf_counter()
+            step.update(batch, 2, 1e-4)
+            synchronize(step)
+            times.append(perf_counter() - middle)
+            ratios.append(work / times[-1] / (large / (middle - start)))
+        yield (
+            f"s{scale}",
+            {
+                "gigaflop_per_step": work / 1e9,
+                "seconds_per_step": statistics.median(times),
+                "share_of_convolution_rate": statistics.median(ratios),
+            },
+        )
+
+
 def main() -> None:
     """Train, time, write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -172,7 +213,13 @@ def main() -> None:
                     turns[name].append(measured)
         drawn = {"warm": alone(warm, 10), "cold": alone(cold, 10)}
         size = sum(subject.bytes for subject in mapped)
-    report(options, config, fabric, turns, drawn, size)
+        found: dict[str, dict[str, float]] = {}
+        for name in ("any", "brain"):
+            own = preset("small", name).unguided()
+            few = tuple(cohort(folder / name, own, options.size, 1))
+            for scale, row in shares(own, fabric, few, options.turns * options.steps):
+                found[f"{name}, {scale}"] = row
+    report(options, config, fabric, turns, drawn, size, found)
 
 
 def report(
@@ -182,6 +229,7 @@ def report(
     turns: dict[str, list[dict[str, float]]],
     drawn: dict[str, float],
     size: int,
+    shares: dict[str, dict[str, float]],
 ) -> None:
     """Medians over turns; losses are medians of the ratios of turns that follow each other.
 
@@ -215,6 +263,7 @@ def report(
         f"{options.size}, {options.turns} turns of {options.steps - 1} steps a row",
         "speed": speed,
         "loss": loss,
+        "share of the convolution rate": shares,
         "seconds_to_draw_a_batch_alone": drawn,
         "cohort_gigabytes": size / 1e9,
         "batch": training.batch,
