@@ -3,9 +3,13 @@
 A small network with random weights and three or more scales, uncompressed NIfTI in and out, told
 to keep to one size of memory. The image is a textured ball that touches all faces. With it goes
 what the published scheme would need, counted (``msgan.memory.translation.original_bytes``).
+Methods: ``cascade`` sees the sketch alone; ``cascade, guided`` is guided by all that may guide it,
+its sources matched to an even histogram; ``3D-mDAUNet`` is small and made of patches of 32^3 that
+overlap by .625 and are blended, as published.
 
     python benchmarks/memory_sweep.py
     python benchmarks/memory_sweep.py --sides 1024 --append --log benchmarks/memory_sweep_1024.log
+    python benchmarks/memory_sweep.py --method "cascade, guided" --append
 """
 
 from __future__ import annotations
@@ -21,30 +25,59 @@ from typing import Any
 
 import torch
 
+from msgan import presets
 from msgan.config import CascadeConfig, Preparation, SketchConfig, TrainConfig, network_of
 from msgan.memory.translation import measured_translation, original_bytes, untrained_run
+from msgan.methods.mdaunet import MDAUNet
 from msgan.paths import write_text
 from msgan.runs.run import git_commit, versions
 
 MEMORY = 1 << 30
+CASCADE, GUIDED, MDAUNET = "cascade", "cascade, guided", "3D-mDAUNet"
 
 
-def config(side: int) -> CascadeConfig:
-    """A small network; as many scales as make s0 64 voxels a side, at least one."""
-    return CascadeConfig(
+def config(method: str, side: int) -> CascadeConfig:
+    """Small networks; a cascade has as many scales as make s0 64 voxels a side, at least one."""
+    cascade = CascadeConfig(
         preparation=Preparation(scales=max(1, round(log2(side / 64))), margin=0),
         sketch=SketchConfig(),
         network=network_of(lr_width=8, lr_levels=3, hr_width=16, hr_blocks=2),
         training=TrainConfig(steps=1, lr_steps=1),
     )
+    if method == GUIDED:
+        return cascade.updated(guidance=presets.GUIDED.model_dump())
+    if method == MDAUNET:
+        tiny = {"features": (2, 2, 4, 4), "growth": (1, 1, 2, 2), "blocks": 1}
+        return MDAUNet.configured(cascade, "source").updated(network=tiny)
+    return cascade
+
+
+def key(row: dict[str, Any]) -> tuple[str, str, int]:
+    """What makes a row one of its own."""
+    return row["method"], row["device"], row["side"]
+
+
+def tables(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """A table a method: peak, time, and what the published scheme would need."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for row in rows:
+        table = found.setdefault(f"peaks, {row['method']}", {})
+        table[f"{row['side']}^3, {row['device']}"] = {
+            "host_peak_MiB": row["host_peak_bytes"] / 2**20,
+            "seconds": row["seconds"],
+            "us_per_voxel": row["seconds"] * 1e6 / row["side"] ** 3,
+            "published_GiB": row["original_bytes"] / 2**30,
+        }
+    return found
 
 
 def main() -> None:
     """Measure, write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--method", choices=(CASCADE, GUIDED, MDAUNET), default=CASCADE)
     parser.add_argument("--sides", type=int, nargs="+", default=[64, 128, 256, 512])
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--append", action="store_true", help="keep the rows of other sides")
+    parser.add_argument("--append", action="store_true", help="keep the other rows")
     parser.add_argument("--scratch", type=Path, help="folder for images; default: the system's")
     parser.add_argument("--log", type=Path, help="where what the last run says is kept")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/memory_sweep.json"))
@@ -56,25 +89,18 @@ def main() -> None:
     for side in options.sides:
         with tempfile.TemporaryDirectory(dir=options.scratch) as name:
             os.environ["MSGAN_SCRATCH"] = str(Path(name) / "scratch")
-            run = untrained_run(Path(name) / "run", config(side))
+            run = untrained_run(Path(name) / "run", config(options.method, side))
             row = vars(
                 measured_translation(run, side, name, MEMORY, options.device, log=options.log)
             )
-        rows.append(row | {"original_bytes": original_bytes(side), "git": git_commit()})
+        told = {"method": options.method, "original_bytes": original_bytes(side)}
+        rows.append(told | row | {"git": git_commit()})
         print(json.dumps(rows[-1]), flush=True)
-    again = {(row["side"], row["device"]) for row in rows}
-    kept = [row for row in old if (row["side"], row["device"]) not in again]
-    rows = sorted(kept + rows, key=lambda r: (r["device"], r["side"]))
+    again = {key(row) for row in rows}
+    rows = sorted([row for row in old if key(row) not in again] + rows, key=key)
     report = {
-        "what": f"network of width 16 with 2 blocks, told to keep to {MEMORY >> 20} MiB, 3D",
-        "peaks": {
-            f"{row['side']}^3, {row['device']}": {
-                "host_peak_MiB": row["host_peak_bytes"] / 2**20,
-                "seconds": row["seconds"],
-                "published_GiB": row["original_bytes"] / 2**30,
-            }
-            for row in rows
-        },
+        "what": f"small networks, told to keep to {MEMORY >> 20} MiB, 3D",
+        **tables(rows),
         "rows": rows,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),
