@@ -96,9 +96,10 @@ class Candidate:
         guidance = dict(self.guidance)
         if guidance["match"] == "auto":
             guidance["match"] = match
+        kernels = guidance["match"] == "spectrum"
         return chosen.updated(
             guidance=guidance,
-            contrast={"kind": "kernel", "share": 0.5} if guidance["match"] == "spectrum" else {},
+            contrast=presets.KERNEL_CONTRAST.model_dump() if kernels else {},
             conditioning={"generated_share": 1.0},
         )
 

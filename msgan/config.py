@@ -227,6 +227,8 @@ class ContrastAugmentation(Model):
             noise (MR); ``kernel`` other kernels of the same scan (CT), HU as they are.
         fresh: Of the samples from recoloured images, the share whose appearance is drawn for it
             alone, instead of one of ``variants`` in the cache.
+        sharper: Of the kernels, the share that is sharper than the target's; the others are softer,
+            and no match gives back what they have lost.
     """
 
     share: float = Field(0.0, ge=0, le=1, description="share of patches from recoloured images")
@@ -235,12 +237,13 @@ class ContrastAugmentation(Model):
     noise: float = Field(0.02, ge=0, description="largest standard deviation added after")
     kind: Literal["curve", "rich", "kernel"] = "curve"
     fresh: float = Field(0.0, ge=0, le=1, description="share of recoloured samples drawn anew")
+    sharper: float = Field(0.5, ge=0, le=1, description="share of kernels sharper than the target")
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """No key for what older runs could not state: the hash of such a run stays."""
         content: dict[str, Any] = whole(self)
-        for name in ("kind", "fresh"):
+        for name in ("kind", "fresh", "sharper"):
             if getattr(self, name) == type(self).model_fields[name].default:
                 content.pop(name, None)
         return content

@@ -83,6 +83,10 @@ CONTRAST_FREE = SketchConfig(channels=("edges", "self_similarity"), weight="loca
 """Edges whose weight does not depend on the modality, and how each voxel differs from its own
 neighbours: what is left of T1 is close to what is left of T2."""
 
+KERNEL_CONTRAST = ContrastAugmentation(kind="kernel", share=0.8, variants=6, sharper=1.0)
+"""Other kernels of the same scan stand for sources, all of them sharper: a match of spectra takes
+detail and noise away and gives none back."""
+
 GUIDED = Guidance(match="auto", student=True, detail=True)
 """All of what may guide a translation: the published cascade sees edges alone."""
 
@@ -106,11 +110,10 @@ SMALL = OURS | dict(
 PUBLISHED = dict(family="megan", steps=100_000, lr_steps=20_000, batch=20, patch=32)  # 2020, 2.2
 
 TUMOURS = dict(labels=TUMOUR_LABELS, label_share=LABEL_SHARE)
-# Source and target are of one modality: none is recoloured, but other kernels of the same scan
-# stand for sources.
+# Source and target are of one modality: none is recoloured.
 KERNELS = dict(
     sketch=KERNEL_SKETCH, guidance=Guidance(match="spectrum", detail=True),
-    contrast=ContrastAugmentation(kind="kernel", share=0.5, variants=2),
+    contrast=KERNEL_CONTRAST,
 )
 # An X-ray is drawn from the sketch of an X-ray: matched, the source would be the result. Noise on
 # sketches is less than elsewhere, because the edges are fainter. Left and right may be exchanged,

@@ -306,6 +306,7 @@ def test_other_kernels_stand_for_sources_in_hu(here):
     run = fit(chests(here, "HU", 3), "soft", config, here / "run", device="cpu")
     contrast = run.config.contrast
     assert (contrast.kind, contrast.fresh, contrast.share) == ("kernel", 0, 0.5)
+    assert contrast.sharper == 1  # of what a softer one has lost, a match gives nothing back
     assert (run.config.guidance.match, run.config.guidance.student) == ("spectrum", False)
 
 

@@ -37,6 +37,8 @@ class Appearance:
         slices: Lower resolution across one axis.
         noise: Standard deviation.
         texture: Colours the noise.
+        cut: Whether what is above the range is cut off. A CT is cut off at air alone, and what a
+            filter does to it must not be taken for what a cut did.
     """
 
     dims: int
@@ -47,6 +49,7 @@ class Appearance:
     slices: Slices = THIN
     noise: float = 0.0
     texture: Filter = UNFILTERED
+    cut: bool = True
 
     @classmethod
     def draw(
@@ -64,8 +67,9 @@ class Appearance:
         if config.kind == "curve":
             return cls(dims, (Curve.draw(rng, config.knots),), noise=_noise(config, rng))
         if config.kind == "kernel":
-            kernel, texture = Filter.kernel(rng), Filter.kernel(rng)
-            return cls(dims, filter=kernel, noise=_noise(config, rng), texture=texture)
+            kernel, texture = (Filter.kernel(rng, config.sharper) for _ in range(2))
+            noise = _noise(config, rng)
+            return cls(dims, filter=kernel, noise=noise, texture=texture, cut=False)
         given = torch.linspace(-1, 1, LEVELS) if levels is None else levels
         count = 2 if chance(rng, 0.5) else 1
         colours = tuple(_colour(config, dims, rng, given) for _ in range(count))
@@ -98,6 +102,8 @@ class Appearance:
     ) -> Tensor:
         """A box of an image in this appearance, (*box) in [-1, 1], on the image's device.
 
+        Values of an appearance that is not ``cut`` may be above 1.
+
         Args:
             image: The box with the halo around, in [-1, 1].
             box: Its place in the image.
@@ -117,7 +123,8 @@ class Appearance:
             drawn = self.texture(torch.randn(size, generator=rng, device=rng.device))
             out = out + self.noise / self.texture.spread(self.dims) * drawn.to(image.device)
         inside = crop(image, self.halo(factor)) > BACKGROUND + 1e-3
-        return torch.where(inside, out.clamp(-1, 1), torch.full_like(out, BACKGROUND))
+        out = out.clamp(BACKGROUND, 1 if self.cut else None)
+        return torch.where(inside, out, torch.full_like(out, BACKGROUND))
 
     def _coloured(self, image: Tensor, box: Box, shape: Shape) -> Tensor:
         widest = max((colour.halo for colour in self.colours), default=0)

@@ -66,9 +66,14 @@ class Filter:
     flat: bool = False
 
     @classmethod
-    def kernel(cls, rng: torch.Generator) -> Filter:
-        """The change from one CT kernel to another: softer, or sharper at fine detail."""
-        if chance(rng, 0.5):
+    def kernel(cls, rng: torch.Generator, sharper: float = 0.5) -> Filter:
+        """The change from one CT kernel to another: softer, or sharper at fine detail.
+
+        Args:
+            rng: Draws it.
+            sharper: Probability of a sharper one.
+        """
+        if chance(rng, 1 - sharper):
             return cls(((1.0, between(rng, 0.4, 1.5)),), True)
         amount, sigma = between(rng, 0.5, 3), between(rng, 0.5, 1.5)
         return cls(((1 + amount, 0.0), (-amount, sigma)), True)

@@ -155,7 +155,8 @@ def _matched(opened: Mapping[str, Prepared], config: CascadeConfig) -> CascadeCo
 
     Of single slices a spectrum may not be measured, and HU must stay HU: there is no match.
 
-    What is recoloured stands for other modalities; in HU, other kernels stand for them.
+    What is recoloured stands for other modalities; in HU, sharper kernels stand for them: a match
+    of spectra removes noise, and what is missing of a softer one it cannot give back.
     """
     if config.guidance.match != "auto":
         return config
@@ -166,7 +167,7 @@ def _matched(opened: Mapping[str, Prepared], config: CascadeConfig) -> CascadeCo
         return config.unguided()
     return config.updated(
         guidance={"match": "spectrum", "student": False},
-        contrast={"kind": "kernel", "fresh": 0.0},
+        contrast={"kind": "kernel", "fresh": 0.0, "sharper": 1.0},
     )
 
 

@@ -33,7 +33,7 @@ AutoContext = Callable[[Prepared, Path], Reader]
 """Makes the channel ``auto_context`` of an open source image: what it is on s_n in [-1, 1], kept
 below the folder."""
 
-VERSION = 4
+VERSION = 5
 """Part of the key: raise it when what is cached changes."""
 
 SKETCH_DTYPE = "float16"
@@ -387,6 +387,8 @@ def _compute(
             if config.guidance.match == "spectrum":  # it stands for a source, and is matched as one
                 smooth = _filtered(subject, seen[-1])
                 seen = _stored(smooth, shapes, folder / "matched")
+        elif variant:
+            seen = [_cut(read) for read in seen]
         for i in range(1, scales + 1):
             # What ends in background is known, and need not be read: noise is drawn for what is.
             shown_here = seen[i] if goes_on else ending(seen[i], shapes[i])
@@ -411,12 +413,16 @@ def _compute(
         shutil.rmtree(path, ignore_errors=True)
 
 
+def _cut(read: Reader) -> Reader:
+    return lambda box: read(box).clip(-1, 1)
+
+
 def _filtered(subject: Prepared, seen: Reader) -> Reader:
     """An image of another kernel, brought to the spectrum of the subject's own."""
     shape, spacing = subject.grid.shape, subject.grid.spacing
     profile = TargetProfile.of("spectrum", [subject])
     smooth = spectrum.filtered(seen, profile.filter_for(seen, shape, spacing))
-    return lambda box: smooth(box).clip(-1, 1)
+    return _cut(smooth)
 
 
 def _stored(read: Reader, shapes: Sequence[Shape], folder: Path) -> list[Reader]:
