@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from msgan.printing import printable
 from msgan.types import InputError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ LONGEST = 80
 def shown(value: Any, longest: int = LONGEST) -> str:
     """A value for a message: one line without control characters, cut where it is long."""
     text = value if isinstance(value, str) else repr_of(value)
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: longest + 1])
+    text = printable(text[: longest + 1])
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 

@@ -273,11 +273,80 @@ def test_wrong_use_is_one_line(words, line):
     assert "Value error" not in said
 
 
-def test_names_of_files_are_printed_with_escapes(capsys):
+HOSTILE = "a\x1b[2J\udcff\u202e\u2066b.nii: no\nnote: all is well\t[red]"
+SEEN = r"a\x1b[2J\udcff\u202e\u2066b.nii: no\nnote: all is well\t[red]"
+
+
+def test_names_are_printed_with_escapes_in_one_line(capsys):
     from msgan.cli import console
 
-    console.note("error: a\x1b[2J\udcff\u202eb.nii: no\nnext\tline")
-    console.say("ä → \x07")
+    console.note(f"error: {HOSTILE}")
+    console.notes([HOSTILE])
+    console.say(f"ä → {HOSTILE}")
+    with console.Bars(HOSTILE) as bars:
+        bars.update(HOSTILE, 1, 2, "parts", HOSTILE)
+        bars.note(HOSTILE)
     out, err = capsys.readouterr()
-    assert err == "error: a\\x1b[2J\\udcff\\u202eb.nii: no\nnext\tline\n"
-    assert out == "ä → \\x07\n"
+    assert out == f"ä → {SEEN}\n"
+    first, second, third, last = err.splitlines()
+    assert (first, second, third) == (f"error: {SEEN}", f"note: {SEEN}", f"note: {SEEN}")
+    assert last.startswith(f"{SEEN}: 1/2 parts, {SEEN}, ")
+    assert explanation(InputError(HOSTILE)) == HOSTILE  # it is escaped once, where it is printed
+
+
+def test_bars_on_a_terminal_show_names_with_escapes(monkeypatch):
+    import io
+    import sys
+
+    from msgan.cli import console
+    from msgan.printing import Escaped
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", Escaped(terminal))
+    with console.Bars(HOSTILE) as bars:
+        bars.update(f"{HOSTILE} s0", 1, 2, "tiles", HOSTILE)
+        bars.note(HOSTILE)
+        bars.update(HOSTILE, 1, 2, "tiles")
+    drawn = terminal.getvalue()
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", drawn)  # what bars themselves send
+    assert "\x1b" in drawn
+    assert plain.replace("\n", "").replace("\r", "").isprintable()
+    assert f"note: {SEEN}" in plain
+    assert f"{SEEN} s0" in plain
+    assert "\x1b[2J" not in drawn
+
+
+def test_warnings_logs_and_tracebacks_are_printed_with_escapes(monkeypatch):
+    import io
+    import logging
+    import signal
+    import sys
+    import traceback
+
+    from msgan.cli import program
+
+    def app(**_):
+        print(HOSTILE)
+        logging.StreamHandler(sys.stderr).emit(logging.makeLogRecord({"msg": HOSTILE}))
+        try:
+            raise KeyError(HOSTILE)
+        except KeyError:
+            traceback.print_exc()
+        raise SystemExit(0)
+
+    out, err = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(program, "app", app)
+    with pytest.raises(SystemExit):
+        program.main()
+    for text, count in ((out.getvalue(), 1), (err.getvalue(), 2)):
+        assert text.replace("\n", "").isprintable()
+        assert text.count(r"a\x1b[2J") == count

@@ -10,6 +10,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any
 
+from msgan.printing import bare, printable
 from msgan.types import InputError
 
 UNITS = {
@@ -26,25 +27,15 @@ def is_main() -> bool:
 
 
 def say(text: str) -> None:
-    """A result, to stdout; one process speaks for all."""
+    """A result in one line, to stdout; one process speaks for all."""
     if is_main():
         print(printable(text))
 
 
 def note(text: str) -> None:
-    """A remark or an error, to stderr; one process speaks for all."""
+    """A remark or an error in one line, to stderr; one process speaks for all."""
     if is_main():
         print(printable(text), file=sys.stderr)
-
-
-def printable(text: str) -> str:
-    """``text`` with escapes for what is no character of a terminal, as in names of files."""
-    return "".join(
-        c
-        if c.isprintable() or c in "\n\t"
-        else c.encode("unicode_escape", "surrogatepass").decode()
-        for c in text
-    )
 
 
 def notes(texts: Iterable[str]) -> None:
@@ -85,7 +76,7 @@ class Bars:
     """
 
     def __init__(self, first: str) -> None:
-        self._first = first
+        self._first = printable(first)
         self._bars: Any = None
         self._task: Any = None
         self._stage = ""
@@ -111,6 +102,7 @@ class Bars:
             note: What else to show.
             seconds: Time the parts took; by default since the first call for this stage.
         """
+        stage = printable(stage)
         if stage != self._stage:
             self._end()
             self._stage, self._start = stage, perf_counter()
@@ -124,7 +116,7 @@ class Bars:
         self._line = f"{stage}: {text}, {duration(spent)}"
         if self._bars is not None:
             left = f"{duration(spent * (total - done) / done)} left" if done else ""
-            self._bars.update(self._task, completed=done, text=text, left=left)
+            self._bars.update(self._task, completed=done, text=printable(text), left=left)
 
     def note(self, text: str) -> None:
         """A remark on a file, above the bars."""
@@ -144,8 +136,10 @@ class Bars:
             from rich.progress import BarColumn, Progress, TextColumn
 
             fields = ("{task.description}", "{task.fields[text]}", "{task.fields[left]}")
-            name, text, left = map(TextColumn, fields)
-            self._bars = Progress(name, BarColumn(), text, left, console=Console(stderr=True))
+            # A name with brackets is no markup, and only the bars themselves may move the cursor.
+            name, text, left = (TextColumn(field, markup=False) for field in fields)
+            bars = Console(file=bare(sys.stderr))
+            self._bars = Progress(name, BarColumn(), text, left, console=bars)
             self._bars.start()
             self._task = self._bars.add_task(self._first, total=None, text="", left="")
         return self

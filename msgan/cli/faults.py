@@ -43,7 +43,7 @@ def explanation(error: Exception, command: str | None = None) -> str | None:
         text = f"{where} is out of memory: {LESS.get(command or '', OTHERWISE)}"
     else:
         return None
-    return " ".join(text.split())
+    return text.strip()
 
 
 def _memory(error: Exception) -> str | None:

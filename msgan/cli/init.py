@@ -78,7 +78,8 @@ def init(
     write_manifest(out / MANIFEST, found.manifest)
     for line in summary(found):
         console.say(line)
-    console.say(f"\n{out / MANIFEST}: {len(found.found)} files; correct what is wrong")
+    console.say("")
+    console.say(f"{out / MANIFEST}: {len(found.found)} files; correct what is wrong")
     console.say(f"{out / NOTES}: what was guessed from what, what was left out, and what is next:")
     for command in commands:
         console.say(f"  {command}")

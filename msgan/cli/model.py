@@ -145,7 +145,8 @@ def card(
     """
     from msgan.runs.model import card_of
 
-    console.say(card_of(inputs.open_run(run)).rstrip("\n"))
+    for line in card_of(inputs.open_run(run)).rstrip("\n").split("\n"):
+        console.say(line)
 
 
 @app.command("list")

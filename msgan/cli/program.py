@@ -7,7 +7,7 @@ import signal
 import sys
 from contextlib import suppress
 from time import sleep
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 from typer.core import TyperGroup
@@ -28,6 +28,7 @@ from msgan.cli import (
     translate,
 )
 from msgan.cli.faults import explanation, usage
+from msgan.printing import Escaped
 
 GO_ON = {
     "train": "run the same command with --resume to go on",
@@ -142,5 +143,7 @@ def main() -> None:
     """Run the program with the arguments of the shell."""
     # A cluster's end of time is an interruption like any other: scratch is removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Warnings, logs and tracebacks quote names as well.
+    sys.stdout, sys.stderr = (cast(TextIO, Escaped(s)) for s in (sys.stdout, sys.stderr))
     app(prog_name="msgan")
     sys.exit(0)

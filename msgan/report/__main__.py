@@ -7,8 +7,10 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from msgan.presets import PRESETS
+from msgan.printing import printable
 from msgan.report.archive import archive
 from msgan.report.runner import run_notebooks
 from msgan.types import InputError
@@ -36,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = options.out or Path("reports", "runs", options.preset)
     try:
         if options.command == "record":
-            print(*archive(out, options.reports, options.preset, options.notebooks), sep="\n")
+            for file in archive(out, options.reports, options.preset, options.notebooks):
+                _say(str(file))
             return 0
         runs = run_notebooks(
             options.folder,
@@ -46,18 +49,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             data_root=options.data_root,
             seed=options.seed,
             device=options.device,
+            say=_say,
         )
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}", sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; run again to continue", file=sys.stderr)
+        _say("interrupted; run again to continue", sys.stderr)
         return 130
-    print(f"report: {out / 'index.html'}")
+    _say(f"report: {out / 'index.html'}")
     failures = [r for r in runs if r.failed]
     for failure in failures:
-        print(f"failed: {failure.stem}: {failure.error}", file=sys.stderr)
+        _say(f"failed: {failure.stem}: {failure.error}", sys.stderr)
     return 1 if failures else 0
+
+
+def _say(text: str, stream: TextIO | None = None) -> None:
+    print(printable(text), file=stream)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,43 @@
+"""What is printed: text from files cannot steer a terminal, forge a line or hide a part of one."""
+
+from __future__ import annotations
+
+from typing import Any, TextIO
+
+
+def printable(text: str) -> str:
+    r"""``text`` as one line in which everything is seen.
+
+    Line breaks, ``ESC`` and other control characters, marks that turn the direction of writing
+    (U+202A to U+202E, U+2066 to U+2069), spaces of other kinds and bytes that are no UTF-8
+    become escapes as in Python: ``\n``, ``\x1b``, ``\u202e``, ``\udcff``.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+class Escaped:
+    """A text stream on which every line is :func:`printable`; for all else the stream itself.
+
+    For standard streams: what libraries print, warn, log or trace goes the same way as our lines.
+
+    Args:
+        stream: Where the text goes.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write lines; their ends stay what they are."""
+        self._stream.write("\n".join(map(printable, text.split("\n"))))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def bare(stream: Any) -> TextIO:
+    """The stream behind an :class:`Escaped` one, else the stream; for bars that draw themselves."""
+    return stream._stream if isinstance(stream, Escaped) else stream
