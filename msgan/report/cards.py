@@ -12,7 +12,7 @@ from msgan.config import CascadeConfig
 from msgan.documents import json_of
 from msgan.report.page import duration
 from msgan.report.table import Cell, Table, file_name
-from msgan.runs.run import CARD, CONFIG, Run, flat
+from msgan.runs.run import CARD, CONFIG, DONE, Run, flat
 from msgan.training.log import LOG, rows
 from msgan.types import InputError
 
@@ -122,7 +122,7 @@ def _scales(run: Run, name: str) -> Table:
 def _trained(run: Run, scale: int) -> dict[str, Any]:
     """What is known of the training of one scale: its end, or the last line of its log."""
     folder = run.folder_of(scale)
-    ended, log = folder / "done.json", folder / LOG
+    ended, log = folder / DONE, folder / LOG
     try:
         if ended.is_file():
             known = json_of(ended)

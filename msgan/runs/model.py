@@ -23,14 +23,13 @@ from msgan.match.profile import FILE
 from msgan.paths import atomic_folder, room, write_text
 from msgan.runs import model_card
 from msgan.runs.checksums import checksums
-from msgan.runs.run import CARD, CONFIG, Run
+from msgan.runs.run import CARD, CONFIG, DONE, README, Run
 from msgan.sketch import strength
 from msgan.sketch.strength import Strengths
 from msgan.training import checkpoint
 from msgan.training.loop import WEIGHTS
 from msgan.types import InputError
 
-README = "README.md"
 SCORES = "scores.csv"
 FORMAT = 1
 NOT_STATED = "not stated"
@@ -101,7 +100,7 @@ def export(
             else:
                 shutil.copyfile(run.folder / name, folder / name)
             done = json.dumps(_training(run, i), indent=1)
-            write_text(folder / name.replace(WEIGHTS, "done.json"), done + "\n")
+            write_text(folder / name.replace(WEIGHTS, DONE), done + "\n")
         run.config.save(folder / CONFIG)
         if run.config.guidance.on:
             run.profile.save(folder)
@@ -204,7 +203,7 @@ def _hashes(run: Run) -> list[str]:
 
 def _training(run: Run, scale: int) -> dict[str, Any]:
     """Steps and seconds of one scale, and the step its best weights are of."""
-    path = run.folder_of(scale) / "done.json"
+    path = run.folder_of(scale) / DONE
     done = json_of(path)
     if not isinstance(done, dict):
         raise InputError(f"{path}: damaged: not a JSON object")

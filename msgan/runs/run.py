@@ -31,11 +31,18 @@ from msgan.runs import checksums
 from msgan.runs.bundled import CARD, located
 from msgan.sketch import strength
 from msgan.training import checkpoint
+from msgan.training.log import LOG
 from msgan.training.loop import CHECKPOINT, WEIGHTS
 from msgan.training.step import build_generator
 from msgan.types import InputError
 
 CONFIG = "config.yaml"
+
+README = "README.md"
+"""Card of a model for people."""
+
+DONE = "done.json"
+"""What is known of the training of a scale that came to its end."""
 
 PATIENCE = 60.0
 """Seconds to wait for another process that makes the same folder: it writes two small files."""
@@ -166,9 +173,9 @@ class Run:
             raise InputError(f"{folder / CONFIG}: preparation.scales: is not stated, as a run must")
         run = cls(folder, config, target, intensity, data)
         for scale in range(run.scales + 1):
-            for name in (WEIGHTS, CHECKPOINT):
+            for name in (WEIGHTS, CHECKPOINT, DONE, LOG):
                 inside(folder, f"s{scale}/{name}")
-        for name in (FILE, strength.FILE):
+        for name in (FILE, strength.FILE, README):
             inside(folder, name)
         if "model" in card:  # it was exported
             matched = [FILE] if config.guidance.on else []
@@ -214,12 +221,12 @@ class Run:
 
     def finished(self, scale: int) -> bool:
         """Whether the training of s_i came to its end."""
-        path = self.folder_of(scale) / "done.json"
+        path = self.folder_of(scale) / DONE
         return path.is_file() and (self.folder_of(scale) / WEIGHTS).is_file()
 
     def finish(self, scale: int, about: Mapping[str, Any]) -> None:
         """Note that the training of s_i came to its end and drop what only resuming needs."""
-        write_text(self.folder_of(scale) / "done.json", json.dumps(about, indent=1) + "\n")
+        write_text(self.folder_of(scale) / DONE, json.dumps(about, indent=1) + "\n")
         (self.folder_of(scale) / CHECKPOINT).unlink(missing_ok=True)
 
     def weights(self, scale: int) -> Path:

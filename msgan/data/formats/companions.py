@@ -26,16 +26,24 @@ def companion(header: Path, name: str) -> Path:
     plain, windows = Path(name), PureWindowsPath(name)
     if not name or "\0" in name or plain.is_absolute() or windows.drive or windows.root:
         raise InputError(f"names {shown(name)} as its data file: expected a name without a folder")
-    folders = {header.parent.resolve(), header.resolve().parent}
     file = header.parent / name
-    target = file.resolve()
-    if ".." in windows.parts or not any(target.is_relative_to(folder) for folder in folders):
+    if ".." in windows.parts or not lies_beside(header, file):
         raise InputError(
             f"names {shown(name)} as its data file: only files in the header's own folder are read"
         )
-    if not target.is_file():
+    if not file.is_file():
         raise InputError(f"without its data file: {shown(name)} is missing")
-    return target
+    return file.resolve()
+
+
+def lies_beside(header: Path, file: Path) -> bool:
+    """Whether ``file``, links followed, is in or below a folder of ``header``, links followed."""
+    folders = {header.parent.resolve(), header.resolve().parent}
+    try:
+        target = file.resolve()
+    except (OSError, RuntimeError):  # links in a circle
+        return False
+    return any(target.is_relative_to(folder) for folder in folders)
 
 
 def companions(header: Path, text: str, following: list[str], sizes: Shape) -> tuple[Path, ...]:

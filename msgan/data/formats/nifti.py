@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from msgan import paths
+from msgan.data.formats.companions import lies_beside
+from msgan.data.formats.fields import shown
 from msgan.data.formats.nifti_header import (
     AFFINE_COMMENT,
     ANALYZE,
@@ -111,6 +113,11 @@ def _pair(path: Path) -> tuple[Path, Path]:
     other = next((file for file in beside if file.is_file()), None)
     if other is None:
         raise InputError(f"the other half of the pair, {stem}{wanted[0]}, is not in its folder")
+    if not lies_beside(path, other):
+        raise InputError(
+            f"{shown(other.name)}, the other half of the pair, is a link out of its folder: only "
+            "files in the header's own folder are read"
+        )
     return (path, other) if header else (other, path)
 
 

@@ -33,17 +33,21 @@ def read(path: Path, suffix: str) -> Source:
 
     Raises:
         InputError: No OME-Zarr image, of a version that states no voxel size, of several images,
-            with time or channel axes longer than 1, a rotation, or an unknown unit of length.
+            with time or channel axes longer than 1, a rotation, an unknown unit of length, or a
+            name or a link that leads out of the folder.
     """
     import zarr
 
+    from msgan.data.formats.contained import Contained
+
     try:
-        group: Any = zarr.open_group(str(path), mode="r")
+        group: Any = zarr.open_group(Contained(path, read_only=True), mode="r")
         group, attributes = _image(group, path)
         # Version 0.4 keeps the same words one level higher.
         ome = attributes.get("ome", attributes)
         multiscale = ome["multiscales"][0]
         dataset = multiscale["datasets"][0]
+        paths.inside(path / group.path, str(dataset["path"]))
         array: Any = group[dataset["path"]]
         check_chunks(path / array.path, array)
         shape = tuple(int(n) for n in array.shape)
@@ -69,7 +73,7 @@ def read(path: Path, suffix: str) -> Source:
             index[a] = extent
         try:
             part = np.asarray(array[tuple(index)])
-        except MemoryError:
+        except (InputError, MemoryError):
             raise
         except Exception as error:  # codecs raise what they like
             raise InputError(f"{path}: damaged chunk in {box}: {error}") from error
