@@ -1,6 +1,8 @@
 """Downloads of MR and of mixed studies, sorted into a folder for each series."""
 
 import os
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,8 +35,37 @@ def test_mr_is_named_by_description_and_ct_by_kernel(tmp_path) -> None:
     series(root, 6)
     assert sorted_into(tmp_path) == [
         f"10061S/{name}"
-        for name in ("B20f", "flair", "no_kernel", "series006", "t1_mprage", "t2_tse")
+        for name in ("B20f", "flair", "series004", "series006", "t1_mprage", "t2_tse")
     ]
+
+
+def test_of_a_description_only_known_words_become_a_name(tmp_path) -> None:
+    series(tmp_path / "in", 1, SeriesDescription="Ax T1 MPRAGE Mrs Mueller 3.4.1961")
+    series(tmp_path / "in", 2, SeriesDescription="Anna Mueller", ProtocolName="Mueller t2")
+    series(tmp_path / "in", 3, SeriesDescription="Mueller")
+    assert sorted_into(tmp_path) == [f"10061S/{n}" for n in ("Ax_T1_MPRAGE", "series003", "t2")]
+    said: list[str] = []
+    made = sort_series(tmp_path / "in", tmp_path / "as_it_is", by="description", remark=said.append)
+    assert made[0].name == "Anna_Mueller"  # asked for
+    assert said == []
+
+
+def test_an_id_that_looks_like_a_person_is_a_salted_hash(tmp_path) -> None:
+    for k, (patient, name) in enumerate(
+        [("19610403", ""), ("Mueller01", "Mueller^Anna"), ("19610403", ""), ("P7x", "")]
+    ):
+        series(tmp_path / "in", k, PatientID=patient, PatientName=name, SeriesDescription="t1")
+    people = {path.split("/")[0] for path in sorted_into(tmp_path)}
+    assert "P7x" in people
+    hashed = people - {"P7x"}
+    assert len(hashed) == 2
+    assert all(re.fullmatch(r"subject-[0-9a-f]{16}", who) for who in hashed)
+    other = sort_series(tmp_path / "in", tmp_path / "other")
+    assert {folder.parent.name for folder in other} & people == {"P7x"}  # another salt
+    for folder in other:
+        shutil.rmtree(folder.parent, ignore_errors=True)
+    again = sort_series(tmp_path / "in", tmp_path / "other")
+    assert again == other
 
 
 @pytest.mark.parametrize("by", ["auto", "description"])
@@ -64,7 +95,14 @@ def test_names_are_safe_and_patients_apart(tmp_path) -> None:
     people = {path.split("/")[0] for path in made}
     assert len(people) == 5
     assert all("/" in path and ".." not in path and path.isascii() for path in made)
-    assert {path.split("/")[1] for path in made} == {"etc_a", "CON_", "x" * 64, "t1"}
+    assert {path.split("/")[1] for path in made} == {"series001", "series002", "series003", "t1"}
+
+
+def test_descriptions_are_safe_names(tmp_path) -> None:
+    for k, about in enumerate(("../../etc: a?*", "CON", "x" * 64), 1):
+        series(tmp_path / "in", k, SeriesDescription=about)
+    made = sorted_into(tmp_path, by="description")
+    assert made == [f"10061S/{name}" for name in ("CON_", "etc_a", "x" * 64)]
 
 
 def test_without_a_kernel_the_way_out_is_named(tmp_path) -> None:
@@ -73,7 +111,7 @@ def test_without_a_kernel_the_way_out_is_named(tmp_path) -> None:
         sorted_into(tmp_path, by="kernel")
     for k in (2, 3):
         series(tmp_path / "ct", k, Modality="CT", ConvolutionKernel="B20f")
-    with pytest.raises(InputError, match=r"two series B20f: .*: sort with --by description"):
+    with pytest.raises(InputError, match=r"are of one patient and kernel B20f: sort with --by"):
         sort_series(tmp_path / "ct", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -89,8 +127,8 @@ def test_where_nothing_may_be_written(tmp_path) -> None:
 
 
 def test_an_interrupted_sort_leaves_nothing_half(tmp_path, monkeypatch) -> None:
-    series(tmp_path / "in", 1, SeriesDescription="a")
-    series(tmp_path / "in", 2, SeriesDescription="b")
+    series(tmp_path / "in", 1, SeriesDescription="t1")
+    series(tmp_path / "in", 2, SeriesDescription="t2")
     real, count = os.link, 0
 
     def stops(source, target, **options):
@@ -103,8 +141,8 @@ def test_an_interrupted_sort_leaves_nothing_half(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(os, "link", stops)
     with pytest.raises(KeyboardInterrupt):
         sorted_into(tmp_path)
-    assert [p.name for p in (tmp_path / "out" / "10061S").iterdir()] == ["a"]
-    assert len(list((tmp_path / "out" / "10061S" / "a").iterdir())) == 2
+    assert [p.name for p in (tmp_path / "out" / "10061S").iterdir()] == ["t1"]
+    assert len(list((tmp_path / "out" / "10061S" / "t1").iterdir())) == 2
 
 
 def test_the_command_goes_on_after_a_damaged_file_and_says_so(tmp_path) -> None:
@@ -124,5 +162,5 @@ def test_the_command_goes_on_after_a_damaged_file_and_says_so(tmp_path) -> None:
         patch.setattr(module, "header_of", header_of)
         done = msgan_cli("data", "sort", root, tmp_path / "out", status=2)
     assert f"{tmp_path / 'out' / '10061S' / 't1'}: 2 files" in done.stdout
-    assert f"note: left out: {root / 'bad'}: unreadable DICOM header: a value" in done.stderr
+    assert f"note: left out: {root / 'bad'}: unreadable DICOM header: NotImplem" in done.stderr
     assert "expected kernel or description" in fails("data", "sort", root, tmp_path, "--by", "date")

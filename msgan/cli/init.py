@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,6 +47,7 @@ def init(
     Example:
         msgan init study --from phantoms
     """
+    from msgan.data import pseudonym
     from msgan.data.manifest import write_manifest
     from msgan.data.scan import propose
     from msgan.data.scan.notes import notes, summary
@@ -64,18 +66,30 @@ def init(
     outputs.writable(out)
     below = inner.is_relative_to(outer)
     prefix = inner.relative_to(outer).as_posix() if below else ""
+    salt = pseudonym.salt_of(out)
     with console.Bars(f"looking through {source}") as bars:
-        found = propose(
-            source, prefix, lambda done, total, path: bars.update("init", done, total, "images")
-        )
+
+        def progress(done: int, total: int, path: str) -> None:
+            bars.update("init", done, total, "images")
+
+        found = propose(source, prefix, progress, salt)
     root = out if below else source
     commands, settings = _next(found, out, root)
+    renamed = _has_short_names(out / MANIFEST)
+    if any(one.study for one in found.found):  # DICOM: names may be hashes
+        out.mkdir(parents=True, exist_ok=True)
+        pseudonym.keep(out, salt)
     write_text(out / NOTES, notes(found, str(source), commands))
     if settings:
         write_text(out / CONFIG, settings)
     elif force:
         (out / CONFIG).unlink(missing_ok=True)
     write_manifest(out / MANIFEST, found.manifest)
+    if renamed:
+        console.note(
+            f"note: {out / MANIFEST}: its subjects that are hashes have new, longer names; runs "
+            "trained with the old names translate as before and cannot go on training"
+        )
     for line in summary(found):
         console.say(line)
     console.say("")
@@ -83,6 +97,14 @@ def init(
     console.say(f"{out / NOTES}: what was guessed from what, what was left out, and what is next:")
     for command in commands:
         console.say(f"  {command}")
+
+
+def _has_short_names(manifest: Path) -> bool:
+    """Whether a manifest names subjects by hashes of 8 digits, as versions without a salt did."""
+    if not manifest.is_file():
+        return False
+    text = manifest.read_text(encoding="utf-8", errors="replace")
+    return bool(re.search(r"^(subject|study)-[0-9a-f]{8}(?![0-9a-f])", text, re.MULTILINE))
 
 
 def _next(found: Proposal, out: Path, root: Path) -> tuple[list[str], str]:

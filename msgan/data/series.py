@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -18,8 +17,12 @@ from msgan.data.formats.dicom import (
     header_of,
     is_dicom,
     kernel_of,
+    series_number,
     series_of,
 )
+from msgan.data.pseudonym import keep, pseudonym, salt_of
+from msgan.data.scan.series import subject_in, unreadable
+from msgan.data.scan.words import known_words
 from msgan.documents import shown
 from msgan.leftovers import PARTIAL
 from msgan.paths import partial_folder
@@ -28,12 +31,12 @@ from msgan.types import InputError
 NAMED_BY = {"kernel": kernel_of, "description": about_of}
 
 AUTO = "auto"
-"""Name a CT by its kernel, all others by their description."""
+"""Name a CT by its kernel, all others by the words of their description that say what they are."""
 
 LEFT_OUT = "left out: "
 """How remarks on files begin that could not be read."""
 
-MORE = ("ProtocolName", "SeriesNumber", "StudyInstanceUID")
+MORE = ("ProtocolName", "StudyInstanceUID", "PatientName")
 LONGEST = 80
 """Characters of a folder's name; file systems take 255 bytes."""
 
@@ -54,12 +57,17 @@ def sort_series(
     where the file system can, else copied; ``source`` is left as it is. Localizers and what holds
     no images (reports, segmentations) are left out. A series appears when it is complete.
 
+    PATIENT is the patient's ID where that looks like a pseudonym, else a salted hash
+    (:func:`msgan.data.scan.series.subject_in`; the salt is kept in ``out``). Of a description
+    only known words become a name, as people write names into it; ``by="description"`` takes it
+    as it is.
+
     Args:
         source: A download, of one or many patients.
         out: Made where it does not exist; outside of ``source``.
         by: What names a series: ``kernel`` (``B20f``), ``description``, or ``auto``: the kernel
-            of a CT and the description of all others, and where there is none, protocol or
-            number of the series.
+            of a CT and known words of the description of all others, and where there are none,
+            of the protocol, or the number of the series.
         progress: Called before each series, and once at the end.
         remark: Called with what was named otherwise than by a kernel or a description, and with
             each file that cannot be read.
@@ -81,12 +89,15 @@ def sort_series(
         raise InputError(f"{out}: lies in {source}, which is to be sorted into it")
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file, expected a folder")
-    series = _found(source, out, by, remark or (lambda _: None))
+    salt = salt_of(out)
+    series = _found(source, out, by, salt, remark or (lambda _: None))
     for folder in series:
         if folder.resolve().is_relative_to(source.resolve()):
             raise InputError(f"{folder}: lies in {source}, which is left as it is")
         if folder.exists():
             raise InputError(f"{folder}: is there already")
+    out.mkdir(parents=True, exist_ok=True)
+    keep(out, salt)
     for done, (folder, files) in enumerate(series.items()):
         if progress:
             progress(done, len(series), str(folder))
@@ -97,7 +108,7 @@ def sort_series(
 
 
 def _found(
-    source: Path, out: Path, by: str, remark: Callable[[str], None]
+    source: Path, out: Path, by: str, salt: bytes, remark: Callable[[str], None]
 ) -> dict[Path, list[Path]]:
     """Files of each series by its new folder."""
     members: dict[tuple[str, ...], list[tuple[Path, Any]]] = {}
@@ -107,17 +118,17 @@ def _found(
                 continue
             header = header_of(file, (*TAGS, *MORE))
             if _is_slice(header):
-                key = (_patient(header, by), *series_of(header))
+                key = (_patient(header, by, salt), *series_of(header))
                 members.setdefault(key, []).append((file, header))
         except InputError as error:
             remark(f"{LEFT_OUT}{file.parent}: {shown(str(error))}")
         except OSError as error:
             remark(f"{LEFT_OUT}{file}: {error.strerror or error}")
         except Exception as error:  # of pydicom, when it reads a value that is none
-            remark(f"{LEFT_OUT}{file}: unreadable DICOM header: {shown(str(error))}")
+            remark(f"{LEFT_OUT}{file}: {unreadable(error)}")
     if not members:
         raise InputError(f"{source}: no DICOM images below this folder")
-    people = _people(patient for patient, *_ in members)
+    people = _people({patient for patient, *_ in members}, salt)
     named: dict[tuple[str, str], list[list[tuple[Path, Any]]]] = {}
     for (patient, *_), files in members.items():
         name, who = _name(files, by), people[patient]
@@ -127,9 +138,9 @@ def _found(
         named.setdefault((who, name), []).append(files)
     folders: dict[Path, list[Path]] = {}
     for (who, name), alike in _without_case(named).items():
-        for end, files in _told_apart(source, who, name, alike, by):
+        for end, files in _told_apart(name, alike, by):
             if end or name.startswith("series"):
-                remark(f"{who}: {_described(files[0][1])} is named {name}{end}")
+                remark(f"{_described(files)} is named {who}/{name}{end}")
             folders[out / who / f"{name}{end}"] = [file for file, _ in files]
     return {folder: folders[folder] for folder in sorted(folders)}
 
@@ -147,20 +158,24 @@ def _files(source: Path, remark: Callable[[str], None]) -> list[Path]:
     return sorted(file for file in found if file.is_file())
 
 
-def _patient(header: Any, by: str) -> str:
-    """The patient's ID; where there is none, and names are free, what tells studies apart."""
+def _patient(header: Any, by: str, salt: bytes) -> str:
+    """The patient's ID where it tells nobody's identity, else a hash; empty where names need one.
+
+    Where names are free, a study without an ID has one of its own.
+    """
     own = str(header.get("PatientID") or "").strip()
-    if by == AUTO and not _slug(own):
-        return f"study-{_digest(str(header.get('StudyInstanceUID') or '') + own)}"
-    return own
+    if by != AUTO and not _slug(own):
+        return ""
+    name, hashed = subject_in(header, salt)
+    return name if hashed else own
 
 
-def _people(patients: Iterable[str]) -> dict[str, str]:
+def _people(patients: Iterable[str], salt: bytes) -> dict[str, str]:
     """Folders of patients by their IDs; two IDs never share one."""
     slugs = {patient: _slug(patient) for patient in patients}
     count = Counter(slug.casefold() for slug in slugs.values())
     return {
-        patient: f"{slug}-{_digest(patient)}" if slug and count[slug.casefold()] > 1 else slug
+        patient: pseudonym(slug, patient, salt) if slug and count[slug.casefold()] > 1 else slug
         for patient, slug in slugs.items()
     }
 
@@ -176,10 +191,11 @@ def _name(files: list[tuple[Path, Any]], by: str) -> str:
             f"{first.parent}: a series of {len(files)} files has no {by}: sort with --by {other}, "
             "or without --by"
         )
-    about = [about_of(header), str(header.get("ProtocolName") or "")]
+    texts = (about_of(header), str(header.get("ProtocolName") or ""))
+    about = ["_".join(known_words(text)) for text in texts]
     if header.get("Modality") == "CT":
         about.insert(0, kernel_of(header))
-    number = _number(header)
+    number = series_number(header)
     return next(filter(None, map(_slug, about)), f"series{number:03d}" if number else "series")
 
 
@@ -196,35 +212,29 @@ def _without_case(
 
 
 def _told_apart(
-    source: Path, who: str, name: str, alike: list[list[tuple[Path, Any]]], by: str
+    name: str, alike: list[list[tuple[Path, Any]]], by: str
 ) -> list[tuple[str, list[tuple[Path, Any]]]]:
     """What the name of each series of one name ends in: its number, else how many there are."""
     if len(alike) == 1:
         return [("", alike[0])]
     headers = [files[0][1] for files in alike]
     if by == "kernel" or (by == AUTO and _slug(kernel_of(headers[0])) == name):
-        others = " and ".join(_described(h) for h in headers[:2])
+        one, other = map(_described, alike[:2])
         raise InputError(
-            f"{source}: patient {who} has two series {name}: {others}: sort with --by description"
+            f"{one} and {other} are of one patient and kernel {name}: sort with --by description"
         )
-    numbers = [_number(header) for header in headers]
+    numbers = [series_number(header) for header in headers]
     if len(set(numbers)) == len(numbers) and all(numbers):
         return [(f"_s{n:03d}", files) for n, files in zip(numbers, alike, strict=True)]
-    ordered = sorted(alike, key=lambda files: (_number(files[0][1]), str(files[0][0])))
+    ordered = sorted(alike, key=lambda files: (series_number(files[0][1]), str(files[0][0])))
     return [(f"_{k}", files) for k, files in enumerate(ordered, 1)]
 
 
-def _number(header: Any) -> int:
-    """The number of a series; 0 where it has none."""
-    text = str(header.get("SeriesNumber") or "").strip()
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 7 else 0
-
-
-def _described(header: Any) -> str:
-    kernel = kernel_of(header)
-    if header.get("Modality") == "CT" or kernel:
-        return f"'{about_of(header)}' ({kernel or 'no kernel'})"
-    return f"'{about_of(header)}'" if about_of(header) else "a series without a description"
+def _described(files: list[tuple[Path, Any]]) -> str:
+    """A series by its place, number and size; its description may name the patient."""
+    first, header = files[0]
+    number = series_number(header)
+    return f"{first}: series {number or 'without a number'} of {len(files)} files"
 
 
 def _is_slice(header: Any) -> bool:
@@ -257,7 +267,3 @@ def _slug(text: str) -> str:
     # Some systems keep these names for devices.
     device = re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name, re.IGNORECASE)
     return f"{name}_" if device else name
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:8]

@@ -20,6 +20,7 @@ from msgan.data.formats.dicom_header import (
     kinds_of,
     number,
     numbers,
+    series_number,
     series_of,
     whole,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "number",
     "read_file",
     "read_series",
+    "series_number",
     "series_of",
     "unit_of",
 ]
@@ -175,11 +177,17 @@ def _slices(headers: list[tuple[Path, Header]]) -> tuple[list[tuple[Path, Header
 
 
 def _listed(headers: list[tuple[Path, Header]]) -> str:
-    """Sizes of the series in words, with their kernels or else their descriptions."""
+    """Sizes of the series in words, with their kernels or else their numbers.
+
+    Descriptions are not told: people write names into them.
+    """
     count = Counter(series_of(header) for _, header in headers)
-    about = {series_of(header): about_of(header) for _, header in reversed(headers)}
+    numbered = {series_of(header): series_number(header) for _, header in reversed(headers)}
     kernels = [kernel for _, kernel in count]
-    names = kernels if len(set(kernels)) == len(kernels) else [about[key] for key in count]
+    if len(set(kernels)) == len(kernels):
+        names = kernels
+    else:
+        names = [f"of series {numbered[key]}" if numbered[key] else "" for key in count]
     sizes = [f"{n} slices {x}".strip() for n, x in zip(count.values(), names, strict=True)]
     return ", ".join(sizes[:MOST_NAMED] + ["..."] * (len(sizes) > MOST_NAMED))
 

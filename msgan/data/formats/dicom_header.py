@@ -41,6 +41,7 @@ TAGS = [
     "Modality",
     "SeriesInstanceUID",
     "SeriesDescription",
+    "SeriesNumber",
     "PatientID",
     "ConvolutionKernel",
     "Rows",
@@ -281,6 +282,12 @@ def kernel_of(header: Any) -> str:
 def about_of(header: Any) -> str:
     """Description of the series; empty where there is none."""
     return str(header.get("SeriesDescription") or "").strip()
+
+
+def series_number(header: Any) -> int:
+    """The number of a series; 0 where it has none."""
+    text = str(header.get("SeriesNumber") or "").strip()
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 7 else 0
 
 
 def series_of(header: Any) -> tuple[str, str]:

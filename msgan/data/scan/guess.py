@@ -13,7 +13,7 @@ from msgan.data.scan import nnunet
 from msgan.data.scan.files import Files
 from msgan.data.scan.layout import names_in, remarks_on
 from msgan.data.scan.names import Name, read_name, stem_of, subjects_of
-from msgan.data.scan.series import series_in
+from msgan.data.scan.series import STUDY, series_in
 from msgan.data.scan.variants import LESION, Variant, named_apart
 from msgan.data.scan.words import words_of
 
@@ -60,10 +60,15 @@ class Found:
     split: str = ""
 
 
-def guessed(folder: Path, files: Files) -> tuple[list[Found], list[str]]:
+def guessed(folder: Path, files: Files, salt: bytes) -> tuple[list[Found], list[str]]:
     """Everything that may be an image, in the order of subjects and paths; and remarks.
 
     What names and headers of DICOM files speak against is added to ``files.omitted``.
+
+    Args:
+        folder: The scanned folder.
+        files: What it holds.
+        salt: Of names that are hashes.
     """
     paths = [*files.volumes, *files.pictures]
     datasets = nnunet.datasets_in(folder, paths)
@@ -79,7 +84,7 @@ def guessed(folder: Path, files: Files) -> tuple[list[Found], list[str]]:
         one = Found(path, subject, person, modality, name.role, why=name.why)
         found.append(replace(one, variant=name.variant, split=name.split))
     same = [pair for path, name in names.items() for pair in _by_folder(name, subjects[path][1])]
-    series, left = series_in(folder, files.dicom)
+    series, left = series_in(folder, files.dicom, salt)
     for path, reason in left:
         files.omit(path, reason)
     for s in series:
@@ -90,7 +95,7 @@ def guessed(folder: Path, files: Files) -> tuple[list[Found], list[str]]:
         if beside.sure:  # the folder names a person, as sub-01 or TCGA-02-0001
             same.append((s.person, beside.person or beside.own))
     same += _few_in_folders(names, subjects)
-    same += _anonymous({s.path: s.person for s in series if s.person.startswith("study-")})
+    same += _anonymous({s.path: s.person for s in series if s.person.startswith(f"{STUDY}-")})
     found, merged = _people(_told_apart(_weighed(_by_study(found))), same)
     return sorted(found, key=lambda f: (f.subject, f.path)), [*remarks_on(datasets), *merged]
 

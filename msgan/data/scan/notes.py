@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
+from msgan.data.pseudonym import FILE
 from msgan.data.scan.guess import UNKNOWN
 from msgan.data.scan.proposal import UNSTATED, Proposal
 
@@ -56,8 +57,9 @@ def remarks(proposal: Proposal) -> list[str]:
     if any(f.hashed for f in found):
         out.append(
             "Some subjects are named by a hash: the DICOM PatientID looks like a person's "
-            "identifier, or is the same for many. A hash hides a number from readers; it does not "
-            "withstand who tries all numbers."
+            f"identifier, or is the same for many. The salt of the hash is in the file {FILE} "
+            "beside the manifest: keep it for the same names next time, and do not pass it on: "
+            "with it, identifiers can be tried."
         )
     if any(f.files > 1 or f.study for f in found):
         out.append(

@@ -12,6 +12,7 @@ from typing import Literal, cast
 from msgan.data.entry import Entry
 from msgan.data.grid import Grid
 from msgan.data.manifest import SAME_MM, Manifest
+from msgan.data.pseudonym import new_salt
 from msgan.data.scan.files import Omitted, files_below
 from msgan.data.scan.guess import UNKNOWN, Found, guessed
 from msgan.data.scan.images import grid_of
@@ -75,13 +76,20 @@ class Proposal:
         return {row.subject: row.split for row in self.manifest.rows}
 
 
-def propose(folder: Path, prefix: str = "", progress: Progress | None = None) -> Proposal:
+def propose(
+    folder: Path,
+    prefix: str = "",
+    progress: Progress | None = None,
+    salt: bytes | None = None,
+) -> Proposal:
     """Look through a folder and propose a manifest of it.
 
     Args:
         folder: Is only read, and of its files only headers.
         prefix: In front of each path in the manifest, where its root lies above ``folder``.
         progress: Called before each image, and once at the end.
+        salt: Of names made of what identifies a patient (:mod:`msgan.data.pseudonym`); None: a
+            new one, so that such names differ between calls.
 
     Raises:
         InputError: It is no folder, or holds no image that can be read.
@@ -90,7 +98,7 @@ def propose(folder: Path, prefix: str = "", progress: Progress | None = None) ->
         raise InputError(f"{folder}: no such folder")
     files = files_below(folder)
     omitted, count = files.omitted, files.count
-    everything, remarks = guessed(folder, files)
+    everything, remarks = guessed(folder, files, salt or new_salt())
     grids: dict[str, Grid] = {}
     notes: dict[str, tuple[str, ...]] = {}
     for done, one in enumerate(everything):

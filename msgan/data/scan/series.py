@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -20,6 +19,7 @@ from msgan.data.formats.dicom import (
     series_of,
     unit_of,
 )
+from msgan.data.pseudonym import pseudonym
 from msgan.data.scan.words import dosed, modality_of, words_of
 from msgan.documents import shown
 from msgan.types import InputError
@@ -41,6 +41,9 @@ SINGLE = ("CR", "DX", "RG", "MG", "IO", "PX")
 NOBODY = re.compile(r"(anon\w*|unknown|none|patient|test|phantom|0+|)", re.IGNORECASE)
 """Patient IDs that many patients share."""
 
+SUBJECT, STUDY = "subject", "study"
+"""How names begin that are hashes: of a patient's ID, and of a study where the ID tells nobody."""
+
 SEVERAL = "{} DICOM series in one folder; `msgan data sort` gives each a folder of its own"
 SPREAD = "a DICOM series in {} folders; `msgan data sort` puts it into one"
 
@@ -54,7 +57,7 @@ class Series:
         files: How many it has.
         subject: Name that tells no one's identity by itself.
         person: Of whom several studies may be there.
-        study: Short hash of the study's UID.
+        study: Salted hash of the study's UID.
         modality: Empty where the header does not tell.
         unit: ``HU`` for a CT that is rescaled to it.
         why: What the modality was read from.
@@ -72,12 +75,15 @@ class Series:
     hashed: bool
 
 
-def series_in(folder: Path, files: Iterable[str]) -> tuple[list[Series], list[tuple[str, str]]]:
+def series_in(
+    folder: Path, files: Iterable[str], salt: bytes
+) -> tuple[list[Series], list[tuple[str, str]]]:
     """Images in DICOM files, and what is left out.
 
     Args:
         folder: The scanned folder.
         files: Paths of its DICOM files.
+        salt: Of names that are hashes.
 
     Returns:
         The images; and path and reason of each file that belongs to none.
@@ -94,7 +100,7 @@ def series_in(folder: Path, files: Iterable[str]) -> tuple[list[Series], list[tu
             left.append((path, shown(str(error))))
             continue
         except Exception as error:  # of pydicom, for values that are none
-            left.append((path, f"unreadable DICOM header: {shown(str(error))}"))
+            left.append((path, unreadable(error)))
             continue
         parent = path.rpartition("/")[0]
         inside.setdefault(parent, {}).setdefault(key, []).append((path, header))
@@ -111,9 +117,10 @@ def series_in(folder: Path, files: Iterable[str]) -> tuple[list[Series], list[tu
             understood = None
             try:
                 reason = _refusal(header)
-                understood = _understood(first if alone else parent or ".", len(members), header)
+                place = first if alone else parent or "."
+                understood = _understood(place, len(members), header, salt)
             except Exception as error:  # of pydicom, when it reads a value that is none
-                reason = f"unreadable DICOM header: {shown(str(error))}"
+                reason = unreadable(error)
             if not reason and len(places[key]) > 1:
                 reason = SPREAD.format(len(places[key]))
             if not reason and not alone and len(series) > 1:
@@ -141,10 +148,10 @@ def _refusal(header: Any) -> str:
     return ""
 
 
-def _understood(path: str, files: int, header: Any) -> Series:
+def _understood(path: str, files: int, header: Any, salt: bytes) -> Series:
     modality, why = modality_in(header)
-    subject, hashed = subject_in(header)
-    study = _hash(str(header.get("StudyInstanceUID") or ""), "s")
+    subject, hashed = subject_in(header, salt)
+    study = pseudonym("s", str(header.get("StudyInstanceUID") or ""), salt)
     unit = "HU" if unit_of(header) == "HU" else ""
     return Series(path, files, subject, subject, study, modality, unit, why, hashed)
 
@@ -192,19 +199,19 @@ def _by_times(header: Any) -> tuple[str, str]:
     return "", ""
 
 
-def subject_in(header: Any) -> tuple[str, bool]:
+def subject_in(header: Any, salt: bytes) -> tuple[str, bool]:
     """A subject's name from a header, and whether it is a hash.
 
     The patient's ID is taken where it looks like a pseudonym. What looks like a person's (a name,
-    a number as hospitals give them, a date) is replaced by a short hash of it, and an ID that
+    a number as hospitals give them, a date) is replaced by a salted hash of it, and an ID that
     many share by one of the study. The patient's name is compared and goes nowhere.
     """
     own = str(header.get("PatientID") or "").strip()
     study = str(header.get("StudyInstanceUID") or "")
     if NOBODY.fullmatch(own):
-        return _hash(study or own, "study"), True
+        return pseudonym(STUDY, study or own, salt), True
     if looks_personal(own, str(header.get("PatientName") or "")):
-        return _hash(own, "subject"), True
+        return pseudonym(SUBJECT, own, salt), True
     return re.sub(r"[^A-Za-z0-9.-]+", "_", own).strip("_."), False
 
 
@@ -226,5 +233,6 @@ def looks_personal(patient: str, name: str) -> bool:
     )
 
 
-def _hash(text: str, kind: str) -> str:
-    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+def unreadable(error: Exception) -> str:
+    """What is wrong with a header that cannot be read, without the value, which may be a name."""
+    return f"unreadable DICOM header: {type(error).__name__}"

@@ -72,6 +72,16 @@ def words_of(text: str) -> list[str]:
     return [word.lower() for word in re.findall(r"[A-Za-z0-9]+", text)]
 
 
+def known_words(text: str) -> list[str]:
+    """The words of a description that say what an image is, as they are written; no others.
+
+    Descriptions are free text, in which names and dates of people have been found.
+    """
+    known = {w for words in MODALITIES.values() for w in words} | CONTRAST | PROCESSING
+    written = re.findall(r"[A-Za-z0-9]+", text)
+    return [w for w in written if w.lower() in known or KERNEL.fullmatch(w.lower())]
+
+
 def modality_of(words: Sequence[str]) -> tuple[str, str]:
     """The modality that words name, and the word that says so; both empty where none does.
 
