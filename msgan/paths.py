@@ -28,6 +28,9 @@ SCRATCH_ROOT = "MSGAN_SCRATCH"
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
+LONGEST_LINE = 300
+"""Characters of a line that an error shows."""
+
 SCRATCH = "msgan-"
 """How names begin in the scratch root."""
 
@@ -141,9 +144,20 @@ def copy(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file atomically."""
+    """Write a text file atomically, in UTF-8.
+
+    Raises:
+        InputError: The text names a file whose name has other bytes.
+    """
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        try:
+            temporary.write_text(text, encoding="utf-8")
+        except UnicodeEncodeError as error:
+            around = text[: error.end].rpartition("\n")[2] + text[error.end :].partition("\n")[0]
+            raise InputError(
+                f"{path}: cannot be written: bytes that are not UTF-8 in the line "
+                f"{around[:LONGEST_LINE]!a}: rename the file or folder they name"
+            ) from error
 
 
 def inside(folder: str | os.PathLike[str], name: str) -> Path:
@@ -217,8 +231,9 @@ def require_scratch() -> Path:
     """
     root = scratch_root()
     name = SCRATCH_ROOT if os.environ.get(SCRATCH_ROOT) else f"{SCRATCH_ROOT} is not set"
-    if root.exists() and not root.is_dir():
-        raise InputError(f"{name}: {root}: is a file, expected a folder for temporary files")
+    if (wrong := no_folder(root)) is not None:
+        at = "" if wrong.startswith(f"{root}: ") else f"{root}: "
+        raise InputError(f"{name}: {at}{wrong}, expected a folder for temporary files")
     try:
         root.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=root).close()
@@ -229,6 +244,20 @@ def require_scratch() -> Path:
             f"{name}: {root}: no folder for temporary files: {error.strerror or error}"
         ) from error
     return root
+
+
+def no_folder(path: str | os.PathLike[str]) -> str | None:
+    """Why ``path`` is no folder and none can be made there: which part of it is what.
+
+    None where it is a folder, or nothing is in the way.
+    """
+    for part in (Path(path), *Path(path).absolute().parents):
+        if part.is_dir():
+            return None
+        if os.path.lexists(part):
+            lost = part.is_symlink() and not part.exists()
+            return f"{part}: is a {'link that leads nowhere' if lost else 'file'}"
+    return None
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A message names the cause, and the value or the name that helps."""
 
+import errno
 import re
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +13,7 @@ from test_outputs import SHAPE, image
 
 from msgan import paths, translate
 from msgan.cli.faults import explanation
+from msgan.cli.init import init
 from msgan.data.cohort import Subject, prepare
 from msgan.data.distinct import Distinct
 from msgan.translate import Generation
@@ -167,6 +169,8 @@ def test_a_size_that_is_none_names_its_option(here, runs, option):
     [
         (MemoryError("Unable to allocate 8.00 GiB for an array"), "this machine"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate"), "this machine"),
+        (RuntimeError("std::bad_alloc"), "this machine"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "this machine"),
         (RuntimeError("CUDA error: out of memory\nCompile with"), "the device"),
         (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling"), "the device"),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), "the device"),
@@ -186,7 +190,63 @@ def test_out_of_memory_says_what_takes_less(here, runs, monkeypatch, error, wher
     many = msgan_cli("translate", runs[3].folder, here / "in", here / "out", status=2)
     assert f"error: {source}: {where} is out of memory" in many.stderr
     assert "training.batch" in str(explanation(error, "train"))
+    assert str(explanation(error, "evaluate")).startswith(f"{where} is out of memory: end other")
     assert explanation(RuntimeError("mat1 and mat2 shapes"), "train") is None
+
+
+def test_what_the_system_says_names_a_file_or_where_to_look(tmp_path, monkeypatch):
+    monkeypatch.setenv("MSGAN_SCRATCH", str(tmp_path / "scratch"))
+    full = errno.ENOSPC, "No space left on device"
+    assert explanation(OSError(*full, "a.nii")) == "a.nii: No space left on device"
+    assert str(tmp_path / "scratch") in str(explanation(OSError(*full)))
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises((FileExistsError, NotADirectoryError)) as error:
+            path.mkdir()
+        said = f"{tmp_path / 'file'}: is a file, expected a folder"
+        assert explanation(error.value) == said
+    missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "b.nii")
+    assert explanation(missing) == "b.nii: No such file or directory"
+
+
+# --- names that are no UTF-8 -------------------------------------------------------------------
+
+
+def test_a_name_that_is_no_utf8_is_named_and_left_out(here):
+    import os
+
+    image(here / "in" / "s1_t1.nii")
+    try:
+        os.rename(image(here / "in" / "a.nii"), os.fsencode(here / "in") + b"/s2_t1\xff.nii")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    done = msgan_cli("init", here / "study", "--from", here / "in")
+    assert r"s2_t1\xff.nii: its name has bytes that are not UTF-8: rename it" in done.stdout
+    assert r"`s2_t1\xff.nii`" in (here / "study" / "notes.md").read_text(encoding="utf-8")
+    for words in (
+        ("study2", "--from", os.fsdecode(b"in\xff")),
+        (os.fsdecode(b"study\xff"), "--from", "in"),
+    ):
+        if words[2] != "in":
+            os.rename("in", words[2])
+        with pytest.raises(InputError, match="its name has bytes that are not UTF-8") as error:
+            init(Path(words[0]), Path(words[2]))
+        assert not Path(words[0]).exists()
+        assert "\udcff" in str(error.value)
+        if words[2] != "in":
+            os.rename(words[2], "in")
+
+
+def test_text_that_names_such_a_file_is_not_written(tmp_path):
+    path = tmp_path / "notes.md"
+    path.write_text("old")
+    with pytest.raises(InputError) as error:
+        paths.write_text(path, "first\nof a\udcff.nii here\nlast")
+    assert str(error.value) == (
+        f"{path}: cannot be written: bytes that are not UTF-8 in the line "
+        r"'of a\udcff.nii here': rename the file or folder they name"
+    )
+    assert path.read_text() == "old"
 
 
 def test_a_fault_at_one_image_stops_no_others(here, runs, monkeypatch):
@@ -215,13 +275,20 @@ def test_a_scratch_that_is_none_is_named(tmp_path, runs, monkeypatch):
 
     source = image(tmp_path / "x.nii.gz")
     (tmp_path / "file").write_text("mine")
+    (tmp_path / "lost").symlink_to(tmp_path / "nowhere")
     words = (("translate", runs[3].folder, source, tmp_path / "o.nii"), ("sketch", source))
     words = (words[0], (*words[1], tmp_path / "o.nii"), ("evaluate", source, source))
-    for place in (tmp_path / "file", tmp_path / "file" / "sub", Path("/proc/none")):
+    for place, why in (
+        (tmp_path / "file", "is a file, expected a folder for temporary files"),
+        (tmp_path / "file" / "sub", f"{tmp_path / 'file'}: is a file, expected a folder"),
+        (tmp_path / "lost", "is a link that leads nowhere, expected a folder"),
+        (Path("/proc/none"), "no folder for temporary files"),
+    ):
         monkeypatch.setenv("MSGAN_SCRATCH", str(place))
         for command in words:
             line = fails(*command)
-            assert f"MSGAN_SCRATCH: {place}: " in line
+            assert f"MSGAN_SCRATCH: {place}: {why}" in line
+            assert "File exists" not in line
     monkeypatch.setenv("MSGAN_SCRATCH", str(tmp_path / "new" / "scratch"))
     msgan_cli(*words[0])  # one that is not there is made
     monkeypatch.setenv("MSGAN_SCRATCH", "")

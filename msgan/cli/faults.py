@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from typing import Any
 
 LESS = {
     "train": "lower training.batch, training.patch or lr_batch, or state lr_patch (--config)",
     "translate": "give less --memory or --gpu-memory or a smaller --tile, or take --device cpu",
+    "plan": "give less --memory or --gpu-memory or a smaller --tile",
+    "phantom": "make smaller images (--size)",
 }
 """What takes less memory, by command."""
+
+HOST = ("DefaultCPUAllocator", "bad_alloc", "can't start new thread", "Cannot allocate memory")
+"""What is said where this machine has no memory, by libraries that raise what they like."""
 
 DEVICE = ("CUDA out of memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 """What CUDA's libraries say where they have no memory."""
 
-OTHERWISE = "translate with less --memory, train smaller batches"
+OTHERWISE = "end other programs, or lift a limit on memory (ulimit -v, a job's or container's)"
 
 
 def explanation(error: Exception, command: str | None = None) -> str | None:
@@ -34,9 +40,8 @@ def explanation(error: Exception, command: str | None = None) -> str | None:
         text = rule(error)
     elif isinstance(error, BrokenPipeError):
         return None  # the reader of our output has left; the program ends quietly
-    elif isinstance(error, OSError):
-        reason = error.strerror or type(error).__name__
-        text = f"{error.filename}: {reason}" if error.filename is not None else str(error)
+    elif isinstance(error, OSError) and error.errno != errno.ENOMEM:
+        text = _of_a_file(error)
     elif isinstance(error, InputError):
         text = str(error)
     elif (where := _memory(error)) is not None:
@@ -46,10 +51,30 @@ def explanation(error: Exception, command: str | None = None) -> str | None:
     return text.strip()
 
 
+def _of_a_file(error: OSError) -> str:
+    """What the system says of a file; where it names none, where to look."""
+    from msgan.paths import NO_SPACE, no_folder, scratch_root
+
+    reason = error.strerror or type(error).__name__
+    if error.filename is None:
+        if error.errno in NO_SPACE:
+            return (
+                f"no space left on the disk of the results or of temporary files: {scratch_root()}"
+            )
+        return str(error)
+    if isinstance(error, FileExistsError | NotADirectoryError) and (
+        wrong := no_folder(error.filename)
+    ):
+        return f"{wrong}, expected a folder"
+    return f"{error.filename}: {reason}"
+
+
 def _memory(error: Exception) -> str | None:
     """What has no memory left, if that is what an error says."""
     text = str(error)
-    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in text:
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return "this machine"
+    if isinstance(error, RuntimeError) and any(mark in text for mark in HOST):
         return "this machine"
     if type(error).__name__ == "OutOfMemoryError":  # of torch, which may not be loaded
         return "the device"

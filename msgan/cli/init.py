@@ -57,6 +57,12 @@ def init(
         raise InputError(f"{source}: no such folder")
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file, expected a folder")
+    for folder in (source, out):
+        if not _is_utf8(str(folder)):
+            raise InputError(
+                f"{folder}: its name has bytes that are not UTF-8, which a manifest cannot hold: "
+                "rename it"
+            )
     inner, outer = source.resolve(), out.resolve()
     if outer.is_relative_to(inner):
         raise InputError(f"{out}: lies in {source}, which is left as it is: choose another folder")
@@ -97,6 +103,10 @@ def init(
     console.say(f"{out / NOTES}: what was guessed from what, what was left out, and what is next:")
     for command in commands:
         console.say(f"  {command}")
+
+
+def _is_utf8(name: str) -> bool:
+    return not any("\ud800" <= c <= "\udfff" for c in name)
 
 
 def _has_short_names(manifest: Path) -> bool:

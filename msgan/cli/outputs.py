@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from msgan.cli import console
+from msgan.paths import no_folder
 from msgan.types import InputError
 
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing results.")]
@@ -108,9 +109,8 @@ def writable(place: Path) -> None:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        at = next((f for f in (place, *place.parents) if f.exists() and not f.is_dir()), None)
-        if at is not None:
-            raise InputError(f"{at}: is a file, expected a folder") from error
+        if (wrong := no_folder(place)) is not None:
+            raise InputError(f"{wrong}, expected a folder") from error
         raise InputError(
             f"{place}: this folder cannot be {'made' if missing else 'written to'}: "
             f"{error.strerror or error}"

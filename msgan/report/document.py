@@ -12,7 +12,7 @@ from typing import Any
 
 import msgan
 from msgan.metrics import CATALOGUE
-from msgan.paths import atomic_folder, write_text
+from msgan.paths import atomic_folder, no_folder, write_text
 from msgan.report.cards import RunCard, run_card
 from msgan.report.experiment import Experiment, find
 from msgan.report.page import duration, value_text
@@ -134,6 +134,8 @@ def _check_writable(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if (wrong := no_folder(out)) is not None:
+            raise InputError(f"{wrong}, expected a folder") from error
         raise InputError(f"{out}: no folder can be made there: {error.strerror}") from error
     if not os.access(out, os.W_OK):
         raise InputError(f"{out}: this folder may not be written to")
