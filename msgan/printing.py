@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, TextIO
+
+MARKS = re.compile(r"[\\*_\[\]<>|]")
+"""Of what Markdown makes links, pictures, HTML and cells of tables."""
 
 
 def printable(text: str) -> str:
@@ -15,6 +19,22 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def markdown(text: str) -> str:
+    """``text`` within a line of Markdown: no link, picture, HTML or cell of a table comes of it.
+
+    An ``_`` within a word means nothing and stays; so do ticks, whose code is shown as it is.
+    """
+    marked = MARKS.sub(lambda m: f"\\{m[0]}", printable(text))
+    return re.sub(r"(?<=[A-Za-z0-9])\\_(?=[A-Za-z0-9])", "_", marked)
+
+
+def code(text: str) -> str:
+    """``text`` as code within a line of Markdown, whatever ticks it has."""
+    text = printable(text)
+    ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{ticks} {text} {ticks}" if "`" in text else f"{ticks}{text}{ticks}"
 
 
 class Escaped:

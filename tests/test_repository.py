@@ -170,6 +170,88 @@ def test_the_probe_sees_what_an_import_does(tmp_path: Path) -> None:
     }
 
 
+EVALUATES = {"eval", "exec", "compile", "__import__"}
+"""Functions that run what a text says."""
+UNSAFE_MODULES = {
+    "pickle",
+    "cPickle",
+    "_pickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "shelve",
+    "marshal",
+}
+"""Whose files run code when they are loaded."""
+YAML_LOADERS = {"Loader", "UnsafeLoader", "FullLoader"}
+
+
+def unsafe(text: str) -> list[str]:
+    """Lines of a module that run what a file or a text says, and what they call."""
+    found = []
+
+    def told(node: ast.AST, what: str) -> None:
+        found.append(f"{getattr(node, 'lineno', 0)}: {what}")
+
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names]
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in UNSAFE_MODULES & {name.partition(".")[0] for name in names}:
+                told(node, f"import {name}")
+        if isinstance(node, ast.Attribute) and node.attr in YAML_LOADERS:
+            told(node, node.attr)
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        given = {word.arg: word.value for word in node.keywords}
+        stated = {word: getattr(value, "value", None) for word, value in given.items()}
+        if name in EVALUATES or name in ("os.system", "os.popen", "runpy.run_path", "joblib.load"):
+            told(node, name)
+        if name.startswith("yaml.") and "load" in name and not name.startswith("yaml.safe_load"):
+            told(node, name)
+        if name == "torch.load" and stated.get("weights_only") is not True:
+            told(node, "torch.load without weights_only=True")
+        if name.endswith((".load", ".read_pickle")) and stated.get("allow_pickle") is True:
+            told(node, f"{name} with allow_pickle")
+        if name.endswith(("read_pickle", "to_pickle")):
+            told(node, name)
+        if "shell" in given and stated["shell"] is not False:
+            told(node, "shell=True")
+    return found
+
+
+def test_no_module_runs_what_a_file_says() -> None:
+    files = sorted((ROOT / "msgan").rglob("*.py"))
+    assert len(files) > 100
+    found = {
+        str(file.relative_to(ROOT)): lines
+        for file in files
+        if (lines := unsafe(file.read_text(encoding="utf-8")))
+    }
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "hits"),
+    [
+        ("import pickle\nfrom pickle import loads\nimport dill.session", 3),
+        ("eval('1')\nexec(text)\n__import__(name)\ncompile(t, '', 'exec')", 4),
+        ("yaml.load(text)\nyaml.load(t, Loader=yaml.Loader)\nyaml.unsafe_load(t)", 4),
+        ("torch.load(p)\ntorch.load(p, weights_only=False)\ntorch.load(p, weights_only=w)", 3),
+        ("numpy.load(p, allow_pickle=True)\npandas.read_pickle(p)", 2),
+        ("subprocess.run(c, shell=True)\nsubprocess.run(c, shell=x)\nos.system(c)\njoblib.load(p)", 4),
+        (
+            '"""No pickle, no eval."""\nmodel.eval()\nre.compile(p)\nyaml.safe_load(t)\n'
+            "torch.load(p, weights_only=True)\nnumpy.load(p)\nsubprocess.run(c, shell=False)",
+            0,
+        ),
+    ],
+)
+def test_what_runs_code_is_found(text: str, hits: int) -> None:
+    assert len(unsafe(text)) == hits, unsafe(text)
+
+
 # --- documents and files -----------------------------------------------------------------------
 
 

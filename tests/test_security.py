@@ -1,13 +1,16 @@
-"""What files of strangers cannot do: lead out of their folder."""
+"""What files of strangers cannot do: lead out of their folder, or become code of a page."""
 
 import json
 import os
+import re
+import shlex
 import shutil
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from test_interruptions import a_run
 from test_omezarr import axis, store
 
@@ -150,3 +153,91 @@ def test_what_is_said_of_a_run_lies_in_its_folder(tmp_path, name):
     (run.folder / "own").write_text(json.dumps({}))
     (run.folder / name).symlink_to(os.path.relpath(run.folder / "own", (run.folder / name).parent))
     assert Run.open(run.folder) == run
+
+
+# --- names on pages ----------------------------------------------------------------------------
+
+EVIL = "<img src=x onerror=alert(1)> [x](javascript:alert(1)) | ![y](//z.org) `tick` $a_b$\n# b"
+
+
+def rendered(text: str) -> str:
+    """Markdown as a page of a notebook shows it, before anything is filtered."""
+    from nbconvert.filters.markdown_mistune import markdown2html_mistune
+
+    return str(markdown2html_mistune(text))
+
+
+def assert_harmless(page: str) -> None:
+    """Nothing is loaded, run or linked to, but for anchors of headings."""
+    assert "<img" not in page
+    assert "<script" not in page
+    assert re.findall(r'href="(?!#)[^"]*"', page) == []
+
+
+def test_markdown_shows_names_as_they_are():
+    from msgan.printing import code, markdown
+
+    for text, cells in (
+        (f"- about {markdown(EVIL)}", 0),
+        (f"- about {code(EVIL)} and `more`", 0),
+        (f"| a | b |\n| --- | --- |\n| {markdown(EVIL)} | c |", 2),
+    ):
+        page = rendered(text)
+        assert_harmless(page)
+        assert "onerror=alert(1)&gt;" in page  # the name itself is there
+        assert page.count("<td") == cells
+    assert code("a") == "`a`"
+    assert markdown("patient_01 is fine.") == "patient_01 is fine."
+
+
+def test_cards_and_notes_show_names_as_they_are(tmp_path):
+    from test_scan import volume
+
+    from msgan.data.scan import propose
+    from msgan.data.scan.notes import notes
+    from msgan.runs import model_card
+    from msgan.runs.model import About, describe
+
+    run = a_run(tmp_path / "run")
+    run.create()
+    card = describe_without_weights(run, describe, About())
+    card |= {"target": EVIL, "machine": EVIL, "git": EVIL, "data": {EVIL: EVIL}}
+    card["versions"] = {"msgan": EVIL}
+    card["intensity"] = {**card["intensity"], "unit": EVIL}
+    text = model_card.text(EVIL, card, run.config, [["a", EVIL], ["1", "2"]])
+    page = rendered(text.partition("---\n\n")[2])
+    assert_harmless(page)
+    command = next(line for line in text.splitlines() if line.startswith("msgan translate"))
+    assert shlex.split(command)[-1].endswith((".png", ".nii.gz"))
+    assert len(shlex.split(command)) == 5
+    assert text.count("\n# b") == 0
+
+    volume(tmp_path / "in" / "s1 <img src=x onerror=alert(1)> [x](y) `t1.nii")
+    volume(tmp_path / "in" / "p2" / "t1.nii")
+    (tmp_path / "in" / "<img src=x> `a` | b.txt").write_text("no image")
+    page = rendered(notes(propose(tmp_path / "in"), "<img src=x> `", ["msgan ```"]))
+    assert_harmless(page)
+    assert page.count("<code>") >= 4
+
+
+def describe_without_weights(run: Run, describe, about) -> dict:
+    """A card as of an exported run, which needs no weights to be looked at."""
+    from unittest.mock import patch
+
+    with (
+        patch("msgan.runs.model._parameters", return_value=1),
+        patch("msgan.runs.model._training", return_value={"step": 1}),
+    ):
+        return describe(run, about)
+
+
+def test_figures_show_names_as_they_are():
+    from msgan import plots
+
+    name = r"$\frac{a}$ b_c"
+    image = np.random.default_rng(0).random((16, 16))
+    figure = plots.zooms({name: lambda box: image[box.slices]}, (16, 16), caption=f"of {name}")
+    figure.draw_without_rendering()
+    said = [text.get_text() for text in figure.findobj(Text)]
+    assert name in said
+    assert any("of $" in text for text in said)

@@ -60,6 +60,8 @@ def style() -> Iterator[None]:
                 "axes.spines.top": False,
                 "axes.spines.right": False,
                 "image.cmap": "gray",
+                # Names of subjects and methods are no formulas.
+                "text.parse_math": False,
             }
         )
         yield

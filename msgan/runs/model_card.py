@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import yaml
 
 from msgan.config import CascadeConfig, MdaunetNetwork, PairNetwork
 from msgan.metrics import CATALOGUE
+from msgan.printing import code, markdown, printable
 from msgan.runs.run import perceptual_loss
 
 HUB_LICENCES = ("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0")
@@ -104,7 +106,8 @@ def text(
         "Citation": _citation(config),
     }
     body = "\n\n".join(f"## {title}\n\n{content}" for title, content in sections.items())
-    return f"---\n{_front(card, config)}---\n\n# {name}\n\n{_wrap(model['summary'])}\n\n{body}\n"
+    head = f"---\n{_front(card, config)}---\n\n# {markdown(name)}"
+    return f"{head}\n\n{_wrap(model['summary'])}\n\n{body}\n"
 
 
 def _front(card: Mapping[str, Any], config: CascadeConfig) -> str:
@@ -126,14 +129,14 @@ def _front(card: Mapping[str, Any], config: CascadeConfig) -> str:
 
 
 def _purpose(card: Mapping[str, Any], config: CascadeConfig) -> str:
-    n = config.preparation.scales or 0
+    n, target = config.preparation.scales or 0, markdown(card["target"])
     spacings = [_spacing(config, 2**k) for k in range(n, -1, -1)]
     paired = (
-        f"It was trained on pairs of {config.paired} and {card['target']}."
+        f"It was trained on pairs of {markdown(config.paired)} and {target}."
         if config.paired
-        else f"It was trained on {config.cycle.source} and {card['target']} images without pairs."
+        else f"It was trained on {markdown(config.cycle.source)} and {target} images without pairs."
         if config.cycle
-        else f"It was trained on {card['target']} images alone: sources of any kind can be tried, "
+        else f"It was trained on {target} images alone: sources of any kind can be tried, "
         "and none was seen."
     )
     if isinstance(config.network, PairNetwork):
@@ -159,7 +162,7 @@ def _purpose(card: Mapping[str, Any], config: CascadeConfig) -> str:
 
 def _use(card: Mapping[str, Any], config: CascadeConfig) -> str:
     prep = config.preparation.of(config.cycle.source if config.cycle else config.paired)
-    unit = card["intensity"]["unit"]
+    unit = markdown(card["intensity"]["unit"])
     if prep.intensity == "window":
         known = f"with intensities from {prep.low:g} to {prep.high:g} {unit}".rstrip()
         known += "; what lies outside is cut off"
@@ -188,16 +191,19 @@ def _use(card: Mapping[str, Any], config: CascadeConfig) -> str:
 
 def _commands(card: Mapping[str, Any], config: CascadeConfig) -> str:
     suffix = "nii.gz" if config.dims == 3 else "png"
+    # A target comes from a file, and this line is copied to a shell.
+    result = shlex.quote(printable(f"{card['target']}.{suffix}"))
     labels = f" --labels seg.{suffix}" if config.labels else ""
     lines = [
         f"msgan plan FOLDER image.{suffix}",
-        f"msgan translate FOLDER image.{suffix} {card['target']}.{suffix}",
+        f"msgan translate FOLDER image.{suffix} {result}",
     ]
     if labels:
         lines.append(f"{lines[-1]}{labels}")
     block = "\n".join(lines)
     return (
-        f"With msgan {card['versions']['msgan']} or newer installed; FOLDER is this folder:\n\n"
+        f"With msgan {markdown(str(card['versions']['msgan']))} or newer installed; FOLDER is this "
+        "folder:\n\n"
         f"```\n{block}\n```\n\n"
         + _wrap(
             "The files are checked against the hashes in `run.json` when the model is opened; no "
@@ -207,12 +213,12 @@ def _commands(card: Mapping[str, Any], config: CascadeConfig) -> str:
 
 
 def _data(card: Mapping[str, Any]) -> str:
-    model, data = card["model"], card["data"]
-    rows = "\n".join(f"- {name}: `{value}`" for name, value in data.items())
+    model, data, target = card["model"], card["data"], markdown(card["target"])
+    rows = "\n".join(f"- {markdown(name)}: {code(str(value))}" for name, value in data.items())
     facts = {
         "Data": model["data"],
         "Licence of the data": model["data_licence"],
-        "Subjects": f"{len(data)} (training and validation), the {card['target']} image of each",
+        "Subjects": f"{len(data)} (training and validation), the {target} image of each",
     }
     return f"{_facts(facts)}\n\nSHA-256 over the files used of each subject:\n\n{rows}"
 
@@ -235,10 +241,10 @@ def _training(card: Mapping[str, Any], config: CascadeConfig) -> str:
     facts = {
         "Networks": f"family {config.network.family}; all settings in `config.yaml`",
         "Weights": f"stored as {precision.get(stored, stored)}",
-        "Seed": card["seed"],
-        "Machine": card["machine"],
-        "Versions": ", ".join(f"{name} {v}" for name, v in made.items()),
-        "Commit of msgan": card["git"] or "not known",
+        "Seed": markdown(str(card["seed"])),
+        "Machine": markdown(str(card["machine"])),
+        "Versions": markdown(", ".join(f"{name} {v}" for name, v in made.items())),
+        "Commit of msgan": markdown(str(card["git"] or "not known")),
     }
     if isinstance(config.network, MdaunetNetwork):
         facts["Perceptual loss"] = perceptual_loss(config)
@@ -256,7 +262,7 @@ def _evaluation(model: Mapping[str, Any], scores: Sequence[Sequence[str]] | None
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+    head, *body = (list(map(markdown, row)) for row in rows)
     lines = [head, ["---"] * len(head), *body]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

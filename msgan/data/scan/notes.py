@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from msgan.data.pseudonym import FILE
 from msgan.data.scan.guess import UNKNOWN
 from msgan.data.scan.proposal import UNSTATED, Proposal
+from msgan.printing import code, markdown, printable
 
 SPLITS = ("train", "val", "test")
 WIDEST = 8
@@ -132,13 +134,14 @@ def notes(proposal: Proposal, folder: str, commands: Sequence[str]) -> str:
     """
     rows = table(proposal)
     stated = any(f.split for f in proposal.found)
-    head = ["| " + " | ".join(row) + " |" for row in rows]
+    head = ["| " + " | ".join(map(markdown, row)) + " |" for row in rows]
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", "\n".join(commands))), default=0))
     parts = [
         "# What was understood of a folder",
-        f"`{folder}`, {proposal.files} files. Names and headers were read, voxels were not: "
+        f"{code(folder)}, {proposal.files} files. Names and headers were read, voxels were not: "
         "`msgan data check` reads them. Everything here is a guess; `manifest.csv` is what counts.",
         "## Next",
-        "```\n" + "\n".join(commands) + "\n```",
+        "\n".join([fence, *map(printable, commands), fence]),
         "## Subjects",
         "\n".join([head[0], "| --- " * len(rows[0]) + "|", *head[1:]]),
         "Who has what:\n\n" + _listed(_having(proposal)),
@@ -150,7 +153,7 @@ def notes(proposal: Proposal, folder: str, commands: Sequence[str]) -> str:
                 "The column split is by a hash of the subjects' names"
                 + (", but for those that the data set itself keeps for testing" if stated else "")
                 + ". All images of a person must be in one split.",
-                *remarks(proposal),
+                *map(markdown, remarks(proposal)),
             ]
         ),
         "## What was guessed, and from what",
@@ -159,9 +162,10 @@ def notes(proposal: Proposal, folder: str, commands: Sequence[str]) -> str:
     ]
     reasons: dict[str, list[str]] = defaultdict(list)
     for o in proposal.omitted:
-        reasons[o.kind or o.reason].append(f"`{o.path}`" + (f": {o.reason}" if o.kind else ""))
+        reason = f": {markdown(o.reason)}" if o.kind else ""
+        reasons[o.kind or o.reason].append(code(o.path) + reason)
     for reason, lines in sorted(reasons.items(), key=lambda item: item[0] == NO_IMAGE):
-        parts += [f"### {reason[:1].upper()}{reason[1:]}", _listed(lines)]
+        parts += [f"### {markdown(reason[:1].upper() + reason[1:])}", _listed(lines)]
     if not reasons:
         parts.append("Nothing.")
     return "\n\n".join(parts) + "\n"
@@ -187,7 +191,7 @@ def _having(proposal: Proposal) -> list[str]:
     alike: dict[str, list[str]] = defaultdict(list)
     for subject, kinds in has.items():
         alike[", ".join(kinds)].append(subject)
-    return [f"{kinds}: {', '.join(who)}" for kinds, who in alike.items()]
+    return [markdown(f"{kinds}: {', '.join(who)}") for kinds, who in alike.items()]
 
 
 def _guesses(proposal: Proposal) -> list[str]:
@@ -197,7 +201,7 @@ def _guesses(proposal: Proposal) -> list[str]:
         kind = f.modality if f.role == "image" else f"{f.role} {f.modality}".strip()
         groups[kind, f.why or "nothing"].append(f.path)
     return [
-        f"{kind}, from {why}: {len(paths)}, as `{paths[0]}`"
+        f"{markdown(f'{kind}, from {why}')}: {len(paths)}, as {code(paths[0])}"
         for (kind, why), paths in sorted(groups.items())
     ]
 
