@@ -172,16 +172,7 @@ def test_the_probe_sees_what_an_import_does(tmp_path: Path) -> None:
 
 EVALUATES = {"eval", "exec", "compile", "__import__"}
 """Functions that run what a text says."""
-UNSAFE_MODULES = {
-    "pickle",
-    "cPickle",
-    "_pickle",
-    "dill",
-    "cloudpickle",
-    "joblib",
-    "shelve",
-    "marshal",
-}
+UNSAFE_MODULES = {"pickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal"}
 """Whose files run code when they are loaded."""
 YAML_LOADERS = {"Loader", "UnsafeLoader", "FullLoader"}
 
@@ -240,7 +231,7 @@ def test_no_module_runs_what_a_file_says() -> None:
         ("yaml.load(text)\nyaml.load(t, Loader=yaml.Loader)\nyaml.unsafe_load(t)", 4),
         ("torch.load(p)\ntorch.load(p, weights_only=False)\ntorch.load(p, weights_only=w)", 3),
         ("numpy.load(p, allow_pickle=True)\npandas.read_pickle(p)", 2),
-        ("subprocess.run(c, shell=True)\nsubprocess.run(c, shell=x)\nos.system(c)\njoblib.load(p)", 4),
+        ("subprocess.run(c, shell=True)\nf(shell=x)\nos.system(c)\njoblib.load(p)", 4),
         (
             '"""No pickle, no eval."""\nmodel.eval()\nre.compile(p)\nyaml.safe_load(t)\n'
             "torch.load(p, weights_only=True)\nnumpy.load(p)\nsubprocess.run(c, shell=False)",

@@ -151,14 +151,16 @@ def sort(
         typer.Option(
             metavar="kernel|description",
             help="Name series by this.",
-            show_default="kernel for CT, description for others",
+            show_default="kernel for CT, known words of the description for others",
         ),
     ] = None,
 ) -> None:
     """Give each DICOM series its own folder, named by patient and kernel or description.
 
-    In the example: copd/PATIENT/B20f, copd/PATIENT/B80f and so on. MR series are named by their
-    description, and also by their number if two have the same description. Files are linked if
+    In the example: copd/PATIENT/B20f, copd/PATIENT/B80f and so on. PATIENT is the patient's ID,
+    or a hash where it looks like a person's (copd/.salt keeps its salt). MR series are named by
+    the words of their description that tell what they are (--by description: by all of it), and
+    by their number if two have the same name or there is none. Files are linked if
     the file system supports it, else copied; the download does not change. Files that cannot be
     read are listed, and the exit status is 2.
 
