@@ -610,7 +610,7 @@ def test_a_run_without_weights_cannot_translate(study, tmp_path, t1):
     ("error", "line"),
     [
         (PermissionError(13, "Permission denied", "/a/b"), "/a/b: Permission denied"),
-        (InputError("a.nii: two\nlines"), "a.nii: two lines"),
+        (InputError("a.nii: two\nlines"), r"a.nii: two\nlines"),
         (OSError("no space"), "no space"),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), "the device is out of memory"),
     ],
