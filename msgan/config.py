@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from math import isinf, isnan
+from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import (
@@ -14,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializeAsAny,
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
@@ -75,7 +77,7 @@ class Model(BaseModel):
         try:
             return type(self).model_validate(self._merged({**(every or {}), **changes}))
         except ValidationError as error:
-            raise InputError(rule(error, FAMILIES)) from None
+            raise InputError(rule(error)) from None
 
     def _merged(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """All values with ``changes``, part by part."""
@@ -308,8 +310,42 @@ class Perceptual(Model):
     weight: float = Field(1.0, gt=0)
 
 
-class _Family(Model):
-    """What the sizes of every family of networks have in common."""
+class NetworkFamily(Model):
+    """Sizes of the networks of a family, and in what it differs from others.
+
+    Attributes:
+        family: Its name, as configurations state it.
+        patch: The only side of a detail patch; None: any, but see :meth:`misfit`.
+        pairs: It learns from pairs and is scale n alone, which reads the image itself.
+        blended: Whole patches are joined by Gaussian weights; else by a plain mean.
+        sliced: It is trained on slices of volumes.
+        perceptual: It may have a perceptual loss.
+        detail: Its HR generators may see the source (``guidance.detail``).
+        fixed: The only values that other settings may have, by name.
+        title, paper: What cards of models call a family of pairs, and cite.
+    """
+
+    if TYPE_CHECKING:
+        family: str  # a field, at another place in each class
+    patch: ClassVar[int | None] = None
+    pairs: ClassVar[bool] = False
+    blended: ClassVar[bool] = False
+    sliced: ClassVar[bool] = False
+    perceptual: ClassVar[bool] = False
+    detail: ClassVar[bool] = False
+    fixed: ClassVar[Mapping[str, Any]] = {}
+    title: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+
+    def misfit(self, patch: int) -> str | None:
+        """What is wrong with patches of that side; None: they suit."""
+        return None
+
+    def distances(self, step: int, steps: int) -> dict[str, float]:
+        """Weights of what G of a family of pairs is trained on beside L1 and L2, after ``step`` of
+        ``steps``: ``features``, which D computes, and :data:`msgan.training.pairs.DISTANCES`.
+        """
+        return {}
 
     def _merged(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Of another family: what it shares with this one."""
@@ -318,7 +354,7 @@ class _Family(Model):
         return {name: merged[name] for name in merged if name in fields or name in changes}
 
 
-class _Network(_Family):
+class CascadeNetwork(NetworkFamily):
     """What the networks of a cascade's families have."""
 
     lr_width: int = Field(64, ge=1, le=WIDEST, description="features of the LR U-Net's first level")
@@ -339,7 +375,7 @@ class _Network(_Family):
         return self
 
 
-class MeganNetwork(_Network):
+class MeganNetwork(CascadeNetwork):
     """Sizes of the published networks.
 
     Attributes:
@@ -347,7 +383,7 @@ class MeganNetwork(_Network):
         lr_border: s0 sees the image to its border and nothing around it.
     """
 
-    patch: ClassVar = 32
+    patch: ClassVar[int | None] = 32
     lr_border: ClassVar = 0
     family: Literal["megan"] = "megan"
 
@@ -365,10 +401,10 @@ class MeganNetwork(_Network):
         return {name: value for name, value in given.items() if name != "lr_border"}
 
 
-class SeamlessNetwork(_Network):
+class SeamlessNetwork(CascadeNetwork):
     """Sizes of the networks whose tiles join exactly; patches of any side."""
 
-    patch: ClassVar = None
+    detail: ClassVar[bool] = True
     family: Literal["seamless"] = "seamless"
     lr_border: int = Field(
         0, ge=0, le=LARGEST, description="what s0 sees around an image, voxels of s0"
@@ -385,23 +421,21 @@ class SeamlessNetwork(_Network):
         return self
 
 
-class PairNetwork(_Family):
-    """Sizes of a family that is scale n alone, reads the image itself and learns from pairs.
+class PairNetwork(NetworkFamily):
+    """Sizes of a family of pairs; what would do nothing in it, or harm, is fixed."""
 
-    Attributes:
-        patch: A side that suits the family (:meth:`misfit`), ``training.patch``.
-        conditional: No setting: each family states what its D sees.
-        discriminator_width: Features of D's first level.
-    """
-
-    patch: ClassVar = None
-    conditional: ClassVar = False
+    pairs: ClassVar[bool] = True
+    blended: ClassVar[bool] = True
+    fixed: ClassVar[Mapping[str, Any]] = {
+        "sketch.channels": ("image",),
+        "drop_inputs": ("context",),
+        "labels": (),
+        "conditioning.generated_share": 0,
+        "training.gradient_weight": 0,
+        "training.discriminator_accuracy": 1,
+    }
     family: str
     discriminator_width: int = Field(64, ge=1, le=WIDEST, description="features of D's first level")
-
-    def misfit(self, patch: int) -> str | None:
-        """What is wrong with patches of that side; None: they suit."""
-        raise NotImplementedError
 
 
 class MdaunetNetwork(PairNetwork):
@@ -411,6 +445,13 @@ class MdaunetNetwork(PairNetwork):
     plain loss, is ``training.gan``: ``log``. D sees images alone.
     """
 
+    perceptual: ClassVar[bool] = True
+    fixed: ClassVar[Mapping[str, Any]] = {**PairNetwork.fixed, "training.l2_weight": 0}
+    title: ClassVar[str] = "3D-mDAUNet (Ha et al. 2025)"
+    paper: ClassVar[str] = (
+        "Ha J., Park J. S., Crandall D., Garyfallidis E., Zhang X.: Multi-resolution guided 3D "
+        "GANs for medical image translation. 2025."
+    )
     family: Literal["mdaunet"] = "mdaunet"
     features: tuple[Annotated[int, Field(ge=1, le=LARGEST)], ...] = Field(
         (64, 128, 256, 512), min_length=2, max_length=8, description="of each level, finest first"
@@ -432,6 +473,11 @@ class MdaunetNetwork(PairNetwork):
             )
         return self
 
+    @property
+    def images(self) -> int:
+        """How many G makes, and D sees."""
+        return len(self.features) if self.multi_output else 1
+
     def misfit(self, patch: int) -> str | None:
         """All levels must be able to halve it."""
         step = 1 << (len(self.features) - 1)
@@ -452,6 +498,12 @@ class EaGanNetwork(PairNetwork):
             epochs).
     """
 
+    title: ClassVar[str] = "Ea-GAN (Yu et al. 2019)"
+    paper: ClassVar[str] = (
+        "Yu B., Zhou L., Wang L., Shi Y., Fripp J., Bourgeat P.: Ea-GANs: edge-aware generative "
+        "adversarial networks for cross-modality MR image synthesis. IEEE Transactions on Medical "
+        "Imaging, 2019."
+    )
     family: Literal["ea_gan"] = "ea_gan"
     width: int = Field(64, ge=1, le=WIDEST, description="features of G's first level")
     edges_judged: bool = Field(True, description="whether D sees Sobel maps: dEa-GAN, else gEa-GAN")
@@ -464,10 +516,22 @@ class EaGanNetwork(PairNetwork):
             return None
         return "is none of 8, 16, 32, 64 and 128, which levels can halve to one voxel"
 
+    def distances(self, step: int, steps: int) -> dict[str, float]:
+        """Of Sobel maps."""
+        rise = self.edge_rise * steps
+        weight = self.edge_weight * min(1.0, step / rise if rise else 1.0)
+        return {"edges": weight} if self.edge_weight else {}
+
 
 class ResvitNetwork(PairNetwork):
     """Sizes of ResViT (Dalmaz et al. 2022), which translates slices. D sees the source too."""
 
+    sliced: ClassVar[bool] = True
+    title: ClassVar[str] = "ResViT (Dalmaz et al. 2022)"
+    paper: ClassVar[str] = (
+        "Dalmaz O., Yurt M., Cukur T.: ResViT: residual vision transformers for multimodal medical "
+        "image synthesis. IEEE Transactions on Medical Imaging, 2022."
+    )
     family: Literal["resvit"] = "resvit"
     width: int = Field(64, ge=1, le=WIDEST, description="features of G's first convolution")
     tokens: int = Field(768, ge=1, le=LARGEST, description="features of a token")
@@ -489,6 +553,12 @@ class ResvitNetwork(PairNetwork):
 class PtnetNetwork(PairNetwork):
     """Sizes of PTNet3D (Zhang et al. 2022) and its feature loss. D sees the source too."""
 
+    title: ClassVar[str] = "PTNet3D (Zhang et al. 2022)"
+    paper: ClassVar[str] = (
+        "Zhang X., He X., Guo J., Ettehadi N., Aw N., Semanek D., Posner J., Laine A., Wang Y.: "
+        "PTNet3D: a 3D high-resolution longitudinal infant brain MRI synthesizer based on "
+        "transformers. IEEE Transactions on Medical Imaging, 2022."
+    )
     family: Literal["ptnet"] = "ptnet"
     width: int = Field(16, ge=2, le=WIDEST, description="features of G's first performer")
     tokens: int = Field(256, ge=1, le=LARGEST, description="features of a bottleneck's token")
@@ -510,39 +580,32 @@ class PtnetNetwork(PairNetwork):
         """The bottleneck has an eighth of the resolution."""
         return "is not a multiple of 8, the side of a token" if patch % 8 else None
 
+    def distances(self, step: int, steps: int) -> dict[str, float]:
+        """Of the features of D."""
+        return {"features": self.feature_weight} if self.feature_weight else {}
 
-Network = (
-    MeganNetwork | SeamlessNetwork | MdaunetNetwork | EaGanNetwork | ResvitNetwork | PtnetNetwork
-)
 
-FAMILIES: dict[str, type[MeganNetwork] | type[SeamlessNetwork] | type[PairNetwork]] = {
-    "megan": MeganNetwork,
-    "seamless": SeamlessNetwork,
-    "mdaunet": MdaunetNetwork,
-    "ea_gan": EaGanNetwork,
-    "resvit": ResvitNetwork,
-    "ptnet": PtnetNetwork,
-}
+_ALL = MeganNetwork, SeamlessNetwork, MdaunetNetwork, EaGanNetwork, ResvitNetwork, PtnetNetwork
+FAMILIES: dict[str, type[NetworkFamily]] = {own.model_fields["family"].default: own for own in _ALL}
+"""Their networks are in :data:`msgan.networks.families.FAMILIES`."""
 
 
 def _of_a_family(given: Any) -> Any:
-    """The family ``seamless`` where none is stated, as in files of YAML."""
+    """Sizes of the stated family, of ``seamless`` where none is, as in files of YAML."""
     if not isinstance(given, Mapping):
         return given
     family = given.get("family", "seamless")
     if family not in tuple(FAMILIES):
         expected = " or ".join(map(repr, FAMILIES))
         raise ValueError(f"family {shown(repr_of(family))}: expected {expected}")
-    return {"family": family, **given}
+    return FAMILIES[family].model_validate(given)
 
 
-NetworkConfig = Annotated[Network, Field(discriminator="family"), BeforeValidator(_of_a_family)]
+NetworkConfig = Annotated[SerializeAsAny[NetworkFamily], BeforeValidator(_of_a_family)]
 """Sizes of the networks of a cascade, of one family."""
 
 
-def network_of(
-    family: str = "seamless", **sizes: Any
-) -> MeganNetwork | SeamlessNetwork | PairNetwork:
+def network_of(family: str = "seamless", **sizes: Any) -> NetworkFamily:
     """The sizes of a family's networks."""
     return FAMILIES[family](**sizes)
 
@@ -673,60 +736,50 @@ class CascadeConfig(Model):
                 f"contrast.fresh {self.contrast.fresh:g}: an image drawn anew is not matched to "
                 "the target's spectrum (guidance.match spectrum): expected 0"
             )
-        if self.guidance.detail and family == "megan":
-            raise ValueError("guidance.detail: needs the seamless family; megan is as published")
         return self
 
     @model_validator(mode="after")
     def _as_cycle(self) -> Self:
         """What is a setting of a cascade and would do nothing, or harm, in a CycleGAN."""
-        wanted = {
-            "sketch.channels": (self.sketch.channels, ("image",)),
-            "drop_inputs": (self.drop_inputs, ("context",)),
-            "paired": (self.paired, None),
-            "labels": (self.labels, ()),
-            "contrast.share": (self.contrast.share, 0),
-            "guidance.match": (self.guidance.match, "none"),
-            "network.family": (self.network.family, "seamless"),
-            "network.conditional": (self.network.conditional, False),
-            "training.gan": (self.training.gan, "least_squares"),
+        fixed = {
+            "sketch.channels": ("image",),
+            "drop_inputs": ("context",),
+            "paired": None,
+            "labels": (),
+            "contrast.share": 0,
+            "guidance.match": "none",
+            "network.family": "seamless",
+            "network.conditional": False,
+            "training.gan": "least_squares",
         }
-        for name, (value, expected) in wanted.items() if self.cycle is not None else ():
-            if value != expected:
-                raise ValueError(f"cycle: {name} is {value}: expected {expected}")
+        if self.cycle is not None:
+            self._require("cycle", fixed)
         return self
 
     @model_validator(mode="after")
-    def _as_pairs(self) -> Self:
-        """What would do nothing, or harm, in a family of pairs, and what is for one alone."""
+    def _as_family(self) -> Self:
+        """What the family of the networks needs, and what it has not."""
         net = self.network
-        if self.perceptual is not None and not isinstance(net, MdaunetNetwork):
+        if self.perceptual is not None and not net.perceptual:
             raise ValueError(f"perceptual: the {net.family} family has no such loss: expected none")
-        if not isinstance(net, PairNetwork):
-            return self
-        if self.paired is None:
+        if net.pairs and self.paired is None:
             raise ValueError(f"paired: the {net.family} family learns from pairs: name the source")
+        if self.guidance.detail and not net.detail:
+            raise ValueError(f"guidance.detail: needs the seamless family, not {net.family}")
         if misfit := net.misfit(self.training.patch):
             raise ValueError(f"patch size {self.training.patch} {misfit} ({net.family})")
-        wanted: dict[str, tuple[Any, Any]] = {
-            "sketch.channels": (self.sketch.channels, ("image",)),
-            "drop_inputs": (self.drop_inputs, ("context",)),
-            "labels": (self.labels, ()),
-            "conditioning.generated_share": (self.conditioning.generated_share, 0),
-            "training.gradient_weight": (self.training.gradient_weight, 0),
-            "training.discriminator_accuracy": (self.training.discriminator_accuracy, 1),
-        }
-        if isinstance(net, MdaunetNetwork):
-            wanted["training.l2_weight"] = (self.training.l2_weight, 0)
-        for name, (value, expected) in wanted.items():
-            if value != expected:
-                raise ValueError(f"{net.family}: {name} is {value}: expected {expected}")
+        self._require(net.family, net.fixed)
         return self
+
+    def _require(self, kind: str, fixed: Mapping[str, Any]) -> None:
+        for name, expected in fixed.items():
+            if (value := attrgetter(name)(self)) != expected:
+                raise ValueError(f"{kind}: {name} is {value}: expected {expected}")
 
     @property
     def single_scale(self) -> bool:
         """Whether scale n is all there is, whatever the number of scales."""
-        return self.cycle is not None or isinstance(self.network, PairNetwork)
+        return self.cycle is not None or self.network.pairs
 
     @model_serializer(mode="wrap")
     def _without_what_is_off(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -752,4 +805,4 @@ class CascadeConfig(Model):
         except FileNotFoundError:
             raise InputError(f"{path}: no such configuration") from None
         except ValidationError as error:
-            raise InputError(f"{path}: {rule(error, FAMILIES)}") from None
+            raise InputError(f"{path}: {rule(error)}") from None

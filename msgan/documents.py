@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,15 +191,10 @@ RULES = {
 """Rules by pydantic's names of them, or by the first word of these."""
 
 
-def rule(error: ValidationError, tags: Collection[str] = ()) -> str:
-    """The first fault that a model of pydantic has found, in one line: key, rule and value.
-
-    Args:
-        error: As raised.
-        tags: Of members of a union, which pydantic puts among the keys.
-    """
+def rule(error: ValidationError) -> str:
+    """The first fault that a model of pydantic has found, in one line: key, rule and value."""
     first = error.errors(include_url=False)[0]
-    key = ".".join(shown(str(p)) for p in first["loc"] if p not in tags) or "configuration"
+    key = ".".join(shown(str(p)) for p in first["loc"]) or "configuration"
     return f"{key}: {requirement(first)}"
 
 

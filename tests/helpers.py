@@ -12,6 +12,7 @@ from msgan.data.cohort import Cohort, Subject
 from msgan.data.grid import Grid
 from msgan.data.intensity import IntensityMap
 from msgan.data.volume import open_volume, write_volume
+from msgan.networks.families import FAMILIES, CascadeFamily
 from msgan.runs.run import Run
 from msgan.training import checkpoint
 from msgan.training.loop import WEIGHTS
@@ -136,6 +137,10 @@ def changed(config: CascadeConfig, **values) -> CascadeConfig:
 
 def blind(config: CascadeConfig, *what: str) -> CascadeConfig:
     return changed(config, drop_inputs=what)
+
+
+CASCADES = {n: family for n, family in FAMILIES.items() if isinstance(family, CascadeFamily)}
+"""The networks of every family of cascades."""
 
 
 # --- runs --------------------------------------------------------------------------------------

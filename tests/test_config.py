@@ -5,7 +5,6 @@ from msgan.config import (
     FAMILIES,
     CascadeConfig,
     MeganNetwork,
-    PairNetwork,
     Preparation,
     SeamlessNetwork,
     SketchConfig,
@@ -158,11 +157,14 @@ def test_another_family_keeps_what_both_have():
 
 
 def test_families_are_those_that_can_be_built():
-    from msgan.networks import hr_generators, lr_generators
+    from msgan.networks import families
 
-    # Those of pairs are one scale and have one generator.
-    cascades = {name for name, family in FAMILIES.items() if not issubclass(family, PairNetwork)}
-    assert cascades == set(hr_generators.FAMILIES) == set(lr_generators.FAMILIES)
+    assert FAMILIES.keys() == families.FAMILIES.keys()
+    for name, family in FAMILIES.items():
+        assert family.model_fields["family"].default == name
+        kind = families.PairFamily if family.pairs else families.CascadeFamily
+        assert type(families.FAMILIES[name]) is kind
+        assert bool(family.title) == bool(family.paper) == family.pairs
 
 
 def test_what_only_one_family_has_is_stored_for_it_alone():

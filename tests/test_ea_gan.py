@@ -156,12 +156,11 @@ def test_a_step_minimises_what_the_paper_says(dims, method):
 
 
 def test_the_weight_of_edges_rises_from_nothing_to_its_end():
-    step = PairStep(configured(steps=100), 2, fabric())
-    fake, real = torch.rand(2, 1, 1, 8, 8)
-    weights = [step._further(fake, real, k)[-1][1] for k in (0, 5, 10, 99)]
-    assert weights == [0, 50, 100, 100]
-    off = PairStep(configured().updated(network={"edge_weight": 0.0}), 2, fabric())
-    assert off._further(fake, real, 50) == []
+    network = configured().network
+    assert [network.distances(k, 100) for k in (0, 5, 10, 99)] == [
+        {"edges": weight} for weight in (0, 50, 100, 100)
+    ]
+    assert network.updated(edge_weight=0.0).distances(50, 100) == {}
 
 
 def test_the_average_follows_the_statistics_of_batch_normalisation():

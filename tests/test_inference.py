@@ -2,11 +2,12 @@ from copy import deepcopy
 
 import pytest
 import torch
+from helpers import CASCADES
 from torch.testing import assert_close
 
-from msgan.networks import cpu_ops, inference, layers, lr_generators
+from msgan.networks import cpu_ops, inference, layers
 from msgan.networks.generator import Generator, Geometry, View
-from msgan.networks.hr_generators import FAMILIES, MeganGenerator, SeamlessGenerator
+from msgan.networks.hr_generators import MeganGenerator, SeamlessGenerator
 from msgan.networks.inference import optimised
 from msgan.types import Box
 
@@ -29,7 +30,7 @@ def randomised(network, seed=0):
 
 
 def high(family, dims, channels=2, width=8, blocks=2):
-    return randomised(FAMILIES[family](dims, channels, width, blocks))
+    return randomised(CASCADES[family].hr(dims, channels, width, blocks))
 
 
 def scene(generator, dims, core, batch=1, channels=2, seed=1):
@@ -45,7 +46,7 @@ def side(generator):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CASCADES)
 @pytest.mark.parametrize("batch", [1, 3])
 def test_the_core_is_that_of_the_training_form(dims, family, batch):
     generator = high(family, dims)
@@ -154,7 +155,7 @@ def test_a_patch_does_not_depend_on_those_beside_it(dims):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CASCADES)
 def test_the_training_form_stays_as_it_is(dims, family):
     generator = high(family, dims)
     before = deepcopy(generator.state_dict())
@@ -180,7 +181,7 @@ def test_the_training_form_stays_as_it_is(dims, family):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CASCADES)
 def test_what_does_not_use_onednn_gives_the_same(dims, family, monkeypatch):
     generator = high(family, dims)
     inputs = scene(generator, dims, (side(generator),) * dims)
@@ -193,9 +194,9 @@ def test_what_does_not_use_onednn_gives_the_same(dims, family, monkeypatch):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", lr_generators.FAMILIES)
+@pytest.mark.parametrize("family", CASCADES)
 def test_low_generators_give_all_that_comes_out(dims, family):
-    network = randomised(lr_generators.FAMILIES[family](dims, 2, 4, 2, 0.5))
+    network = randomised(CASCADES[family].lr(dims, 2, 4, 2, 0.5))
     fast = optimised(network.train(), CPU)
     sketch = torch.rand(1, 2, *(20, 12, 16)[:dims])
     assert network.training
@@ -237,7 +238,7 @@ def test_inference_forms_are_those_of_the_families():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CASCADES)
 def test_forms_can_be_counted_without_data(dims, family):
     # How the planner finds the bytes and operations of a tile.
     generator = high(family, dims)
@@ -252,7 +253,7 @@ def test_forms_can_be_counted_without_data(dims, family):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CASCADES)
 def test_half_precision_asked_for_on_a_cpu_is_not_used(dims, family):
     generator = high(family, dims)
     fast = optimised(generator, CPU)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers import CASCADES
 from torch import nn
 
 from msgan import pyramid
@@ -8,8 +9,6 @@ from msgan.config import CascadeConfig, SketchConfig, TrainConfig, network_of
 from msgan.memory import tiles
 from msgan.memory.count import counted, peak_bytes
 from msgan.networks import inference, layers
-from msgan.networks.hr_generators import FAMILIES
-from msgan.networks.lr_generators import FAMILIES as LOW
 from msgan.patches import Block, Tiling
 from msgan.translate.scratch import chunk
 
@@ -24,7 +23,7 @@ def config(dims: int, family: str = "seamless") -> CascadeConfig:
 
 
 def generator(dims: int, family: str = "seamless", width: int = 8) -> nn.Module:
-    return FAMILIES[family](dims, 2, width, 1)
+    return CASCADES[family].hr(dims, 2, width, 1)
 
 
 def meta(*shape: int) -> torch.Tensor:
@@ -88,7 +87,7 @@ def ready(dims: int, family: str = "seamless", width: int = 8) -> nn.Module:
     return inference.optimised(generator(dims, family, width), torch.device("cpu"))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CASCADES)
 def test_a_tile_needs_at_least_its_inputs_and_output(dims, family):
     network, tile = ready(dims, family), (40,) * dims
     block = Tiling(network.geometry, tile, tile)[0]
@@ -102,7 +101,7 @@ def test_a_tile_needs_at_least_its_inputs_and_output(dims, family):
 
 def test_operations_are_those_of_the_convolutions(dims):
     """Of the published network, layer by layer."""
-    network = FAMILIES["megan"](dims, 2, 8, 1)
+    network = CASCADES["megan"].hr(dims, 2, 8, 1)
     work = [(32, 3, 3, 8), (16, 4, 8, 16), (8, 4, 16, 32), (8, 3, 32, 32), (8, 3, 32, 32)]
     work += [(8, 4, 32, 16), (16, 4, 16, 8), (32, 7, 8, 1)]  # a transposed one by its input
     expected = sum(2 * (side * kernel) ** dims * i * o for side, kernel, i, o in work)
@@ -144,7 +143,7 @@ def test_tiles_to_try_split_an_image_evenly(dims, device):
 
 
 def test_s0_needs_its_halo_until_the_image_ends(dims):
-    network = inference.optimised(LOW["seamless"](dims, 2, 4, 2, 0.0), torch.device("cpu"))
+    network = inference.optimised(CASCADES["seamless"].lr(dims, 2, 4, 2, 0.0), torch.device("cpu"))
     small, large = (8,) * dims, (16,) * dims
     wide = (128,) * dims
     needs = [tiles.need(network, config(dims), wide, tile) for tile in (small, large, wide)]

@@ -1,11 +1,12 @@
 import pytest
 import torch
+from helpers import CASCADES
 from torch import nn
 from torch.testing import assert_close
 
-from msgan.networks import layers, lr_generators
+from msgan.networks import layers
 from msgan.networks.discriminators import PatchDiscriminator
-from msgan.networks.hr_generators import FAMILIES, MeganGenerator, SeamlessGenerator
+from msgan.networks.hr_generators import MeganGenerator, SeamlessGenerator
 from msgan.networks.lr_generators import LocalLowGenerator, MeganLowGenerator
 from msgan.patches import Tiling, crop_padded
 from msgan.pyramid import upsample
@@ -153,9 +154,9 @@ def test_the_published_generator_keeps_20_of_32_voxels(dims):
     assert out.abs().max() <= 1
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CASCADES)
 def test_sketch_channels_enter_every_family(dims, family):
-    generator = randomised(FAMILIES[family](dims, 3, 4, 1))
+    generator = randomised(CASCADES[family].hr(dims, 3, 4, 1))
     side = (generator.geometry.patch or 8,) * dims
     drawn, around = generator.geometry.read_boxes(Box.whole(side))
     sketch = torch.rand(1, 3, *drawn.size).requires_grad_()
@@ -177,10 +178,10 @@ def test_a_feature_that_is_shut_everywhere_still_learns(dims):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", lr_generators.FAMILIES)
+@pytest.mark.parametrize("family", CASCADES)
 @pytest.mark.parametrize("levels", [1, 2, 4])
 def test_the_low_generator_halves_any_shape(dims, family, levels):
-    network = randomised(lr_generators.FAMILIES[family](dims, 2, 4, levels, 0.2))
+    network = randomised(CASCADES[family].lr(dims, 2, 4, levels, 0.2))
     for shape in ((7, 5, 9), (16, 8, 8), (1, 3, 2)):
         half = shape[:dims]
         (out,) = network(torch.rand(2, 2, *[2 * n for n in half]))
@@ -220,9 +221,9 @@ def test_a_low_generator_of_bounded_view_does_not_see_further(dims):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", lr_generators.FAMILIES)
+@pytest.mark.parametrize("family", CASCADES)
 def test_dropout_of_the_low_generator_is_on_in_training_only(dims, family):
-    network = randomised(lr_generators.FAMILIES[family](dims, 1, 4, 3, 0.5))
+    network = randomised(CASCADES[family].lr(dims, 1, 4, 3, 0.5))
     torch.manual_seed(0)  # or the same few features may be dropped twice
     sketch = torch.rand(1, 1, *[16] * dims)
     assert torch.equal(network(sketch)[0], network(sketch)[0])

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import CASCADES
 
 import msgan
 from msgan import presets
@@ -14,7 +15,6 @@ from msgan.data.grid import Grid
 from msgan.data.volume import write_volume
 from msgan.methods import shared
 from msgan.methods.refine import refine
-from msgan.networks.hr_generators import FAMILIES
 from msgan.paths import sha256
 from msgan.phantoms import cohorts
 from msgan.translate import translate
@@ -228,7 +228,7 @@ def test_a_shift_of_the_tiles_shows_in_the_megan_family_only(
 ) -> None:
     shape = (36, 28, 24)[:dims]
     torch.manual_seed(0)
-    generator = FAMILIES[family](dims, 1, 8, 1).requires_grad_(False).eval()
+    generator = CASCADES[family].hr(dims, 1, 8, 1).requires_grad_(False).eval()
     for parameter in generator.parameters():  # the seamless family begins as interpolation
         torch.nn.init.normal_(parameter, std=0.2)
     rng = np.random.default_rng(0)

@@ -244,11 +244,13 @@ def _unguided(own: dict[str, Any]) -> bool:
     """
     if "guidance" in own:
         return False
+    from msgan.config import FAMILIES
+
     network = own.get("network")
-    published = isinstance(network, dict) and network.get("family") == "megan"
+    family = FAMILIES.get(str(network.get("family"))) if isinstance(network, dict) else None
     parts = {"preparation", "sketch", "conditioning", "contrast", "network", "training"}
     return (
-        published
+        (family is not None and not family.detail)
         or parts <= set(own)
         or any(own.get(k) for k in ("drop_inputs", "paired", "cycle"))
     )

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from msgan import losses
-from msgan.config import CascadeConfig, MdaunetNetwork
+from msgan.config import CascadeConfig
 from msgan.memory.count import peak_bytes
 from msgan.networks.cyclegan import as_read
-from msgan.networks.mdaunet import VoxelDiscriminator, resolutions
+from msgan.networks.mdaunet import resolutions
 from msgan.networks.vgg import vgg
-from msgan.training.step import build_generator
+from msgan.training.step import build_discriminator, build_generator
 
 
 def training_bytes(config: CascadeConfig, batch: int, perceptual: bool = True) -> int:
@@ -29,18 +29,14 @@ def training_bytes(config: CascadeConfig, batch: int, perceptual: bool = True) -
         batch: Patches a step.
         perceptual: Whether VGG-19 is part of it.
     """
-    net = _network(config)
     with _half():
-        generator = build_generator(config, 0)
-        images = len(generator.geometry.makes)
-        sizes = net.discriminator_width, images, len(net.features)
-        judge = VoxelDiscriminator(config.dims, *sizes)
+        generator, judge = build_generator(config, 0), build_discriminator(config, 0)
         features = vgg(19)[:-1].requires_grad_(False) if perceptual else None
         patch = torch.empty(batch, 1, *[config.training.patch] * config.dims)
     gan = losses.ADVERSARIAL["relativistic"]
 
     def step() -> None:
-        real = resolutions(patch, images)
+        real = resolutions(patch, len(generator.geometry.makes))
         fake = tuple(as_read(image) for image in generator(patch))
         _update(judge, gan.discriminator, real, tuple(x.detach() for x in fake))
         apart = [losses.l1(x, y) for x, y in zip(fake, real, strict=True)]
@@ -57,7 +53,6 @@ def training_bytes(config: CascadeConfig, batch: int, perceptual: bool = True) -
 
 def translation_bytes(config: CascadeConfig) -> int:
     """Of one patch in float16: tensors that are alive, and the weights in float32."""
-    _network(config)
     with _half():
         generator = build_generator(config, 0)
         patch = torch.empty(1, 1, *[config.training.patch] * config.dims)
@@ -67,11 +62,6 @@ def translation_bytes(config: CascadeConfig) -> int:
             return generator(patch)
 
     return peak_bytes(call) + 4 * _parameters(generator)
-
-
-def _network(config: CascadeConfig) -> MdaunetNetwork:
-    assert isinstance(config.network, MdaunetNetwork)
-    return config.network
 
 
 def _update(

@@ -65,16 +65,6 @@ class Options:
     aligned: bool = True
 
 
-FIRST = Options()
-"""Of s0."""
-
-FAMILIES = {
-    "megan": Options(aligned=False),
-    "seamless": Options(instance_norm=False),
-}
-"""Of s1..sn."""
-
-
 def condition(reads: Sequence[Tensor], geometry: Geometry, aligned: bool) -> Tensor:
     """What D sees beside an image: all that the generator has read.
 

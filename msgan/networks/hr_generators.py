@@ -5,7 +5,6 @@ Each states the geometry of a call; :class:`msgan.networks.generator.Geometry` s
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import final
 
@@ -150,9 +149,3 @@ def guided_reads(
     base = slope.slope_transfer(source.float(), context.float(), floor=floor)
     seen = torch.cat((sketch, layers.crop(source, 2 * slope.rim()), base), dim=1)
     return seen, layers.crop(context, slope.rim())
-
-
-FAMILIES: dict[str, Callable[..., Generator]] = {
-    "megan": MeganGenerator,
-    "seamless": SeamlessGenerator,
-}

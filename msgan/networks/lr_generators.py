@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import final
 
 import torch
@@ -178,9 +177,3 @@ def _reach(levels: int) -> int:
             low, high = 2 * low - 1, 2 * high + 2
         widest = max(widest, voxel - low // 2, high // 2 - voxel)
     return widest
-
-
-FAMILIES: dict[str, Callable[..., Generator]] = {
-    "megan": MeganLowGenerator,
-    "seamless": LocalLowGenerator,
-}

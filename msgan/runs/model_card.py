@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from msgan.config import CascadeConfig, MdaunetNetwork, PairNetwork
+from msgan.config import CascadeConfig
 from msgan.metrics import CATALOGUE
 from msgan.printing import code, markdown, printable
 from msgan.runs.run import perceptual_loss
@@ -50,32 +50,6 @@ resolution 3D medical images. Computerized Medical Imaging and Graphics, 2020. a
 
 The software: msgan, a re-implementation from these papers (its CITATION.cff).
 """
-
-PAIRS = {
-    "mdaunet": (
-        "3D-mDAUNet (Ha et al. 2025)",
-        "Ha J., Park J. S., Crandall D., Garyfallidis E., Zhang X.: Multi-resolution guided 3D "
-        "GANs for medical image translation. 2025.",
-    ),
-    "ea_gan": (
-        "Ea-GAN (Yu et al. 2019)",
-        "Yu B., Zhou L., Wang L., Shi Y., Fripp J., Bourgeat P.: Ea-GANs: edge-aware generative "
-        "adversarial networks for cross-modality MR image synthesis. IEEE Transactions on Medical "
-        "Imaging, 2019.",
-    ),
-    "resvit": (
-        "ResViT (Dalmaz et al. 2022)",
-        "Dalmaz O., Yurt M., Cukur T.: ResViT: residual vision transformers for multimodal medical "
-        "image synthesis. IEEE Transactions on Medical Imaging, 2022.",
-    ),
-    "ptnet": (
-        "PTNet3D (Zhang et al. 2022)",
-        "Zhang X., He X., Guo J., Ettehadi N., Aw N., Semanek D., Posner J., Laine A., Wang Y.: "
-        "PTNet3D: a 3D high-resolution longitudinal infant brain MRI synthesizer based on "
-        "transformers. IEEE Transactions on Medical Imaging, 2022.",
-    ),
-}
-"""What a family of pairs is called, and its paper."""
 
 
 def text(
@@ -139,9 +113,9 @@ def _purpose(card: Mapping[str, Any], config: CascadeConfig) -> str:
         else f"It was trained on {target} images alone: sources of any kind can be tried, "
         "and none was seen."
     )
-    if isinstance(config.network, PairNetwork):
+    if config.network.pairs:
         text = (
-            f"{PAIRS[config.network.family][0]}: one network translates the source image itself, "
+            f"{config.network.title}: one network translates the source image itself, "
             f"patch by patch, at {spacings[-1]}; patches overlap and are blended. {paired}"
         )
         return _wrap(text)
@@ -224,8 +198,7 @@ def _data(card: Mapping[str, Any]) -> str:
 
 
 def _citation(config: CascadeConfig) -> str:
-    net = config.network
-    own = f"{_wrap(PAIRS[net.family][1])}\n" if isinstance(net, PairNetwork) else ""
+    own = f"{_wrap(config.network.paper)}\n" if config.network.pairs else ""
     return f"{own}{CITATION}".strip()
 
 
@@ -246,7 +219,7 @@ def _training(card: Mapping[str, Any], config: CascadeConfig) -> str:
         "Versions": markdown(", ".join(f"{name} {v}" for name, v in made.items())),
         "Commit of msgan": markdown(str(card["git"] or "not known")),
     }
-    if isinstance(config.network, MdaunetNetwork):
+    if config.network.perceptual:
         facts["Perceptual loss"] = perceptual_loss(config)
     return "\n".join(lines) + "\n\n" + _facts(facts)
 

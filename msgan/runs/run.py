@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgan
-from msgan.config import CascadeConfig, MdaunetNetwork
+from msgan.config import CascadeConfig
 from msgan.data.intensity import IntensityMap
 from msgan.documents import json_of, shown
 from msgan.lock import alone
@@ -130,7 +130,7 @@ class Run:
             "git": git_commit(),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         }
-        if isinstance(self.config.network, MdaunetNetwork):
+        if self.config.network.perceptual:
             card["perceptual_loss"] = perceptual_loss(self.config)
         write_text(self.folder / CARD, json.dumps(card, indent=1) + "\n")
 
@@ -253,7 +253,7 @@ class Run:
 
 
 def perceptual_loss(config: CascadeConfig) -> str:
-    """Whether a 3D-mDAUNet was trained with its perceptual loss, for a card."""
+    """Whether a family that may have a perceptual loss was trained with it, for a card."""
     if config.perceptual is None:
         return "off: no network for it was given; the objective is eq. 2 without this term"
     return f"on: weight {config.perceptual.weight:g}, network {config.perceptual.backbone}"

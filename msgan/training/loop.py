@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from msgan import seeds
-from msgan.config import CascadeConfig, MdaunetNetwork, PairNetwork, TrainConfig
+from msgan.config import CascadeConfig, TrainConfig
 from msgan.training import checkpoint
 from msgan.training.batches import Batch, Patches, Prefetch
 from msgan.training.cache import CachedSubject
@@ -35,6 +35,9 @@ WEIGHTS = "generator.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 
 Report = Callable[[dict[str, Any]], None]
+
+LEARNERS: dict[str, Callable[..., Learner]] = {"mdaunet": MdaunetStep}
+"""Of families that are trained in a way of their own, from what :func:`learner_of` takes."""
 
 
 def train_scale(
@@ -157,11 +160,9 @@ def learner_of(
     """What is trained: of a cascade a scale, else what takes the place of scale n."""
     if config.cycle is not None:
         return CycleStep(config, scale, fabric)
-    if isinstance(config.network, MdaunetNetwork):
-        return MdaunetStep(config, scale, fabric, features)
-    if isinstance(config.network, PairNetwork):
-        return PairStep(config, scale, fabric)
-    return Step(config, scale, fabric)
+    if own := LEARNERS.get(config.network.family):
+        return own(config, scale, fabric, features)
+    return (PairStep if config.network.pairs else Step)(config, scale, fabric)
 
 
 def learning_rate(settings: TrainConfig, step: int, total: int) -> float:

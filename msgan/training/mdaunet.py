@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from msgan import losses
-from msgan.config import CascadeConfig, MdaunetNetwork
+from msgan.config import CascadeConfig
 from msgan.networks.cyclegan import as_read
 from msgan.networks.generator import Geometry, View
-from msgan.networks.mdaunet import ImageDiscriminator, VoxelDiscriminator, resolutions
+from msgan.networks.mdaunet import resolutions
 from msgan.training.batches import Batch
-from msgan.training.step import Adversaries, build_generator, set_rate
+from msgan.training.step import Adversaries, set_rate
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -47,12 +46,7 @@ class MdaunetStep(Adversaries):
     def __init__(
         self, config: CascadeConfig, scale: int, fabric: Fabric, features: nn.Module | None = None
     ) -> None:
-        net = cast(MdaunetNetwork, config.network)
-        generator = build_generator(config, scale)
-        sizes = net.discriminator_width, len(generator.geometry.makes), len(net.features)
-        kind = VoxelDiscriminator if net.voxelwise else ImageDiscriminator
-        judge = partial(kind, config.dims, *sizes)
-        super().__init__(config.training, fabric, generator, judge, beta2=BETA2)
+        super().__init__(config, scale, fabric, beta2=BETA2)
         self.perceptual, self.features = config.perceptual, features
         assert (self.perceptual is None) == (features is None)
         if features is not None:
@@ -99,9 +93,4 @@ class MdaunetStep(Adversaries):
         both = self._d(*(torch.cat(pair) for pair in zip(real, fake, strict=True)))
         halves = zip(*(logits.chunk(2) for logits in both), strict=True)
         true, false = (self._all(half) for half in halves)
-        accuracy: Any = self.fabric.all_reduce(self.adversarial.accuracy(true, false))
-        loss = self.adversarial.discriminator(true, false)
-        self._optimise_d.zero_grad()
-        self.fabric.backward(loss)
-        self._optimise_d.step()
-        return {"discriminator": loss.detach(), "accuracy": accuracy}
+        return self._improve_discriminator(true, false)

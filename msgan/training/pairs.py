@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from msgan import losses
-from msgan.config import (
-    CascadeConfig,
-    EaGanNetwork,
-    PairNetwork,
-    PtnetNetwork,
-    ResvitNetwork,
-)
+from msgan.config import CascadeConfig
 from msgan.networks.cyclegan import as_image
-from msgan.networks.ea_gan import EaGanDiscriminator, sobel
+from msgan.networks.ea_gan import sobel
 from msgan.networks.generator import Geometry, View
 from msgan.networks.pairs import Layers, RealAndFake
-from msgan.networks.ptnet import PyramidDiscriminator
-from msgan.networks.resvit import SliceDiscriminator
 from msgan.training.batches import Batch
-from msgan.training.step import Adversaries, build_generator, set_rate
+from msgan.training.step import Adversaries, set_rate
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def build_judge(config: CascadeConfig) -> nn.Module:
-    """The discriminator of a family of pairs, with fresh weights from the global random state."""
-    net = config.network
-    if isinstance(net, ResvitNetwork):
-        return SliceDiscriminator(net.discriminator_width)
-    if isinstance(net, PtnetNetwork):
-        return PyramidDiscriminator(config.dims, net.discriminator_width)
-    assert isinstance(net, EaGanNetwork)
-    return EaGanDiscriminator(config.dims, net.discriminator_width, net.edges_judged)
+def _edges(fake: Tensor, real: Tensor) -> Tensor:
+    return losses.l1(sobel(fake), sobel(real))
+
+
+DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l2": losses.l2, "edges": _edges}
+"""Of two images; which of them a family is trained on, and with which weights, its configuration
+says (:meth:`msgan.config.NetworkFamily.distances`)."""
 
 
 class PairStep(Adversaries):
@@ -57,12 +46,9 @@ class PairStep(Adversaries):
     """
 
     def __init__(self, config: CascadeConfig, scale: int, fabric: Fabric) -> None:
-        assert isinstance(config.network, PairNetwork)
-        generator, judge = build_generator(config, scale), partial(build_judge, config)
-        super().__init__(config.training, fabric, generator, judge, called=RealAndFake)
+        super().__init__(config, scale, fabric, called=RealAndFake)
         self.network = config.network
-        sliced = isinstance(self.network, ResvitNetwork)
-        views = (View("sketch", 0),)
+        views, sliced = (View("sketch", 0),), self.network.sliced
         self.geometry = Geometry(views, align=1, patch=self.config.patch, sliced=sliced)
 
     def update(self, batch: Batch, step: int, rate: float) -> dict[str, Tensor]:
@@ -74,11 +60,17 @@ class PairStep(Adversaries):
         distance = losses.l1(fake, real)
         loss = self.config.l1_weight * distance
         logged = {"l1": distance.detach()}
-        for name, weight, apart in self._further(fake, real, step):
+        weights = self.network.distances(step, self.config.steps)
+        feature_weight = weights.pop("features", 0.0)
+        if self.config.l2_weight:
+            weights = {"l2": self.config.l2_weight, **weights}
+        for name, weight in weights.items():
+            apart = DISTANCES[name](fake, real)
             loss = loss + weight * apart
             logged[name] = apart.detach()
         if self.discriminator is not None:
-            logged |= self._update_discriminator(source, real, fake.detach())
+            said = self._d(source, real, fake.detach())
+            logged |= self._improve_discriminator(*map(_logits, said))
             # The bare module: DDP would wait for gradients of D that nobody computes here.
             self.discriminator.requires_grad_(False)
             with self.fabric.autocast():
@@ -86,39 +78,15 @@ class PairStep(Adversaries):
                 adversarial = self.adversarial.generator((), _logits(false))
                 loss = loss + self.config.gan_weight * adversarial
                 logged["adversarial"] = adversarial.detach()
-                if isinstance(self.network, PtnetNetwork) and self.network.feature_weight:
+                if feature_weight:
                     with torch.no_grad():
                         true = self.discriminator(source, real)
                     apart = losses.feature_matching(_features(false), _features(true))
-                    loss = loss + self.network.feature_weight * apart
+                    loss = loss + feature_weight * apart
                     logged["features"] = apart.detach()
             self.discriminator.requires_grad_(True)
         self._improve(loss, step)
         return {"loss": loss.detach(), **logged}
-
-    def _further(self, fake: Tensor, real: Tensor, step: int) -> list[tuple[str, float, Tensor]]:
-        """What is added to L1: name, weight and distance."""
-        found = []
-        if self.config.l2_weight:
-            found.append(("l2", self.config.l2_weight, losses.l2(fake, real)))
-        net = self.network
-        if isinstance(net, EaGanNetwork) and net.edge_weight:
-            rise = net.edge_rise * self.config.steps
-            weight = net.edge_weight * min(1.0, step / rise if rise else 1.0)
-            found.append(("edges", weight, losses.l1(sobel(fake), sobel(real))))
-        return found
-
-    def _update_discriminator(
-        self, source: Tensor, real: Tensor, fake: Tensor
-    ) -> dict[str, Tensor]:
-        true, false = (_logits(layers) for layers in self._d(source, real, fake))
-        accuracy = self.fabric.all_reduce(self.adversarial.accuracy(true, false))
-        assert isinstance(accuracy, Tensor)
-        loss = self.adversarial.discriminator(true, false)
-        self._optimise_d.zero_grad()
-        self.fabric.backward(loss)
-        self._optimise_d.step()
-        return {"discriminator": loss.detach(), "accuracy": accuracy}
 
 
 def _logits(layers: Layers) -> Sequence[Tensor]:

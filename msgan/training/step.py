@@ -5,30 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-from msgan import losses, sketch
-from msgan.config import (
-    CascadeConfig,
-    EaGanNetwork,
-    MdaunetNetwork,
-    PairNetwork,
-    PtnetNetwork,
-    ResvitNetwork,
-    TrainConfig,
-)
-from msgan.match import slope
-from msgan.networks import discriminators, hr_generators, layers, lr_generators
-from msgan.networks.discriminators import Options, PatchDiscriminator
-from msgan.networks.ea_gan import EaGanGenerator
+from msgan import losses
+from msgan.config import CascadeConfig, CascadeNetwork
+from msgan.networks import discriminators, layers
+from msgan.networks.discriminators import Options
+from msgan.networks.families import FAMILIES, CascadeFamily
 from msgan.networks.generator import Generator, Geometry
-from msgan.networks.mdaunet import MdaunetGenerator
-from msgan.networks.ptnet import PtnetGenerator
-from msgan.networks.resvit import ResvitGenerator
 from msgan.training.batches import Batch
 
 if TYPE_CHECKING:
@@ -38,33 +25,7 @@ if TYPE_CHECKING:
 
 def build_generator(config: CascadeConfig, scale: int) -> Generator:
     """The generator of s_i, with fresh weights from the global random state."""
-    channels = sketch.channels(config.sketch, config.dims)
-    net = config.network
-    if isinstance(net, PairNetwork):
-        return _of_pairs(net, config.dims, config.training.patch)
-    if scale == 0:
-        own = {"border": net.lr_border} if net.lr_border else {}
-        first = lr_generators.FAMILIES[net.family]
-        return first(config.dims, channels, net.lr_width, net.lr_levels, net.dropout, **own)
-    finer = hr_generators.FAMILIES[net.family]
-    if config.guidance.detail:
-        floor = slope.FLOORS.get(config.guidance.match, slope.FLOOR)
-        finer = partial(hr_generators.GuidedGenerator, floor=floor)
-    return finer(config.dims, channels, net.hr_width, net.hr_blocks)
-
-
-def _of_pairs(net: PairNetwork, dims: int, patch: int) -> Generator:
-    if isinstance(net, MdaunetNetwork):
-        sizes = net.features, net.growth, patch, net.blocks
-        return MdaunetGenerator(dims, *sizes, net.multi_input, net.multi_output)
-    if isinstance(net, ResvitNetwork):
-        transformer = net.tokens, net.depth, net.heads, net.dropout
-        return ResvitGenerator(dims, patch, net.width, *transformer)
-    if isinstance(net, PtnetNetwork):
-        bottom = net.tokens, net.depth, net.heads
-        return PtnetGenerator(dims, patch, net.width, *bottom, net.global_tokens, net.global_heads)
-    assert isinstance(net, EaGanNetwork)
-    return EaGanGenerator(dims, patch, net.width)
+    return FAMILIES[config.network.family].generator(config, scale)
 
 
 def geometry(config: CascadeConfig, scale: int) -> Geometry:
@@ -74,20 +35,13 @@ def geometry(config: CascadeConfig, scale: int) -> Geometry:
 
 
 def options(config: CascadeConfig, scale: int) -> Options:
-    """How the images of s_i are judged."""
-    return discriminators.FAMILIES[config.network.family] if scale else discriminators.FIRST
+    """How the images of s_i of a cascade are judged."""
+    return cast(CascadeFamily, FAMILIES[config.network.family]).options(scale)
 
 
 def build_discriminator(config: CascadeConfig, scale: int) -> nn.Module:
-    """The discriminator of s_i; its condition is all that the generator reads, or nothing."""
-    inputs = 1
-    if config.network.conditional:
-        count = sketch.channels(config.sketch, config.dims)
-        reads = geometry(config, scale).reads
-        inputs += sum(count if view.image == "sketch" else 1 for view in reads)
-    norm = options(config, scale).instance_norm
-    width = config.network.discriminator_width
-    return PatchDiscriminator(config.dims, inputs, width, instance_norm=norm)
+    """The discriminator of s_i, with fresh weights from the global random state."""
+    return FAMILIES[config.network.family].discriminator(config, scale)
 
 
 DISCRIMINATOR_PATCH = 32
@@ -146,10 +100,9 @@ class Adversaries:
 
     def __init__(
         self,
-        config: TrainConfig,
+        config: CascadeConfig,
+        scale: int,
         fabric: Fabric,
-        generator: Generator,
-        judge: Callable[[], nn.Module],
         *,
         beta2: float = 0.999,
         called: Callable[[nn.Module], nn.Module] = lambda judge: judge,
@@ -157,24 +110,24 @@ class Adversaries:
         """Set both up.
 
         Args:
-            config: Of the training.
+            config: Of the cascade.
+            scale: i of s_i.
             fabric: Launched.
-            generator: With fresh weights.
-            judge: Makes the discriminator; its weights are drawn after those of the generator.
             beta2: Of Adam; beta1 is the configuration's.
             called: Wraps the discriminator as its update calls it.
         """
-        self.config, self.fabric, self.generator = config, fabric, generator
-        self.adversarial = losses.ADVERSARIAL[config.gan]
-        self.ema = deepcopy(generator).requires_grad_(False).eval()
+        self.config, self.fabric = config.training, fabric
+        self.generator = build_generator(config, scale)
+        self.adversarial = losses.ADVERSARIAL[self.config.gan]
+        self.ema = deepcopy(self.generator).requires_grad_(False).eval()
         self.ema.to(fabric.device)
-        rate, betas = config.learning_rate, (config.beta1, beta2)
-        own = torch.optim.Adam(generator.parameters(), rate, betas)
-        self._g, self._optimise_g = fabric.setup(generator, own)
+        rate, betas = self.config.learning_rate, (self.config.beta1, beta2)
+        own = torch.optim.Adam(self.generator.parameters(), rate, betas)
+        self._g, self._optimise_g = fabric.setup(self.generator, own)
         self.optimisers = {"generator": own}
         self.discriminator: nn.Module | None = None
-        if config.gan_weight:
-            self.discriminator = judge()
+        if self.config.gan_weight:
+            self.discriminator = build_discriminator(config, scale)
             other = torch.optim.Adam(self.discriminator.parameters(), rate, betas)
             self._d, self._optimise_d = fabric.setup(called(self.discriminator), other)
             self.optimisers["discriminator"] = other
@@ -203,6 +156,18 @@ class Adversaries:
         self._optimise_g.step()
         update_ema(self.ema, self.generator, self.config.ema, step)
 
+    def _improve_discriminator(
+        self, true: Sequence[Tensor], false: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        """Update D from its logits; it rests while it is right too often."""
+        accuracy: Any = self.fabric.all_reduce(self.adversarial.accuracy(true, false))
+        loss = self.adversarial.discriminator(true, false)
+        self._optimise_d.zero_grad()
+        self.fabric.backward(loss)
+        if accuracy <= self.config.discriminator_accuracy:
+            self._optimise_d.step()
+        return {"discriminator": loss.detach(), "accuracy": accuracy}
+
     def _all(self, logits: Sequence[Tensor]) -> Sequence[Tensor]:
         return of_all_processes(self.fabric, self.adversarial, logits)
 
@@ -211,9 +176,8 @@ class Step(Adversaries):
     """Networks and optimisers of one scale, and the update of both (:class:`Learner`)."""
 
     def __init__(self, config: CascadeConfig, scale: int, fabric: Fabric) -> None:
-        judge = partial(build_discriminator, config, scale)
-        super().__init__(config.training, fabric, build_generator(config, scale), judge)
-        self.conditional = config.network.conditional
+        super().__init__(config, scale, fabric)
+        self.conditional = cast(CascadeNetwork, config.network).conditional
         self.aligned = options(config, scale).aligned
         self.judged = DISCRIMINATOR_PATCH if scale else sys.maxsize  # s0 is judged as a whole
         self.geometry = self.generator.geometry
@@ -274,20 +238,13 @@ class Step(Adversaries):
     def _update_discriminator(
         self, seen: Tensor, real: Sequence[Tensor], fake: Sequence[Tensor]
     ) -> dict[str, Tensor]:
-        """One update of D, which rests while it is right too often."""
+        """One update of D."""
         # One call for real and fake: DDP allows a single forward pass before the backward pass.
         images = [torch.cat(pair) for pair in zip(real, fake, strict=True)]
         both = self._d(torch.cat((seen, seen)), images)
         halves = zip(*(logits.chunk(2) for logits in both), strict=True)
         true, false = (self._all(half) for half in halves)
-        right = self.adversarial.accuracy(true, false)
-        accuracy: Any = self.fabric.all_reduce(right)
-        loss = self.adversarial.discriminator(true, false)
-        self._optimise_d.zero_grad()
-        self.fabric.backward(loss)
-        if accuracy <= self.config.discriminator_accuracy:
-            self._optimise_d.step()
-        return {"discriminator": loss.detach(), "accuracy": accuracy}
+        return self._improve_discriminator(true, false)
 
 
 def of_all_processes(

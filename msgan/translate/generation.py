@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from msgan import pyramid, sketch
-from msgan.config import PairNetwork, Preparation
+from msgan.config import Preparation
 from msgan.data.intensity import IntensityMap
 from msgan.data.resample import Axis, resample
 from msgan.documents import text_of
@@ -148,7 +148,7 @@ class Generation:
         inverted = _stated(run, polarity)
         if uncertainty and not run.config.guidance.on:
             raise InputError(f"{run.folder}: has no guidance, so no uncertainty can be told")
-        if isinstance(run.config.network, PairNetwork):
+        if run.config.network.pairs:
             return cls(name, (GeneratedScale.whole(run, f"y{run.scales}"),))
         names = {0: DRAWN} if run.config.guidance.on else {}
         scales = (GeneratedScale(run, i, names.get(i, f"y{i}")) for i in run.used)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from msgan.config import CascadeConfig, PairNetwork
+from msgan.config import CascadeConfig
 from msgan.memory import tiles
 from msgan.networks.generator import Geometry
 from msgan.networks.inference import TOGETHER, Inference
@@ -95,7 +95,7 @@ def window_of(config: CascadeConfig, geometry: Geometry) -> Window | None:
     """How whole patches of a generator are joined; None: it runs at any size."""
     if geometry.patch is None:
         return None
-    return blended(geometry.patch) if isinstance(config.network, PairNetwork) else MEAN
+    return blended(geometry.patch) if config.network.blended else MEAN
 
 
 @dataclass(frozen=True)
