@@ -59,7 +59,7 @@ def require_apart(
     for out in map(Path, results):
         found = known.get(_identity(out) or (0, 0))
         if found is not None:
-            what = f"{found[1]}{found[0]}"
+            what = "an input" if found[0] == out else f"{found[1]}{found[0]}"
             raise InputError(
                 f"{out}: is {what}, which is read and never replaced: choose another name"
             )
