@@ -15,6 +15,7 @@ from msgan.data.grid import Grid
 from msgan.data.volume import write_volume
 from msgan.methods import shared
 from msgan.methods.refine import refine
+from msgan.networks.hr_generators import GuidedGenerator
 from msgan.paths import sha256
 from msgan.phantoms import cohorts
 from msgan.translate import translate
@@ -222,21 +223,23 @@ def test_unknown_presets_and_data_roots_without_manifest_are_named(tmp_path: Pat
         cohorts.brain_cohort("smoke", tmp_path, data_root=tmp_path)
 
 
-@pytest.mark.parametrize("family", ["megan", "seamless"])
+@pytest.mark.parametrize("family", ["megan", "seamless", "guided"])
 def test_a_shift_of_the_tiles_shows_in_the_megan_family_only(
     tmp_path: Path, dims: int, family: str
 ) -> None:
     shape = (36, 28, 24)[:dims]
     torch.manual_seed(0)
-    generator = CASCADES[family].hr(dims, 1, 8, 1).requires_grad_(False).eval()
+    kind = GuidedGenerator if family == "guided" else CASCADES[family].hr
+    generator = kind(dims, 1, 8, 1).requires_grad_(False).eval()
     for parameter in generator.parameters():  # the seamless family begins as interpolation
         torch.nn.init.normal_(parameter, std=0.2)
     rng = np.random.default_rng(0)
     sketch = rng.random((1, *shape), np.float32)
     context = rng.uniform(-1, 1, [n // 2 for n in shape]).astype(np.float32)
+    image = rng.uniform(-1, 1, shape).astype(np.float32)
     whole = Box.whole(shape)
 
-    def result(tile: int, shift: int) -> np.ndarray:
+    def result(tile: int, shift: int, seen: np.ndarray = image) -> np.ndarray:
         read = refine(
             generator,
             lambda box: sketch[(slice(None), *box.slices)],
@@ -245,6 +248,7 @@ def test_a_shift_of_the_tiles_shows_in_the_megan_family_only(
             tmp_path,
             tile=tile,
             shift=shift,
+            source=None if seen is None else lambda box: seen[box.slices],
         )
         return read(whole)
 
@@ -252,10 +256,14 @@ def test_a_shift_of_the_tiles_shows_in_the_megan_family_only(
     assert plain.std() > 0.05
     assert (np.abs(plain).max(axis=tuple(range(1, dims))) > 0).all()  # nothing is left out
     change = np.abs(plain - result(20, 6)).max()
-    if family == "seamless":
+    assert (np.abs(plain - result(20, 0, -image)).max() > 0.01) == (family == "guided")
+    if family != "megan":
         assert change < 1e-5
         assert np.abs(plain - result(64, 0)).max() < 1e-5
     else:
         assert change > 0.01
     with pytest.raises(InputError, match="shift 3: expected an even number"):
         result(20, 3)
+    if family == "guided":
+        with pytest.raises(InputError, match="reads source, which is not there"):
+            result(20, 0, None)

@@ -23,6 +23,7 @@ def refine(
     *,
     tile: int | Sequence[int],
     shift: int = 0,
+    source: Reader | None = None,
 ) -> Reader:
     """The image at s_i made tile by tile from a given image at s_(i-1).
 
@@ -36,13 +37,15 @@ def refine(
             multiple of what it keeps.
         shift: The first tile begins this many voxels before the image, even. The image stays
             where it is, so a generator whose tiles join exactly gives the same for any shift.
+        source: The source itself at s_i, in [-1, 1], for generators that read it
+            (``guidance.detail``); beyond it lies background.
 
     Returns:
         A reader of the result in [-1, 1].
 
     Raises:
         InputError: ``shift`` is negative, odd (voxels of s_(i-1) would be cut in two) or not
-            smaller than ``tile``.
+            smaller than ``tile``; or the generator reads the source, which is not given.
     """
     full = tuple(shape)
     side = (tile,) * len(full) if isinstance(tile, int) else tuple(tile)
@@ -52,7 +55,8 @@ def refine(
     drawn = sketch if isinstance(sketch, SketchReader) else DrawnSketch(sketch, full, device)
     ready = inference.optimised(generator, device)
     around = ImageSource(context, tuple(n // 2 for n in full), device)
-    reads = sources(ready.geometry, drawn, around)
+    guide = ImageSource(source, full, device) if source is not None else None
+    reads = sources(ready.geometry, drawn, around, guide)
     scale = TiledScale(ready, reads, full, side, device, shift=shift)
     path = os.path.join(folder, f"tile{'x'.join(map(str, side))}-shift{shift}.zarr")
     store = pyramid.Store.create(path, full, chunk=chunk(side))
