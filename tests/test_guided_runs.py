@@ -398,7 +398,9 @@ def test_an_exported_model_is_guided_the_same_way(ready, here):
     model = export(run, here / "model")
     stated = json.loads((model / "run.json").read_text())["model"]["files"]
     assert FILE in stated
-    assert "Match: histogram." in (model / "README.md").read_text()
+    card = (model / "README.md").read_text()
+    assert "Match: histogram." in card
+    assert "the edges of its source and the match of its intensities" in card
     for name, folder in (("a.nii", run.folder), ("b.nii", model)):
         translate(Run.open(folder), image, here / name, device="cpu")
     assert (here / "a.nii").read_bytes() == (here / "b.nii").read_bytes()

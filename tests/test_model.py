@@ -271,6 +271,7 @@ def test_the_card_has_what_hubs_and_people_look_for(model, run):
     assert "Copyright of nobody." in section(text, "Licence")
     assert "Not a medical device" in section(text, "Limits")
     assert "invents and omits" in section(text, "Limits")
+    assert "as good as the edges of its source. Where" in section(text, "Limits")
     assert "| s0 | " in section(text, "How it was trained")
     assert "20 |" in section(text, "How it was trained")
     assert section(text, "Evaluation").strip() == "Not stated."

@@ -225,3 +225,4 @@ def test_a_family_is_a_class_of_sizes_its_networks_and_a_row(tmp_path, monkeypat
     card = (export(run, tmp_path / "model") / "README.md").read_text()
     assert "Mirror (nobody 2026): one network translates the source image itself" in card
     assert "Nobody N.: Mirrors. 2026." in card
+    assert "A result is as good as what its source shows." in card

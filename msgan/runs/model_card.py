@@ -22,14 +22,27 @@ LIMITS = """
   read as if it had been acquired.
 - **It invents and omits.** It draws what is likely in its training data: it can draw pathology that
   is not there and remove what is, and the image looks real either way.
-- A result is as good as the edges of its source. Where source and target show different
-  boundaries it is guessing.
+{reads}
 - Images of other scanners, ages, diseases or parts of the body than those of the training data
   were not tried unless the evaluation names them.
 - Weights may hold traces of the training images. Mind the terms of the data before you share them.
 
 More in the section "Limits of use" of the README of msgan.
 """
+
+READS = {
+    "edges": """\
+- A result is as good as the edges of its source. Where source and target show different
+  boundaries it is guessing.""",
+    "guided": """\
+- A result is as good as the edges of its source and the match of its intensities. Where source and
+  target show different boundaries, or the source shows alike what differs in the target, it is
+  guessing.""",
+    "image": """\
+- A result is as good as what its source shows. Where the target shows what the source does not, it
+  is guessing.""",
+}
+"""What limits a run, by what it reads of a source."""
 
 MATCHED = {
     "histogram": "Match: histogram. The source's intensities are brought to the distribution of "
@@ -75,7 +88,7 @@ def text(
         "Training data": _data(card),
         "How it was trained": _training(card, config),
         "Evaluation": evaluation,
-        "Limits": LIMITS.strip(),
+        "Limits": _limits(config),
         "Licence": _licence(model),
         "Citation": _citation(config),
     }
@@ -222,6 +235,13 @@ def _training(card: Mapping[str, Any], config: CascadeConfig) -> str:
     if config.network.perceptual:
         facts["Perceptual loss"] = perceptual_loss(config)
     return "\n".join(lines) + "\n\n" + _facts(facts)
+
+
+def _limits(config: CascadeConfig) -> str:
+    read = "guided" if config.guidance.on else "edges"
+    if {"image", "auto_context"} & set(config.sketch.channels):
+        read = "image"
+    return LIMITS.strip().format(reads=READS[read])
 
 
 def _evaluation(model: Mapping[str, Any], scores: Sequence[Sequence[str]] | None) -> str:
