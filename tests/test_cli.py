@@ -348,7 +348,7 @@ def test_translation_returns_to_the_grid_of_the_image(study, tmp_path, t1):
     counted = re.search(r"s1: (\d+)/\1 tiles", done.stderr)
     assert counted is not None
     assert int(counted[1]) > 8
-    names = ["translation.json", "y0.nii", "y1.nii"]
+    names = ["y0.nii", "y1.nii"]
     assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == names
     whole, tiles, source = map(
         nib.load, (tmp_path / "new/whole.nii.gz", tmp_path / "tiles.nii", t1)
@@ -512,12 +512,12 @@ def test_scores_are_those_of_images_in_0_1(study, tmp_path, t1):
             found = content["scores"][name][column]
             np.testing.assert_allclose(found, getattr(expected, column), rtol=1e-4)
     header, first, second, *stated = done.stdout.splitlines()
-    assert header.split() == ["ssim", "mae", "mse", "psnr", "nmse", "n", "n", "ssim"]
+    assert header.split() == ["ssim", "mae", "mse", "psnr", "nmse", "voxels"]
     cells = first.removeprefix("whole image").split()
     numbers = (want.ssim, want.mae, want.mse, want.psnr, want.nmse, values.size)
     np.testing.assert_allclose([float(c) for c in cells[:6]], numbers, rtol=2e-3)
     assert float(second.removeprefix("inside mask").split()[5]) == inside.sum()
-    assert f"data range {white:.6g} a.u. (0 shown as 0" in stated[0]
+    assert stated[0] == f"intensities scaled from 0..{white:.6g} a.u. to 0..1"
     assert "3D SSIM" in stated[1]
     assert "window of 11" in stated[1]
 

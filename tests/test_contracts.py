@@ -39,7 +39,7 @@ from msgan.methods.trained import Cascade
 from msgan.runs.run import Run
 from msgan.translate import Translation
 from msgan.translate.plan import resident
-from msgan.translate.provenance import PROVENANCE, Provenance
+from msgan.translate.provenance import Provenance
 from msgan.types import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -275,11 +275,11 @@ def test_what_is_kept_is_what_was_made(fit, here):
     fit.translate(here / "out.nii", keep=here / "kept")
     assert (here / "out.nii").read_bytes() == fit.bytes
     kept = {p.name for p in (here / "kept").iterdir()}
-    trace = Provenance.load(here / "kept" / PROVENANCE)
+    trace = Provenance.load(here / "out.json")
     assert trace.result == here / "out.nii"
     assert trace.image == fit.subject.images["t1"]
     assert trace.unit == "HU"
-    images = sorted(kept - {PROVENANCE})
+    images = sorted(kept)
     assert all(name.endswith(".nii") for name in images)
     assert bool(images) == fit.case.network
     for name in images:

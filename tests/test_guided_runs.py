@@ -25,7 +25,7 @@ from msgan.runs.model import export
 from msgan.runs.run import Run
 from msgan.training.cache import cached
 from msgan.translate import contexts, generation, translate
-from msgan.translate.provenance import PROVENANCE, Provenance
+from msgan.translate.provenance import Provenance, beside
 from msgan.translate.scratch import Scratch
 from msgan.types import Box, InputError
 
@@ -93,10 +93,10 @@ def test_a_match_changes_the_result_and_is_told(ready, here):
     assert np.abs(one - other).max() > 1
     (note,) = told
     assert note.startswith("match: histogram, polarity same (by user; agreement")
-    assert Provenance.load(here / "a" / PROVENANCE).notes == (note,)
-    assert Provenance.load(here / "b" / PROVENANCE).notes == ()
+    assert Provenance.load(beside(here / "a.nii")).notes == (note,)
+    assert Provenance.load(beside(here / "b.nii")).notes == ()
     kept = {path.name for path in (here / "a").iterdir()}
-    assert kept == {"y0.nii", "y1.nii", PROVENANCE}
+    assert kept == {"y0.nii", "y1.nii"}
     np.testing.assert_allclose(whole(here / "a" / "y1.nii").max(), whole(here / "a.nii").max())
 
 

@@ -290,14 +290,11 @@ def test_results_are_never_proposed_as_images(tmp_path) -> None:
         volume(tmp_path / "c01" / "c01_sketch.nii.gz"),
         volume(tmp_path / "c01" / "c01_t2_generated.nii.gz"),
         volume(tmp_path / "translated" / "c01_t1.nii.gz"),
-        volume(tmp_path / "c02" / "scales" / "y0.nii"),
-        volume(tmp_path / "c02" / "scales" / "y1.nii"),
         volume(tmp_path / "c02" / "other.nii"),
         volume(tmp_path / "runs" / "t2" / "s0" / "validation.nii"),
         volume(tmp_path / "reports" / "runs" / "smoke" / "t2.nii"),
     ]
-    trace = {"method": "cascade", "result": "../other.nii", "tiles": []}
-    (tmp_path / "c02" / "scales" / "translation.json").write_text(json.dumps(trace))
+    trace = {"method": "cascade", "result": "other.nii", "tiles": []}
     (tmp_path / "c02" / "other.json").write_text(json.dumps(trace))
     (tmp_path / "c01" / "c01_t1.json").write_text(json.dumps({"EchoTime": 0.003}))
     for name in ("run.json", "config.yaml"):

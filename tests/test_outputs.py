@@ -147,7 +147,7 @@ def test_other_names_are_free(here, runs, dims):
         *("translate", runs[dims].folder, source, here / f"t2{SUFFIX[dims]}"), "--keep", here
     )
     assert done.stdout.startswith(str(here / f"t2{SUFFIX[dims]}"))
-    assert {"y0.nii", "y1.nii", "translation.json"} <= {p.name for p in here.iterdir()}
+    assert {"y0.nii", "y1.nii", "t2.json"} <= {p.name for p in here.iterdir()}
 
 
 # --- a result that is there --------------------------------------------------------------------
@@ -331,7 +331,7 @@ def test_an_interrupted_translation_goes_on_with_the_same_command(here, runs, mo
     assert sorted(p.name for p in (here / "k").iterdir()) == []
     done = msgan_cli(*words)
     assert "tiles" not in done.stderr  # all of them were kept
-    names = ["translation.json", "y0.nii", "y1.nii"]
+    names = ["y0.nii", "y1.nii"]
     assert sorted(p.name for p in (here / "k").iterdir()) == names
 
 

@@ -469,7 +469,7 @@ def test_nothing_to_report_is_one_line_and_no_folder(tmp_path):
     assert code == 2
     assert err == (
         f"error: {tmp_path / 'empty'}: nothing to report: looked for card.json, scores.csv, "
-        "results.json, *.stamp.json or run.json\n"
+        "results.json, *.stamp.json, run.json or translations\n"
     )
     code, _, err = called(tmp_path / "absent")
     assert code == 2

@@ -12,7 +12,7 @@ from msgan.data.intensity import IntensityMap
 from msgan.data.volume import write_volume
 from msgan.runs.run import Run
 from msgan.studies.table import result_path
-from msgan.translate.provenance import PROVENANCE, beside, provenance
+from msgan.translate.provenance import beside, provenance
 
 SIDE, TILE = 16, 8
 METHODS = ("cascade", "source")
@@ -93,8 +93,9 @@ def tree(root: Path, side: int = SIDE) -> Path:
             image(kept / "y0.nii", 1, (side // 2,) * 3, 2.0)
             image(kept / "y1.nii", 1, shape)
             image(kept / "t1.nii", 1, shape)
-            made = provenance(person, "t1", "t2", kept / "t1.nii", trained.intensity, **tiles)
-            made.save(kept / PROVENANCE)
+            about = {**tiles, "scales": kept}
+            made = provenance(person, "t1", "t2", kept / "t1.nii", trained.intensity, **about)
+            made.save(beside(made.result))
     (study / "scores.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (study / "results.json").write_text('{"SSIM": 0.5}')
     for suffix in ("html", "ipynb"):

@@ -77,11 +77,20 @@ def check_outputs(run: Run, jobs: Sequence[Job], force: bool) -> None:
     """
     from msgan.data.places import require_apart
     from msgan.translate.image import kept_files
+    from msgan.translate.provenance import beside, require_sidecar
 
     results = [path for job in jobs for path in (job.result, job.uncertainty) if path is not None]
     sources = [path for job in jobs for path in (job.source, job.labels) if path is not None]
     owners: dict[Path, Path] = {}
+    told: dict[Path, Job] = {}
     for job in jobs:
+        require_sidecar(job.result)
+        other = told.setdefault(beside(job.result), job)
+        if other is not job:
+            raise InputError(
+                f"{other.source} and {job.source}: what both results were made of would be "
+                f"written to {beside(job.result)}: translate one of them by itself"
+            )
         if job.keep is None:
             continue
         if job.keep in owners:
@@ -121,6 +130,7 @@ def of_folder(
     """
     from msgan.data.store import suffix_of
     from msgan.data.writing import WRITERS
+    from msgan.translate.provenance import stem_of
 
     for place in filter(None, (out, uncertainty)):
         if place.exists() and not place.is_dir():
@@ -134,11 +144,11 @@ def of_folder(
         if path.name.startswith(".") or not fnmatch(path.name, pattern) or not _readable(path):
             continue
         kept = suffix_of(path) in WRITERS
-        result = out / (path.name if kept else f"{stem(path)}.nii.gz")
+        result = out / (path.name if kept else f"{stem_of(path)}.nii.gz")
         if result in jobs:
             raise InputError(f"{path} and {jobs[result].source} would both be written to {result}")
         drawn = None if labels is None else labels / path.name
-        scales = None if keep is None else keep / stem(path)
+        scales = None if keep is None else keep / stem_of(path)
         spread = None if uncertainty is None else uncertainty / result.name
         jobs[result] = Job(path, result, drawn, scales, spread)
     if not jobs:
@@ -160,12 +170,3 @@ def _readable(path: Path) -> bool:
     if path.is_dir():
         return any(file.is_file() and is_dicom(file) for file in path.iterdir())
     return suffix_of(path) in (".dcm", ".ima") or is_dicom(path)
-
-
-def stem(path: Path) -> str:
-    """Name without the suffix that says the format."""
-    from msgan.data.store import suffix_of
-
-    if path.is_dir() and suffix_of(path) != ".zarr":
-        return path.name
-    return path.name[: len(path.name) - len(suffix_of(path))] or path.name

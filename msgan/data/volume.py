@@ -43,7 +43,8 @@ class Volume:
         grid: Shape and affine.
         unit: ``HU`` for CT where the file tells so, else ``a.u.``.
         notes: What to tell of the file: statements that contradict each other or are missing.
-        generated: Whether the file says that it was generated.
+        about: What the file says of itself, as that it was generated; empty for most formats.
+        generated: Whether it says that it was generated.
         extremes: Smallest and largest voxel value; ``None`` if opened with ``check=False``.
         unpacked_bytes: What lies in the scratch folder.
     """
@@ -54,6 +55,7 @@ class Volume:
         self.path = path
         self.grid = source.grid
         self.unit = source.unit
+        self.about = source.about
         self.generated = source.generated
         self.notes = source.notes
         if note := uneven(source.grid):

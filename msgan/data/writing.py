@@ -14,7 +14,7 @@ from msgan import paths
 from msgan.data.formats import itk, nifti, omezarr, picture
 from msgan.data.grid import Grid
 from msgan.data.places import require_kind, writing
-from msgan.data.store import GENERATED, named, suffix_of
+from msgan.data.store import description, named, suffix_of
 from msgan.types import Array, Box, InputError, Reader
 
 WRITERS: dict[str, Callable[[Path, Grid, Reader, str, np.dtype, str], None]] = {
@@ -37,7 +37,8 @@ def write_volume(
     *,
     unit: str = "a.u.",
     dtype: DTypeLike = np.float32,
-    generated: bool = False,
+    generated: bool | str = False,
+    ready: Callable[[], None] | None = None,
 ) -> None:
     """Write the image that ``read`` gives, box by box; ``path`` appears only when complete.
 
@@ -54,7 +55,9 @@ def write_volume(
         read: Called with boxes that cover the grid once.
         unit: Unit of the voxels, kept in a comment or attribute that :func:`open_volume` reads.
         dtype: Type of the stored voxels.
-        generated: The file says that it was generated, not acquired, where formats describe images.
+        generated: The file says that it was generated, not acquired; a text is what it says more
+            (:func:`msgan.data.store.description`).
+        ready: Called when the image is complete, just before it gets its name.
 
     Raises:
         InputError: Unknown suffix, a value that is not finite or does not fit ``dtype``, a full
@@ -84,7 +87,10 @@ def write_volume(
         replace(path) as t,
     ):
         try:
-            WRITERS[suffix](t, grid, stored, unit, kind, GENERATED if generated else "")
+            about = description("" if generated is True else generated) if generated else ""
+            WRITERS[suffix](t, grid, stored, unit, kind, about)
+            if ready is not None:
+                ready()
         except InputError as error:
             raise named(path, error) from error
 

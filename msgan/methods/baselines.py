@@ -11,12 +11,16 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+import numpy as np
+
 from msgan import pyramid
 from msgan.config import CascadeConfig, Preparation
 from msgan.data.cohort import Cohort, Prepared, prepare
 from msgan.data.intensity import IntensityMap
 from msgan.match import histogram, slope
+from msgan.methods.matched import SpectrumMatched
 from msgan.methods.untrained import Untrained, digest
+from msgan.runs.run import Run
 from msgan.translate.maker import Making
 from msgan.types import Array, InputError, Reader
 
@@ -159,6 +163,31 @@ def baselines(
         SlopeTransfer(profile, preparation),
         SlopeTransfer(profile, preparation, inverted=True),
     )
+    return {row.name: row for row in made}
+
+
+def yardsticks(run: Run, preparation: Preparation) -> dict[str, Untrained]:
+    """The baselines of a translation by a run, by name, of what the run keeps of its target.
+
+    They are the source as it is and, where the run matches sources, the source that is matched
+    and no more.
+
+    Args:
+        run: Trained.
+        preparation: Of the source.
+
+    Raises:
+        InputError: What sources are matched to is damaged.
+    """
+    kind = run.config.guidance.match
+    known = run.profile if kind != "none" else None
+    quantiles = np.empty(0) if known is None else known.quantiles
+    profile = Profile(run.intensity, quantiles)
+    made: list[Untrained] = [Source(profile, preparation)]
+    if known is not None and kind == "spectrum":
+        made.append(SpectrumMatched(known, run.intensity, preparation))
+    elif known is not None:
+        made += [HistogramMatched(profile, preparation, inverted=way) for way in (False, True)]
     return {row.name: row for row in made}
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Unpack
 
 import numpy as np
@@ -39,6 +41,7 @@ class Untrained(ABC):
     labels: tuple[int, ...] = ()
     source: str | None = None
     run: Path | None = None
+    weights: Mapping[str, str] = MappingProxyType({})
     dims: int | None = None
 
     def __init__(self, preparation: Preparation, intensity: IntensityMap | None) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from msgan.data.store import suffix_of
-from msgan.documents import json_of
 from msgan.report.fault import Fault, tried
 from msgan.report.images import Images, images_in
 from msgan.runs.run import CARD, Run
 from msgan.training.log import LOG
-from msgan.translate.provenance import PROVENANCE, Provenance
+from msgan.translate.provenance import Provenance, sidecar, trace_of
 from msgan.types import InputError
 
 SCALE = re.compile(r"y(\d+)\.(nii|nii\.gz|mha|nrrd|zarr)")
@@ -50,12 +50,15 @@ class Translated:
         task: As ``t1→t2``.
         provenance: Files, ranges and tiles.
         scales: y0..yn where they were kept, else empty.
+        name: What it is chosen by, beside study, task and method: the subject, and the result
+            where several are of one subject.
     """
 
     study: str
     task: str
     provenance: Provenance
     scales: tuple[Path, ...] = ()
+    name: str = ""
 
     @property
     def method(self) -> str:
@@ -75,8 +78,8 @@ class Catalog:
     Attributes:
         folder: Where it was looked for.
         runs: Trained, or in training.
-        translated: Results, each with its provenance.
-        kept: Folders of scales that have no provenance, by name.
+        translated: Results, each with what its sidecar says.
+        kept: Folders of scales that no sidecar names, by name.
         tables: Scores, tests and key figures that notebooks left.
         pages: Executed notebooks as pages.
         images: Other images, by folder.
@@ -106,8 +109,8 @@ class Catalog:
 def catalog(folder: str | os.PathLike[str]) -> Catalog:
     """Find what there is to look at below a folder.
 
-    Only names, small JSON files and run cards are read, no image. What is damaged is listed
-    among the faults and does not hide the rest.
+    Only names, small JSON files, run cards and headers of results are read, no voxel. What is
+    damaged is listed among the faults and does not hide the rest.
 
     Raises:
         InputError: There is no such folder.
@@ -116,8 +119,10 @@ def catalog(folder: str | os.PathLike[str]) -> Catalog:
     if not root.is_dir():
         raise InputError(f"{root}: no such folder")
     faults: list[Fault] = []
-    runs, kept, tables, pages, images = [], [], [], [], []
-    found: dict[tuple[str, ...], Translated] = {}
+    runs, tables, pages, images = [], [], [], []
+    kept: dict[Path, tuple[Path, ...]] = {}
+    found: list[Translated] = []
+    spreads: set[Path] = set()
     for here, folders, names in _walk(root, faults):
         name = here.relative_to(root).as_posix()
         if CARD in names:
@@ -129,37 +134,73 @@ def catalog(folder: str | os.PathLike[str]) -> Catalog:
         pages += [here / n for n in names if n.endswith(".html") and f"{n[:-5]}.ipynb" in names]
         files = images_in(here, folders, names)
         scales = _scales(files)
-        for path in _traces(here, names, files):
-            provenance = tried(partial(_provenance, path), path, faults)
-            if provenance is None:
+        for path in _sidecars(here, names, files):
+            trace = tried(partial(sidecar, path), path, faults)
+            if trace is None:
                 continue
-            files = [file for file in files if file != provenance.result]
-            faults += _missing(provenance)
-            if not provenance.result.exists():
+            faults += _missing(trace)
+            if not trace.result.exists():
                 continue
-            own = scales if path.name == PROVENANCE else ()
-            study = _study(root, here)
-            task = f"{provenance.source or 'image'}→{provenance.target}"
-            key = (study, task, provenance.method, provenance.subject)
-            if key not in found or own:
-                old = found.get(key)  # the trace of the table knows where its voxels count
-                found[key] = Translated(study, task, old.provenance if old else provenance, own)
-            elif found[key].scales:
-                found[key] = Translated(study, task, provenance, found[key].scales)
-        if scales and PROVENANCE not in names:
-            kept.append(Images(name, scales))
+            files = [file for file in files if file != here / trace.result.name]
+            if tried(partial(_own, trace), path, faults) is None:
+                continue
+            task = f"{trace.source or 'image'}→{trace.target}"
+            found.append(Translated(_study(root, here), task, trace))
+            spreads |= {_real(trace.uncertainty)} if trace.uncertainty else set()
+        if scales:
+            kept[_real(here)] = scales
         if plain := [file for file in files if file not in scales]:
             images.append(Images(name, tuple(plain)))
+    named = {_real(one.provenance.scales) for one in found if one.provenance.scales}
+    alone = [Images(_name(root, here), own) for here, own in kept.items() if here not in named]
     return Catalog(
         root,
         tuple(runs),
-        tuple(found.values()),
-        tuple(kept),
+        tuple(_distinct(root, list(_merged(found, kept)))),
+        tuple(alone),
         tuple(tables),
         tuple(pages),
-        tuple(images),
+        tuple(_without(images, spreads)),
         tuple(faults),
     )
+
+
+def _without(images: Sequence[Images], spreads: Collection[Path]) -> Iterator[Images]:
+    """The images that are no spread of a translation."""
+    for one in images:
+        left = tuple(p for p in one.paths if not spreads or _real(p) not in spreads)
+        if left:
+            yield Images(one.name, left)
+
+
+def _merged(
+    found: Sequence[Translated], kept: Mapping[Path, tuple[Path, ...]]
+) -> Iterator[Translated]:
+    """Each translation with its scales.
+
+    A notebook translates a subject of its table again to keep the scales: both are one, with the
+    sidecar of the table, which knows where voxels count.
+    """
+    own = [kept.get(_real(one.provenance.scales or one.provenance.result), ()) for one in found]
+    tables = {_key(one) for one in found if one.provenance.regions}
+    scales = {_key(one): paths for one, paths in zip(found, own, strict=True) if paths}
+    for one, paths in zip(found, own, strict=True):
+        if one.provenance.regions:
+            yield replace(one, scales=paths or scales.get(_key(one), ()))
+        elif not (paths and _key(one) in tables):
+            yield replace(one, scales=paths)
+
+
+def _distinct(root: Path, found: Sequence[Translated]) -> Iterator[Translated]:
+    """Each with a name that no other of its study, task and method has."""
+    count = Counter(map(_key, found))
+    for one in found:
+        place = Path(os.path.relpath(one.provenance.result, root)).as_posix()
+        yield replace(one, name=f"{one.subject} ({place})" if count[_key(one)] > 1 else one.subject)
+
+
+def _key(one: Translated) -> tuple[str, ...]:
+    return one.study, one.task, one.method, one.subject
 
 
 def _walk(root: Path, faults: list[Fault]) -> Iterator[tuple[Path, list[str], list[str]]]:
@@ -183,20 +224,31 @@ def _scales(files: Sequence[Path]) -> tuple[Path, ...]:
     return tuple(numbers[i] for i in sorted(numbers))
 
 
-def _traces(here: Path, names: Sequence[str], files: Sequence[Path]) -> list[Path]:
-    """JSON files that may be traces: in a folder of scales, or beside an image."""
+def _sidecars(here: Path, names: Sequence[str], files: Sequence[Path]) -> list[Path]:
+    """JSON files beside an image, as BIDS has them as well."""
     stems = {f.name[: len(f.name) - len(suffix_of(f))] for f in files}
-    return [here / n for n in names if n == PROVENANCE or (n.endswith(".json") and n[:-5] in stems)]
+    return [here / n for n in names if n.endswith(".json") and n[:-5] in stems]
 
 
-def _provenance(path: Path) -> Provenance | None:
-    """Provenance; None for a JSON file of somebody else's, as BIDS has beside its images."""
-    try:
-        content = json_of(path)
-    except FileNotFoundError:  # a link to nowhere
-        return None
-    ours = isinstance(content, dict) and {"method", "result", "tiles"} <= set(content)
-    return Provenance.load(path) if ours or path.name == PROVENANCE else None
+def _own(trace: Provenance) -> Provenance:
+    """The sidecar, where it is that of its image.
+
+    Raises:
+        InputError: The image is of another translation.
+    """
+    if trace_of(trace.result) is None:
+        raise InputError(
+            f"is of another translation than {trace.result.name} beside it: translate it again"
+        )
+    return trace
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _name(root: Path, here: Path) -> str:
+    return Path(os.path.relpath(here, _real(root))).as_posix()
 
 
 def _missing(provenance: Provenance) -> Iterator[Fault]:

@@ -13,14 +13,19 @@ from typing import Any
 import msgan
 from msgan.metrics import CATALOGUE
 from msgan.paths import atomic_folder, no_folder, write_text
+from msgan.report import archive
 from msgan.report.cards import RunCard, run_card
+from msgan.report.csv_tables import SCORES
 from msgan.report.experiment import Experiment, find
 from msgan.report.page import duration, value_text
 from msgan.report.published_vs_ours import NOT_RUN, Entry, comparison_table, published_vs_ours
+from msgan.report.results import FILE
 from msgan.report.run_cache import source_hash
 from msgan.report.table import Table
 from msgan.report.tables import difference_tables, other_tables, score_tables
-from msgan.report.template import render
+from msgan.report.template import CAUTION, render
+from msgan.report.translations import Translations, translations
+from msgan.runs.run import CARD as RUN_CARD
 from msgan.types import InputError
 
 PAGE = "report.html"
@@ -91,19 +96,25 @@ def write_report(runs: str | os.PathLike[str], out: str | os.PathLike[str]) -> W
     """
     runs, out = Path(runs), Path(out)
     experiments, trained = find(runs)
+    made = translations(runs)
+    if not (experiments or trained or made):
+        looked = f"{archive.CARD}, {SCORES}, {FILE}, *.stamp.json, {RUN_CARD} or translations"
+        raise InputError(f"{runs}: nothing to report: looked for {looked}")
     _check_writable(out)
     parts = [Part(e, score_tables(e), difference_tables(e), other_tables(e)) for e in experiments]
     cards, unread = _cards(trained, runs)
     entries = published_vs_ours(experiments)
     book = comparison_table(entries)
     tables = [t for p in parts for t in (*p.tables, *p.tests, *p.others)]
-    tables += [*(card.scales for card in cards), book]
+    tables += [*(card.scales for card in cards), *([made.table] if made else []), book]
     name = runs.resolve().name
     page = render(
         "report.html",
         better=_better(),
         name=name,
-        summary=_summary(parts, cards, entries),
+        summary=_summary(parts, made, cards, entries),
+        caution=CAUTION,
+        translations=made,
         about=_about(parts, cards),
         experiments=parts,
         cards=cards,
@@ -116,6 +127,7 @@ def write_report(runs: str | os.PathLike[str], out: str | os.PathLike[str]) -> W
             (folder / f"{table.name}.tex").write_text(table.latex(), encoding="utf-8")
     write_text(out / PAGE, page)
     problems = [f"{e.stem}: {line}" for e in experiments for line in e.problems]
+    problems += made.problems if made else ()
     return Written(out / PAGE, len(tables), (*problems, *unread))
 
 
@@ -156,10 +168,16 @@ def _cards(trained: Iterable[Path], runs: Path) -> tuple[list[RunCard], list[str
     return cards, unread
 
 
-def _summary(parts: Sequence[Part], cards: Sequence[RunCard], entries: Sequence[Entry]) -> str:
+def _summary(
+    parts: Sequence[Part],
+    made: Translations | None,
+    cards: Sequence[RunCard],
+    entries: Sequence[Entry],
+) -> str:
     done = sum(entry.ours is not None for entry in entries)
     missing = sum(entry.ours is None for entry in entries)
-    return (
+    images = f"{_count(made.count, 'translation')}, " if made else ""
+    return images + (
         f"{_count(len(parts), 'experiment')}, {_count(len(cards), 'trained cascade')}; of the "
         f"papers' numbers {done} stand beside ours and {missing} were {NOT_RUN}."
     )

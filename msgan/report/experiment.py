@@ -77,7 +77,7 @@ def find(runs: Path) -> tuple[list[Experiment], list[Path]]:
             trained cascades; or such a cascade.
 
     Raises:
-        InputError: It is no folder, or there is nothing to report.
+        InputError: It is no folder.
     """
     if not runs.is_dir():
         raise InputError(f"{runs}: the folder of the results must exist")
@@ -92,9 +92,6 @@ def find(runs: Path) -> tuple[list[Experiment], list[Path]]:
         for p in sorted(runs.rglob(RUN_CARD))
         if not any(part.startswith(".") for part in p.relative_to(runs).parts)
     ]
-    if not found and not trained:
-        looked = f"{archive.CARD}, {SCORES}, {FILE}, *.stamp.json or {RUN_CARD}"
-        raise InputError(f"{runs}: nothing to report: looked for {looked}")
     return found, trained
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from msgan.report.template import FOLDER
+from msgan.report.template import CAUTION, FOLDER
 
 
 def to_html(notebook: Any, folder: Path, title: str) -> str:
@@ -24,5 +24,5 @@ def to_html(notebook: Any, folder: Path, title: str) -> str:
 
     template = (FOLDER / "notebook.html").read_text(encoding="utf-8")
     exporter = HTMLExporter(embed_images=True, raw_template=template)
-    resources = {"metadata": {"name": title, "path": str(folder)}}
+    resources = {"metadata": {"name": title, "path": str(folder)}, "caution": CAUTION}
     return str(exporter.from_notebook_node(notebook, resources=resources)[0])

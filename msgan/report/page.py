@@ -19,7 +19,7 @@ import msgan
 from msgan.paths import write_text
 from msgan.report.results import Figure, read_results
 from msgan.report.run_cache import Run, source_hash
-from msgan.report.template import render
+from msgan.report.template import CAUTION, render
 from msgan.types import InputError
 
 THUMBNAIL = 240
@@ -43,6 +43,7 @@ def write_index(out: Path, folder: Path, preset: str, runs: Sequence[Run]) -> No
         "index.html",
         preset=preset,
         summary=summary,
+        caution=CAUTION,
         duration=duration(ran),
         machine=f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z} · msgan {msgan.__version__}, "
         f"source {source_hash()[:12]} · Python {platform.python_version()} · {os.cpu_count()} "

@@ -32,7 +32,8 @@ def scores_of(found: Catalog, shown: Translated) -> pd.DataFrame:
         A line for each method and region: ``method``, ``of`` (the subject, and the mean over all
         subjects of the task), the scores, and what they were measured on: ``n`` (subjects),
         ``voxels`` (of the subject's region), ``region``, ``range`` (shown as [0, 1]), ``axes`` and
-        ``data``. Empty where the study left no scores of the subject.
+        ``data``. Without such a table, what the sidecar of the translation has of it. Empty where
+        there are no scores of the subject.
 
     Raises:
         InputError: The table of scores is damaged.
@@ -41,7 +42,7 @@ def scores_of(found: Catalog, shown: Translated) -> pd.DataFrame:
 
     path = found.scores(shown.study)
     if path is None:
-        return pd.DataFrame()
+        return _of_sidecar(shown)
     try:
         table = read_scores(path)
     except (ValueError, OSError) as error:
@@ -71,6 +72,18 @@ def scores_of(found: Catalog, shown: Translated) -> pd.DataFrame:
                 line["n"] = int(part["subject"].nunique())
                 line["voxels"] = round(part[there["voxels"]].mean()) if "voxels" in there else None
                 lines.append({**line, "region": region, **about})
+    return pd.DataFrame(lines)
+
+
+def _of_sidecar(shown: Translated) -> pd.DataFrame:
+    """The scores that ``msgan evaluate`` has left in the sidecar."""
+    import pandas as pd
+
+    lines = []
+    for line in shown.provenance.scores:
+        own = {COLUMNS[c]: line[c] for c in COLUMNS if c in line}
+        about = {"method": line.get("method"), "of": shown.subject, **own}
+        lines.append({**about, "voxels": line.get("voxels"), "region": line.get("region")})
     return pd.DataFrame(lines)
 
 

@@ -5,6 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+CAUTION = (
+    "Translated images are generated: they must not be read as if they were acquired. Results of "
+    "the preset smoke show that everything runs and make no claim of quality."
+)
+"""Stands on every page."""
+
 FOLDER = Path(__file__).parent / "templates"
 
 

@@ -60,7 +60,12 @@ class LabelMap:
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a file with the grid's affine; it appears under its name when complete."""
         write_volume(
-            path, self.grid, lambda box: self.values[box.slices], unit="label", dtype=np.uint8
+            path,
+            self.grid,
+            lambda box: self.values[box.slices],
+            unit="label",
+            dtype=np.uint8,
+            generated=True,
         )
 
     @property

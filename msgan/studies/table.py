@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,7 +19,7 @@ from msgan.data.intensity import IntensityMap
 from msgan.data.volume import Volume, open_labels, open_volume
 from msgan.metrics import SIMILARITY, Scores, regional_scores_of
 from msgan.translate import Translation
-from msgan.translate.provenance import beside, provenance
+from msgan.translate.provenance import Provenance, beside, provenance
 from msgan.types import Array, Box, InputError, Reader
 
 if TYPE_CHECKING:
@@ -141,12 +141,11 @@ def score_table(
             start = perf_counter()
             done = method.translate(subject, path, modality=source)
             seconds = perf_counter() - start
-            named: dict[str, Any] = {"method": name, "regions": tuple(known)}
-            if done is not None:
-                named["run"] = done.run
-            if done is not None and done.tiles:
-                named |= {"grid": done.grid, "tiles": done.tiles}
-            provenance(subject, source, target, path, intensity, **named).save(beside(path))
+            if done is None:  # a method of one's own, which writes no sidecar
+                trace = provenance(subject, source, target, path, intensity)
+            else:
+                trace = Provenance.load(beside(path))
+            replace(trace, method=name, target=target, regions=tuple(known)).save(beside(path))
             line: dict[str, Any] = {"method": name, "subject": subject.name}
             scored = score_regions(path, subject, target, intensity, preparation, known)
             for region, score in scored.items():

@@ -1,7 +1,7 @@
 """Streaming translation: any size in, any size out, bounded memory on both sides."""
 
 from msgan.translate.ablation import ablated
-from msgan.translate.frame import pick_device, translated
+from msgan.translate.frame import expected_id, pick_device, translated
 from msgan.translate.generation import GeneratedScale, Generation
 from msgan.translate.image import translate
 from msgan.translate.maker import Translation
@@ -14,6 +14,7 @@ __all__ = [
     "Plan",
     "Translation",
     "ablated",
+    "expected_id",
     "pick_device",
     "plan",
     "translate",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from time import perf_counter
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 import msgan
+from msgan.config import Preparation
 from msgan.data.cohort import Prepared, Subject, prepare
 from msgan.data.formats import picture
 from msgan.data.intensity import IntensityMap
@@ -21,12 +23,22 @@ from msgan.data.padding import Padding
 from msgan.data.places import require_apart, require_kind
 from msgan.data.store import suffix_of
 from msgan.data.writing import WRITERS, write_volume
+from msgan.documents import json_of
 from msgan.memory import process
 from msgan.paths import require_scratch, require_space, room, scratch_root, together
-from msgan.runs.run import git_commit
+from msgan.runs.bundled import CARD
+from msgan.runs.run import git_commit, versions
 from msgan.translate.maker import Maker, Making, Progress, Source, Translation
 from msgan.translate.plan import Limits
-from msgan.translate.provenance import PROVENANCE, provenance
+from msgan.translate.provenance import (
+    beside,
+    content_hash,
+    files_read,
+    id_of,
+    now,
+    provenance,
+    require_sidecar,
+)
 from msgan.translate.scale import Precision
 from msgan.translate.scratch import Scratch
 from msgan.types import Array, Box, InputError, Reader
@@ -59,8 +71,9 @@ def translated(
     """Translate one image by any method.
 
     The result has the source's grid and affine and the target's intensity unit. It is written
-    as a whole or not at all. Interrupted or killed, the same call goes on where it stopped: what
-    is computed stays in the scratch folder for a week.
+    as a whole or not at all, with its sidecar (:mod:`msgan.translate.provenance`). Interrupted or
+    killed, the same call goes on where it stopped: what is computed stays in the scratch folder for
+    a week.
 
     Args:
         method: What makes the result.
@@ -90,23 +103,19 @@ def translated(
     limits, where = Limits(memory, gpu_memory, tile, precision), pick_device(device)
     method.check(where, limits)
     require_scratch()
-    prep = method.preparation.padded(padding)
-    if modality is None and isinstance(source, Subject):
-        modality = method.source
-    prep = prep.of(modality or method.source)
+    modality, prep, decided = _decided(method, source, modality, padding)
+    hashes = _hashes(source, modality, labels)
     with prepare(source, modality, prep, labels, **demands(method)) as subject:
         intensity = method.intensity or subject.intensity
         dtype = voxel_type(out, len(subject.grid.shape), intensity)
         output = prod(subject.grid.source.shape) * np.dtype(dtype).itemsize
-        name = source.image(modality)[0] if isinstance(source, Subject) else modality
         asked = {"keep": keep is not None, "staged": ".nii.gz" in map(suffix_of, results)}
         planned = method.plan(subject, where, limits, output=output, **asked)
         for note in subject.notes if remark is not None else ():
             remark(note)  # type: ignore[misc]
-        decided = [method.name, *method.identity(), prep.model_dump(mode="json")]
         here = _stamps(source, modality, labels)
-        key = [*decided, here, name, msgan.__version__, git_commit(), where.type, precision]
-        key.append(bool(keep))
+        commit = git_commit()
+        key = [decided, here, msgan.__version__, commit, where.type, precision, bool(keep)]
         with Scratch.open(scratch_root(), key) as work:
             missing = planned.scratch_bytes - work.bytes - subject.unpacked_bytes
             with room(scratch_root(), max(0, missing), SCRATCH):
@@ -122,14 +131,38 @@ def translated(
                         engine,
                         keep is not None,
                         progress,
-                        name,
+                        modality,
                     )
                 )
             for note in made.notes if remark is not None else ():
                 remark(note)  # type: ignore[misc]
             process.give_back()
             with ExitStack() as stack:
-                options: dict[str, Any] = {"unit": intensity.unit, "generated": True}
+                grid, tiles = subject.grid.grid, method.faces(planned)
+                trace = provenance(
+                    source,
+                    modality,
+                    method.target,
+                    out,
+                    intensity,
+                    method=method.name,
+                    labels=labels,
+                    run=method.run,
+                    run_id=_run_id(method),
+                    weights=method.weights,
+                    hashes=hashes,
+                    id=id_of([decided, precision], hashes),
+                    grid=grid if tiles else None,
+                    tiles=tiles,
+                    notes=made.notes,
+                    match=made.match,
+                    preparation=prep.model_dump(mode="json"),
+                    versions=versions(),
+                    commit=commit,
+                    scales=keep and Path(keep),
+                    uncertainty=uncertainty and Path(uncertainty),
+                )
+                options: dict[str, Any] = {"unit": intensity.unit, "generated": trace.mark}
                 if keep is not None:
                     # They appear when the result is there, and a translation begun again is the
                     # same as one begun for the first time.
@@ -140,17 +173,56 @@ def translated(
                 read = subject.to_source(made.result, method.intensity)
                 if uncertainty is not None:
                     assert made.spread is not None
-                    _write_spread(Path(uncertainty), subject, made.spread, intensity)
-                write_volume(out, subject.grid.source, read, dtype=dtype, **options)
-            seconds, grid = perf_counter() - start, subject.grid.grid
-            tiles, notes = method.faces(planned), (*subject.notes, *made.notes)
-            done = Translation(out, planned, seconds, method.run, grid, tiles, notes)
-            if keep is not None:
-                made_by: dict[str, Any] = {"method": method.name, "labels": labels}
-                made_by |= {"run": method.run, "grid": grid, "tiles": tiles, "notes": made.notes}
-                kept = provenance(source, modality, method.target, out, intensity, **made_by)
-                kept.save(Path(keep) / PROVENANCE)
-    return done
+                    _write_spread(Path(uncertainty), subject, made.spread, intensity, trace.mark)
+
+                def told() -> None:
+                    own = replace(trace, made=now(), seconds=round(perf_counter() - start, 1))
+                    own.save(beside(out))
+
+                write_volume(out, subject.grid.source, read, dtype=dtype, ready=told, **options)
+            seconds, notes = perf_counter() - start, (*subject.notes, *made.notes)
+            return Translation(out, planned, seconds, method.run, grid, tiles, notes, trace)
+
+
+def expected_id(
+    method: Maker,
+    source: Source,
+    *,
+    modality: str | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    precision: Precision = "float32",
+    padding: Padding = None,
+) -> str:
+    """What :attr:`Provenance.id` of a translation would be; see :func:`translated`.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+    modality, _, decided = _decided(method, source, modality, padding)
+    return id_of([decided, precision], _hashes(source, modality, labels))
+
+
+def _decided(
+    method: Maker, source: Source, modality: str | None, padding: Padding
+) -> tuple[str | None, Preparation, list[Any]]:
+    """The source's modality, its preparation, and what decides a result beside files."""
+    if isinstance(source, Subject):
+        modality = source.image(modality or method.source)[0]
+    prep = method.preparation.padded(padding).of(modality or method.source)
+    decided = [method.name, *method.identity(), prep.model_dump(mode="json"), modality]
+    return modality, prep, decided
+
+
+def _hashes(
+    source: Source, modality: str | None, labels: str | os.PathLike[str] | None
+) -> dict[str, str]:
+    return {name: content_hash(path) for name, path in files_read(source, modality, labels).items()}
+
+
+def _run_id(method: Maker) -> str:
+    """The key that the card of the method's run states."""
+    card = method.run and method.run / CARD
+    return str(json_of(card).get("key", "")) if card and card.is_file() else ""
 
 
 def demands(method: Maker) -> dict[str, Any]:
@@ -198,13 +270,15 @@ def voxel_type(out: Path, dims: int | None, intensity: IntensityMap) -> str:
     return "uint8" if high <= 255 else "uint16"
 
 
-def _write_spread(path: Path, subject: Prepared, read: Reader, intensity: IntensityMap) -> None:
+def _write_spread(
+    path: Path, subject: Prepared, read: Reader, intensity: IntensityMap, mark: str
+) -> None:
     """Write a spread, of which -1 stands for 0, on the source's grid in the unit of the result."""
     scale = IntensityMap(0.0, intensity.high - intensity.low, intensity.unit)
     grid = subject.grid.source
     dtype = voxel_type(path, len(grid.shape), scale)
     shown = subject.to_source(read, scale)
-    write_volume(path, grid, shown, dtype=dtype, unit=intensity.unit, generated=True)
+    write_volume(path, grid, shown, dtype=dtype, unit=intensity.unit, generated=mark)
 
 
 def _check_places(
@@ -227,24 +301,21 @@ def _check_places(
     require_apart(results, read)
     for out in results:
         require_kind(out)
+    require_sidecar(results[0])
     if len({os.path.realpath(path) for path in results}) < len(results):
         raise InputError(f"{results[-1]}: is the result itself: name another file")
     if keep is not None:
         folder = Path(keep)
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder}: is a file, expected a folder")
-        require_apart([folder, *folder.glob("y*.nii"), folder / PROVENANCE], read, holding=True)
+        require_apart([folder, *folder.glob("y*.nii")], read, holding=True)
 
 
 def _stamps(
     source: Source, modality: str | None, labels: str | os.PathLike[str] | None
 ) -> list[Any]:
     """The files that are read, by path, size and time."""
-    if isinstance(source, Subject):
-        files = [source.image(modality)[1], source.mask, labels or source.labels]
-    else:
-        files = [Path(source), None, labels]
-    return [None if file is None else _stamp(Path(file)) for file in files]
+    return [[name, _stamp(path)] for name, path in files_read(source, modality, labels).items()]
 
 
 def _stamp(path: Path) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +16,8 @@ from msgan import pyramid, sketch
 from msgan.config import Preparation
 from msgan.data.intensity import IntensityMap
 from msgan.data.resample import Axis, resample
-from msgan.documents import text_of
-from msgan.match import profile, slope
+from msgan.documents import json_of, text_of
+from msgan.match import fusion, profile, slope
 from msgan.memory import process
 from msgan.networks import inference
 from msgan.networks.generator import Geometry
@@ -37,7 +38,7 @@ from msgan.types import Array, Box, InputError, Reader, Shape
 DRAWN = "drawn0"
 """Name of what a guided s0 draws from the sketch."""
 
-MATCHED, DOUBT = "match.txt", "sketch.txt"
+MATCHED, DOUBT = "match.json", "sketch.txt"
 """Files of the scratch that say how the source was matched, and whether its sketch is unusual."""
 
 SPREAD = "spread0"
@@ -186,6 +187,11 @@ class Generation:
         return self.last.folder
 
     @property
+    def weights(self) -> dict[str, str]:
+        """SHA-256 of the weights of each scale."""
+        return {s.label: sha256(s.run.weights(s.scale)) for s in self.scales}
+
+    @property
     def dims(self) -> int:  # noqa: D102
         return self.last.config.dims
 
@@ -252,11 +258,13 @@ class Generation:
         if self.enlarged:
             result = enlarged(result, self.shapes(grid.shape)[last], grid.shape)
         told, spread = work.folder / MATCHED, work.finished(SPREAD)
+        match = fusion.Polarity(**json_of(told)) if told.is_file() else None
         return Made(
             result,
             images,
-            (*filter(None, [doubt]), *([text_of(told)] if told.is_file() else [])),
+            tuple(filter(None, [doubt, "" if match is None else str(match)])),
             enlarged(spread.read, spread.shape, grid.shape) if spread else None,
+            None if match is None else {**vars(match), "weight": match.weight},
         )
 
 
@@ -386,7 +394,7 @@ def _estimate(scale: GeneratedScale, making: Making, generation: Generation) -> 
         student=run.config.guidance.student,
         inverted=generation.inverted,
     )
-    write_text(work.folder / MATCHED, str(found.polarity))
+    write_text(work.folder / MATCHED, json.dumps(vars(found.polarity)))
     if generation.spread:
         keep(SPREAD, lambda box: found.spread(box) + pyramid.BACKGROUND)
     keep("y0", found.read)

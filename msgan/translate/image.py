@@ -10,7 +10,6 @@ from msgan.runs.run import Run
 from msgan.translate.frame import translated
 from msgan.translate.generation import Generation, Polarity
 from msgan.translate.maker import Options, Source, Translation
-from msgan.translate.provenance import PROVENANCE
 
 
 def translate(
@@ -47,4 +46,4 @@ def translate(
 
 def kept_files(run: Run, folder: Path) -> list[Path]:
     """Files that ``keep`` writes to a folder."""
-    return [*(folder / f"y{i}.nii" for i in run.used), folder / PROVENANCE]
+    return [folder / f"y{i}.nii" for i in run.used]

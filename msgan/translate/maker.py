@@ -16,6 +16,7 @@ from msgan.data.grid import Grid
 from msgan.data.intensity import IntensityMap
 from msgan.data.padding import Padding
 from msgan.translate.plan import Limits, Plan
+from msgan.translate.provenance import Provenance
 from msgan.translate.scale import Precision
 from msgan.translate.scratch import Scratch
 from msgan.types import Reader, Shape
@@ -48,8 +49,7 @@ class Options(TypedDict, total=False):
         precision: Of the networks' arithmetic.
         padding: Voxels of the image that are background, ``nan`` or those of a value; None: as
             the preparation says.
-        keep: Folder for the images of all scales that are made, each ``.nii`` on its own grid,
-            with ``translation.json`` (:class:`msgan.translate.provenance.Provenance`).
+        keep: Folder for the images of all scales that are made, each ``.nii`` on its own grid.
         engine: Computes the tiles, as :class:`msgan.translate.cluster.Cluster`; None: this
             process.
         progress: Called as tiles are done.
@@ -83,6 +83,7 @@ class Translation:
         tiles: Voxels between the faces of tiles along each axis, of each scale that networks made;
             of the published family those are the patches it keeps.
         notes: What to tell of the files that were read, and of how the result was made.
+        trace: What its sidecar says.
     """
 
     path: Path
@@ -91,7 +92,8 @@ class Translation:
     run: Path | None
     grid: Grid
     tiles: tuple[Shape, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
+    trace: Provenance
 
 
 @dataclass(frozen=True)
@@ -131,12 +133,14 @@ class Made:
         notes: What to tell of how it was made.
         spread: Standard deviation of the estimates it is made of, less 1, on the working grid; of
             a method that is asked for it.
+        match: How the source was matched (:class:`msgan.match.fusion.Polarity`), if it was.
     """
 
     result: Reader
     images: Mapping[str, tuple[Grid, Reader]]
     notes: tuple[str, ...] = ()
     spread: Reader | None = None
+    match: Mapping[str, Any] | None = None
 
 
 class Maker(Protocol):
@@ -150,6 +154,7 @@ class Maker(Protocol):
         labels: Values of the labels that it sees; empty: it sees none.
         source: Modality that it was trained to translate; None: any.
         run: Folder of its run, if it has one.
+        weights: SHA-256 of the weights of each network, by the name of what it makes.
         dims: Axes of the images it takes; None: 2 or 3.
     """
 
@@ -173,6 +178,9 @@ class Maker(Protocol):
 
     @property
     def run(self) -> Path | None: ...  # noqa: D102
+
+    @property
+    def weights(self) -> Mapping[str, str]: ...  # noqa: D102
 
     @property
     def dims(self) -> int | None: ...  # noqa: D102

@@ -11,6 +11,7 @@ from typing import Any
 from msgan.report.catalog import Catalog, Translated, catalog
 from msgan.report.fault import Fault
 from msgan.report.scores import as_html, scores_of
+from msgan.report.template import CAUTION
 from msgan.types import InputError
 from msgan.widgets.comparison import Comparison
 from msgan.widgets.curves import Curves
@@ -73,7 +74,8 @@ class Explorer:
         self._place = widgets.VBox()
         self._place.add_class("msgan-exhibit")
         self._faults = widgets.HTML()
-        parts = [self.menus.box, self._place, self._words, self._faults]
+        caution = widgets.HTML(f"<p>{escape(CAUTION)}</p>")
+        parts = [self.menus.box, self._place, self._words, self._faults, caution]
         self.box = widgets.VBox(parts)
         self.box.add_class("msgan-explorer")
         self._show()

@@ -69,7 +69,7 @@ class Menus:
         """The translation that is chosen."""
         wanted = (self.run.value, self.task.value, self.method.value, self.subject.value)
         for one in self.found.translated:
-            if (one.study, one.task, one.method, one.subject) == wanted:
+            if (one.study, one.task, one.method, one.name) == wanted:
                 return one
         return None
 
@@ -117,7 +117,7 @@ class Menus:
             self.groups, self.faults = {}, ()
             if entry.startswith(IMAGES):
                 self._group(entry.removeprefix(IMAGES))
-            subjects = [one.subject for one in of_method] or list(self.groups)
+            subjects = [one.name for one in of_method] or list(self.groups)
             self._offer("subject", subjects)
         self._tell()
 

@@ -16,7 +16,7 @@ import numpy as np
 from msgan.data.formats import metaimage, nrrd
 from msgan.data.grid import Grid
 from msgan.data.raw import write_raw
-from msgan.data.store import GENERATED, Source
+from msgan.data.store import MARKS, Source
 from msgan.types import Array, Box, InputError, Reader, Shape
 
 SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
@@ -26,7 +26,7 @@ META_TYPES = {
     **{"f4": "FLOAT", "f8": "DOUBLE"},
 }
 NRRD_FLOATS = {"float32": "float", "float64": "double"}
-UNIT_KEY = "msgan_unit"
+UNIT_KEY, SYNTHETIC_KEY = "msgan_unit", "synthetic"
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -61,7 +61,7 @@ def read(path: Path, suffix: str) -> Source:
         slope=header.slope,
         inter=header.inter,
         notes=header.notes,
-        generated=header.about.startswith(GENERATED),
+        about=header.about,
     )
 
 
@@ -93,6 +93,7 @@ def _meta(affine: Array, shape: Shape, unit: str, dtype: np.dtype, about: str) -
         "ElementSpacing": _numbers(spacing),
         "DimSize": " ".join(map(str, shape)),
         **({UNIT_KEY: unit} if unit != "a.u." else {}),
+        **({SYNTHETIC_KEY: "true"} if about.startswith(MARKS) else {}),
         "ElementType": f"MET_{META_TYPES[dtype.str[1:]]}",
         "ElementDataFile": "LOCAL",  # the voxels begin behind this line
     }
@@ -116,6 +117,7 @@ def _nrrd(affine: Array, shape: Shape, unit: str, dtype: np.dtype, about: str) -
     }
     lines = ["NRRD0004", *(f"{key}: {value}" for key, value in fields.items())]
     lines += [f"{UNIT_KEY}:={unit}"] if unit != "a.u." else []
+    lines += [f"{SYNTHETIC_KEY}:=true"] if about.startswith(MARKS) else []
     return "\n".join(lines) + "\n\n"
 
 

@@ -28,7 +28,7 @@ from msgan.data.formats.nifti_place import apart, place
 from msgan.data.formats.stored import DAMAGED, first_line, planar, spatial, with_voxels
 from msgan.data.grid import TOLERANCE_MM, Grid
 from msgan.data.raw import write_raw
-from msgan.data.store import GENERATED, Source
+from msgan.data.store import MARKS, Source
 from msgan.types import Array, InputError, Reader
 
 __all__ = ["ANALYZE", "SUFFIXES", "pair_of", "read", "write"]
@@ -70,7 +70,7 @@ def read(path: Path, suffix: str) -> Source:
         inter=header.inter,
         notes=header.place.notes,
         measured=header.place.measured,
-        generated=header.about.startswith(GENERATED),
+        about=header.about,
     )
     return with_voxels(source, voxels, header.dtype, header.offset)
 
@@ -172,6 +172,8 @@ def _write_to(
     header.set_data_dtype(dtype)
     header.set_slope_inter(1, 0)
     header["descrip"] = about.encode()
+    if about.startswith(MARKS):
+        header["intent_name"] = b"synthetic"
     comments = [UNIT_COMMENT + unit] if unit != "a.u." else []
     if rounding > TOLERANCE_MM:
         comments.append(AFFINE_COMMENT + " ".join(repr(float(v)) for v in affine[:3].ravel()))

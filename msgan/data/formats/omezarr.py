@@ -14,7 +14,7 @@ from msgan.data.formats.chunks import check_chunks
 from msgan.data.formats.omezarr_place import oriented, placed
 from msgan.data.grid import Grid
 from msgan.data.pieces import SIDE, pieces
-from msgan.data.store import GENERATED, Source
+from msgan.data.store import MARKS, Source
 from msgan.types import Array, Box, InputError, Reader
 
 SUFFIXES = (".zarr",)
@@ -86,7 +86,7 @@ def read(path: Path, suffix: str) -> Source:
         chunks=tuple(chunks[a] for a in order),
         notes=() if "affine" in own else place.notes,
         measured="affine" not in own and place.measured,
-        generated=str(own.get("about", "")).startswith(GENERATED),
+        about=str(own.get("about", "")),
     )
 
 
@@ -132,10 +132,12 @@ def write(
         ],
         "datasets": [{"path": "0", "coordinateTransformations": transformations}],
     }
-    attributes = {
+    attributes: dict[str, Any] = {
         "ome": {"version": VERSION, "multiscales": [multiscale]},
         OWN: {"affine": grid.affine.tolist(), "unit": unit, **({"about": about} if about else {})},
     }
+    if about.startswith(MARKS):
+        attributes[OWN]["synthetic"] = True
     group = zarr.create_group(store=str(path), zarr_format=3, attributes=attributes)
     shape = grid.shape if grid.dims == 2 else grid.shape[::-1]
     chunks = tuple(min(SIDE[grid.dims], n) for n in shape)

@@ -20,7 +20,7 @@ from msgan.data.formats.tiff import DEFLATE, MOST_BYTES, Page, read_page
 from msgan.data.grid import Grid
 from msgan.data.guard import line_of
 from msgan.data.pieces import slabs
-from msgan.data.store import GENERATED, Source
+from msgan.data.store import Source
 from msgan.types import Array, Box, InputError, Reader
 
 SUFFIXES = (".png", ".tif", ".tiff")
@@ -60,8 +60,8 @@ def read(path: Path, suffix: str) -> Source:
         gray = _gray(page.array)
         shape, region = gray.shape, lambda box: gray[box.slices]
     grid = Grid(shape, np.array(own.get("affine", np.eye(3)), dtype=np.float64))
-    generated = str(own.get("about", "")).startswith(GENERATED)
-    return Source(grid, unit, region=region, slope=slope, inter=inter, generated=generated)
+    about = str(own.get("about", ""))
+    return Source(grid, unit, region=region, slope=slope, inter=inter, about=about)
 
 
 def write(

@@ -96,7 +96,7 @@ def files_below(root: Path) -> Files:
             path = prefix + entry.name
             try:
                 if entry.name in made:
-                    found.omit(path, results.SCALES)
+                    found.omit(path, results.SIDECAR)
                 elif not entry.is_dir():
                     _sort(entry.path, path, found)
                 elif entry.name.startswith("."):

@@ -10,7 +10,7 @@ import numpy as np
 from msgan.data.formats import picture
 from msgan.data.grid import Grid, NiftiFrame
 from msgan.data.guard import silence
-from msgan.data.store import GENERATED, suffix_of
+from msgan.data.store import MARKS, suffix_of
 from msgan.data.volume import open_volume
 from msgan.types import InputError
 
@@ -60,7 +60,7 @@ def _picture(path: Path) -> Grid:
         raise InputError(f"not a readable picture: {text.replace(str(path), path.name)}") from error
     if frames != 1:
         raise InputError(f"picture of {frames} pages: expected one")
-    if GENERATED in comment:
+    if any(mark in comment for mark in MARKS):
         raise InputError(MARKED)
     try:
         affine = json.loads(comment)["affine"]

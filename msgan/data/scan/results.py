@@ -12,16 +12,15 @@ from msgan.data.store import suffix_of
 
 RUN = "a run folder of msgan: what is in it was generated, not acquired"
 REPORT = "a report of msgan: its pictures are no acquired images"
-SCALES = "a result of msgan (translation.json beside it): generated, not acquired"
+SIDECAR = "a result of msgan, as its sidecar says: generated, not acquired"
 NAMED = "a result by its name (_as_{}): generated, not acquired"
 SKETCH = "a sketch by its name, not an image"
 WORD = "'{}' in its name: generated, not acquired"
 GENERATED = ("generated", "translated", "synthesized", "synthesised", "predicted", "fake")
 PREDICTED = "in a folder of a network's results: predicted, not acquired"
 
-PROVENANCE = "translation.json"
 SMALL = 1 << 16
-"""Bytes of a JSON file that may be the provenance of a translation."""
+"""Bytes of a JSON file that may be the sidecar of a translation."""
 
 
 def folder_reason(folders: Iterable[str], files: Iterable[str], name: str) -> str:
@@ -54,14 +53,12 @@ def named_reason(stem: str) -> str:
 
 
 def traced(folder: Path, names: Iterable[str]) -> set[str]:
-    """Those names of files in a folder that its provenance beside them says are results."""
+    """Those names of files in a folder that sidecars beside them say are results."""
     names = set(names)
     found: set[str] = set()
-    if PROVENANCE in names:
-        found |= {n for n in names if re.fullmatch(r"y\d+\.nii(\.gz)?", n)}
     stems = {n[: len(n) - len(suffix_of(Path(n)))]: n for n in names if not n.endswith(".json")}
     for name in names:
-        if name != PROVENANCE and not (name.endswith(".json") and name[:-5] in stems):
+        if not (name.endswith(".json") and name[:-5] in stems):
             continue
         try:
             with (folder / name).open("rb") as stream:
@@ -72,6 +69,5 @@ def traced(folder: Path, names: Iterable[str]) -> set[str]:
             result = content["result"]
             if isinstance(result, str) and "/" not in result:
                 found |= {result} & names
-            if name != PROVENANCE:
-                found.add(stems[name[:-5]])
+            found.add(stems[name[:-5]])
     return found
