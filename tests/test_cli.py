@@ -376,7 +376,7 @@ def test_a_bad_image_in_a_folder_does_not_stop_the_others(study, tmp_path, t1):
     assert errors[0].startswith(f"error: {folder / 'b.nii.gz'}: ")
     assert errors[1:] == ["error: 1 of 4 images could not be translated"]
     names = ["a.nii.gz", "c.nii.gz", "d.nii.gz"]
-    assert sorted(p.name for p in out.iterdir()) == names
+    assert sorted(p.name for p in out.glob("*.nii.gz")) == names
     assert [line.split(" (")[0] for line in done.stdout.splitlines()] == [
         f"{out}/{n}" for n in names
     ]

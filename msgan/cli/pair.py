@@ -57,7 +57,11 @@ class PairScores:
             for name, rows in self.baselines.items():
                 lines.append(f"{f'  {name}':<{wide}}{_cells(rows[region])}")
         if self.baselines:
-            lines.append("indented: baselines, which use no network; source is the image as it is")
+            lines.append("indented: baselines without a network; source: the image as it is")
+            if any(name.endswith("to REAL") for name in self.baselines):
+                lines.append(
+                    "matched to REAL: they see its histogram, which the translation does not"
+                )
         first = next(iter(self.rows.values()))
         white = first.black + first.data_range
         lines.append(f"intensities scaled from {first.black:.6g}..{white:.6g} {self.unit} to 0..1")
@@ -192,6 +196,7 @@ def baseline_scores(trace: Provenance, scored: Scored) -> dict[str, dict[str, Sc
         scored: The real image.
     """
     from msgan.config import Preparation
+    from msgan.data.cohort import Cohort, Subject
     from msgan.data.volume import open_volume
     from msgan.methods.baselines import yardsticks
     from msgan.paths import scratch_folder
@@ -204,11 +209,14 @@ def baseline_scores(trace: Provenance, scored: Scored) -> dict[str, dict[str, Sc
     try:
         if content_hash(trace.image) != trace.hashes.get("image"):
             raise InputError(f"{trace.image}: has changed since it was translated")
-        methods = yardsticks(Run.open(trace.run), Preparation(**trace.preparation))
+        run, subject = Run.open(trace.run), trace.person
+        seen = Subject(subject.name, {run.target: scored.real.path})
+        preparation = Preparation(**trace.preparation)
+        methods = yardsticks(run, preparation, Cohort((seen,)))
         with scratch_folder() as folder:
             for name, method in methods.items():
                 path = folder / f"{len(found)}.nii"
-                method.translate(trace.person, path, modality=trace.source or "image")
+                method.translate(subject, path, modality=trace.source or "image")
                 with open_volume(path, check=False) as made:
                     found[name] = scored.scores(made)
     except InputError as error:

@@ -11,8 +11,6 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import numpy as np
-
 from msgan import pyramid
 from msgan.config import CascadeConfig, Preparation
 from msgan.data.cohort import Cohort, Prepared, prepare
@@ -166,29 +164,32 @@ def baselines(
     return {row.name: row for row in made}
 
 
-def yardsticks(run: Run, preparation: Preparation) -> dict[str, Untrained]:
-    """The baselines of a translation by a run, by name, of what the run keeps of its target.
+def yardsticks(run: Run, preparation: Preparation, like: Cohort) -> dict[str, Untrained]:
+    """The baselines of a translation by a run, by name: the source as it is, and matched.
 
-    They are the source as it is and, where the run matches sources, the source that is matched
-    and no more.
+    It is matched to what the run keeps of its training subjects. A run that keeps nothing of them
+    leaves the images in ``like``, which the names then say.
 
     Args:
         run: Trained.
         preparation: Of the source.
+        like: Subjects with the target image, of no split: the real images themselves.
 
     Raises:
-        InputError: What sources are matched to is damaged.
+        InputError: What sources are matched to is damaged, or an image is.
     """
     kind = run.config.guidance.match
     known = run.profile if kind != "none" else None
-    quantiles = np.empty(0) if known is None else known.quantiles
-    profile = Profile(run.intensity, quantiles)
+    own = Profile.of(like, run.target, preparation).quantiles if known is None else known.quantiles
+    profile = Profile(run.intensity, own)
     made: list[Untrained] = [Source(profile, preparation)]
     if known is not None and kind == "spectrum":
         made.append(SpectrumMatched(known, run.intensity, preparation))
-    elif known is not None:
+        return {row.name: row for row in made}
+    if run.intensity.unit != "HU":  # which mean the same in both
         made += [HistogramMatched(profile, preparation, inverted=way) for way in (False, True)]
-    return {row.name: row for row in made}
+    more = " to REAL" if known is None else ""
+    return {f"{row.name}{more * (row is not made[0])}": row for row in made}
 
 
 def _own_grid(preparation: Preparation) -> Preparation:
