@@ -20,13 +20,35 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    fake: Annotated[Path, typer.Argument(metavar="FAKE", help="Translated image.")],
+    fake: Annotated[
+        Path,
+        typer.Argument(metavar="FAKE", help="Translated image; with --of a manifest (CSV)."),
+    ],
     real: Annotated[
         Path | None,
         typer.Argument(
             metavar="[REAL]",
             help="Real image on the same grid.",
             show_default="the one that the sidecar of FAKE names",
+        ),
+    ] = None,
+    of: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Score all translations in this folder and below it, against the real images that "
+            "the manifest names.",
+            show_default="one pair",
+        ),
+    ] = None,
+    root: inputs.Root = None,
+    csv_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv",
+            metavar="OUT",
+            help="With --of: table to write, a line for each method and subject.",
+            show_default="DIR/scores.csv",
         ),
     ] = None,
     mask: Annotated[
@@ -78,20 +100,28 @@ def evaluate(
     padding: Padding = None,
     force: outputs.Force = False,
 ) -> None:
-    """Compare a translated image with the real one.
+    """Compare translated images with the real ones.
 
     Prints SSIM, MAE, MSE, PSNR and NMSE of the whole image and inside a mask, on request LPIPS.
     Beside a translation by msgan stand baselines: its source as it is, and matched to the target's
     intensities. Its sidecar keeps REAL and the scores, for explore and report.
 
+    With --of, all translations in a folder are scored, inside the masks of the manifest and with
+    baselines that are learnt from its training subjects. Means are printed; the table has each
+    subject. What cannot be scored is told, the others go on; the exit status is then 2.
+
     Before scoring, intensities are scaled so that black is 0 and white is 1, as in the papers,
     without clipping (but for LPIPS): mae is in shares of the data range, psnr in dB.
 
     \b
-    Example:
+    Examples:
         msgan evaluate t2.nii.gz phantoms/patient000/patient000_t2.nii.gz \\
             --mask phantoms/patient000/patient000_mask.nii.gz --json scores.json
+        msgan evaluate phantoms/manifest.csv --of cohort
     """
+    if of is not None:
+        _of_folder(fake, of, root, csv_out, json_out, baselines=baselines, force=force)
+        return
     from msgan.data.hounsfield import apart
     from msgan.data.identity import difference
     from msgan.data.padding import filled, padding_of
@@ -155,6 +185,45 @@ def evaluate(
         write_text(json_out, json.dumps(content, indent=1, allow_nan=False) + "\n")
     if trace is not None:
         _note(trace, fake, real, found)
+
+
+def _of_folder(
+    manifest: Path,
+    folder: Path,
+    root: Path | None,
+    csv_out: Path | None,
+    json_out: Path | None,
+    *,
+    baselines: bool,
+    force: bool,
+) -> None:
+    """Score the translations in a folder."""
+    from msgan.cli import cohort as scoring
+    from msgan.data.cohort import Cohort
+    from msgan.paths import write_text
+    from msgan.translate.provenance import traces_below
+
+    inputs.require_manifest(manifest)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    table = csv_out or folder / scoring.TABLE
+    outputs.check([table, *([json_out] if json_out else [])], [manifest], force=force)
+    people = Cohort.from_manifest(manifest, root or manifest.parent)
+    traces = list(traces_below(folder))
+    if not traces:
+        raise InputError(f"{folder}: no translation with a sidecar in this folder or below it")
+    with scoring.shown_progress(len(traces)) as progress:
+        found = scoring.score_cohort(people, traces, progress, baselines=baselines)
+    if found.lines:
+        for line in found.text():
+            console.say(line)
+        write_text(table, found.frame.to_csv(index=False))
+        if json_out is not None:
+            write_text(json_out, found.as_json())
+        console.say(f"each subject: {table}")
+    if found.failed:
+        console.note(f"error: {len(found.failed)} of {len(traces)} images could not be scored")
+        raise typer.Exit(2)
 
 
 def _note(trace: Provenance, fake: Path, real: Path, found: PairScores) -> None:

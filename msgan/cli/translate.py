@@ -1,4 +1,4 @@
-"""``msgan translate``: translate one image, or a folder of images, with a trained cascade."""
+"""``msgan translate``: translate an image, a folder of images, or the subjects of a manifest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ import typer
 
 from msgan.cli import console, inputs, outputs
 from msgan.cli.faults import explanation
-from msgan.cli.jobs import Job, check_outputs, is_folder, missing, of_folder
+from msgan.cli.jobs import (
+    Job,
+    changed,
+    check_outputs,
+    is_folder,
+    is_manifest,
+    missing,
+    of_folder,
+    of_manifest,
+)
 from msgan.cli.padding import Padding
 from msgan.cli.plan import Device, GpuMemory, Memory, Trained
 from msgan.types import InputError
@@ -24,6 +33,7 @@ if TYPE_CHECKING:
     from msgan.translate.cluster import Cluster
 
 Precision = Literal["float32", "bfloat16", "float16"]
+Split = Literal["train", "val", "test", "all"]
 Polarity = Literal["auto", "same", "inverted"]
 
 
@@ -31,7 +41,9 @@ def translate(
     run: Trained,
     image: Annotated[
         Path,
-        typer.Argument(metavar="IN", help="Image, DICOM series, or folder with images."),
+        typer.Argument(
+            metavar="IN", help="Image, DICOM series, folder with images, or manifest (CSV)."
+        ),
     ],
     out: Annotated[
         Path,
@@ -45,7 +57,7 @@ def translate(
             metavar="SEG",
             help="Label map on the grid of IN, drawn over its sketch; for a folder, a folder "
             "with a label map of the same name for each image.",
-            show_default="none",
+            show_default="none; of a manifest its own",
         ),
     ] = None,
     memory: Memory = None,
@@ -88,15 +100,26 @@ def translate(
     match: Annotated[
         str,
         typer.Option(
-            metavar="PATTERN", help="File name pattern: which images of a folder to translate."
+            metavar="PATTERN",
+            help="File name pattern: which images of a folder, and below it, to translate.",
         ),
     ] = "*",
+    split: Annotated[
+        Split | None,
+        typer.Option(
+            metavar="train|val|test|all",
+            help="Which subjects of a manifest to translate.",
+            show_default="test, or all where no split is stated",
+        ),
+    ] = None,
+    root: inputs.Root = None,
     modality: Annotated[
         str | None,
         typer.Option(
             metavar="MODALITY",
-            help="What IN shows, such as t1; a run that matches histograms knows some pairs.",
-            show_default="not known",
+            help="What IN shows, such as t1; a run that matches histograms knows some pairs. Of a "
+            "manifest: which image of each subject.",
+            show_default="not known; of a manifest the only one beside the target",
         ),
     ] = None,
     polarity: Annotated[
@@ -122,28 +145,32 @@ def translate(
         bool,
         typer.Option(
             "--skip-existing",
-            help="Skip images of a folder whose results exist already; continues an interrupted "
-            "folder.",
+            help="Skip images whose results exist already, whatever they were made of.",
         ),
     ] = False,
 ) -> None:
     """Translate images to the modality of a run.
 
-    Results have the grids of the images and the unit of the modality.
+    Results have the grids of the images and the unit of the modality. Beside each, OUT.json says
+    that it is synthetic and what it was made of, by which weights; the image says so in itself.
 
     If OUT has the suffix of an image, one image is translated. Otherwise every readable image in
-    the folder IN is written to the folder OUT under its name (formats that cannot be written become
-    .nii.gz). There an unreadable image is reported and the others go on; the exit status is then 2.
+    the folder IN and below it is written to the folder OUT under its name (formats that cannot be
+    written become .nii.gz); of a manifest, an image of each subject under the subject's name. There
+    an unreadable image is reported and the others go on; the exit status is then 2.
 
-    Existing results are not overwritten: if one exists, nothing is done, unless --force or, for a
-    folder, --skip-existing is given. Input files are never overwritten.
+    Existing results are not overwritten: of a folder or a manifest, those of the same images and
+    weights are left; if another exists, nothing is done, unless --force or --skip-existing is
+    given. Input files are never overwritten.
 
     \b
     Examples:
         msgan translate runs/t2 phantoms/patient000/patient000_t1.nii.gz t2.nii.gz
         msgan translate runs/t2 phantoms/patient000 translated --match '*_t1*'
+        msgan translate runs/t2 phantoms/manifest.csv cohort --split test --modality t1
         msgan translate brain-phantom-t2 phantoms/patient000/patient000_t1.nii.gz first.nii.gz
     """
+    from msgan.data.cohort import Cohort
     from msgan.data.padding import padding_of
     from msgan.translate import Generation, Limits, pick_device
     from msgan.translate import translate as apply
@@ -156,26 +183,40 @@ def translate(
     )
     if tile is not None and tile % 2:
         raise InputError(f"--tile {tile}: expected an even number of voxels")
-    many = is_folder(image, out)
+    listed = is_manifest(image)
+    many = listed or is_folder(image, out)
     if skip_existing and (force or not many):
-        raise InputError("--skip-existing: expected a folder of images, and no --force")
+        raise InputError("--skip-existing: expected a folder or a manifest, and no --force")
+    if not listed and (split or root):
+        raise InputError(f"--{'split' if split else 'root'}: expected a manifest (CSV) as IN")
+    if listed and (labels or match != "*"):
+        raise InputError(
+            f"--{'labels' if labels else 'match'}: is of images and folders: {image} is a manifest"
+        )
     trained = inputs.open_run(run)
-    inputs.require_image(image, many=many)
+    if not listed:
+        inputs.require_image(image, many=many)
     # What is wrong with the run or the device must not be said again for each image.
     asked = Generation.of(trained, polarity=polarity, uncertainty=uncertainty is not None)
     asked.check(pick_device(device), limits)
-    files = labels, keep, uncertainty
-    jobs = of_folder(image, out, match, *files) if many else [Job(image, out, *files)]
-    if skip_existing:
-        jobs = missing(jobs)
-        if not jobs:
-            console.say(f"{out}: every image has a result")
-            return
-    check_outputs(trained, jobs, force)
-    _unfinished(trained)
     nothing = padding_of(padding) if padding is not None else None
     stated = {"modality": modality, "polarity": polarity}
     options = {**vars(limits), **stated, "device": device, "padding": nothing}
+    if listed:
+        cohort = Cohort.from_manifest(image, (root or image.parent).absolute())
+        jobs = of_manifest(cohort, asked, out, split, modality, keep, uncertainty)
+    else:
+        files = labels, keep, uncertainty
+        jobs = of_folder(image, out, match, *files) if many else [Job(image, out, *files)]
+    if many and not force:
+        jobs = changed(asked, jobs, options)
+    if skip_existing:
+        jobs = missing(jobs)
+    if not jobs:
+        console.say(f"{out}: every image has a result")
+        return
+    check_outputs(trained, jobs, force)
+    _unfinished(trained)
     with ExitStack() as stack:
         engine: Cluster | None = None
         if cluster is not None:
@@ -204,9 +245,7 @@ def translate(
 UNITS = defaultdict(lambda: "tiles", reading="parts")
 """What the pieces of a stage are."""
 
-GO_ON = (
-    "what is computed is kept for a week; run the same command again with --skip-existing to go on"
-)
+GO_ON = "what is computed is kept for a week; run the same command again to go on"
 """What to do after an interruption of a folder."""
 
 
@@ -223,7 +262,8 @@ def _all(run: Run, jobs: Sequence[Job], options: dict[str, Any], engine: Cluster
                         raise done
                     text = f"{type(done).__name__}: {' '.join(str(done).split())} (a fault of "
                     text += "this program: MSGAN_DEBUG=1 shows where)"
-                name = "" if str(job.source) in text else f"{job.source}: "
+                known = job.subject.name if job.subject else str(job.source)
+                name = "" if known in text else f"{known}: "
                 console.note(f"error: {name}{text}")
             else:
                 if engine is not None:  # others were told before the work
@@ -249,16 +289,17 @@ def _results(
         else:
             ready.append(job)
     if engine is not None:
-        pairs = [(job.source, job.result) for job in ready]
-        own = [options | _files(job) for job in ready]
+        pairs = [(job.reads, job.result) for job in ready]
+        own = [options | _files(job) | _whose(job, options) for job in ready]
         yield from ((ready[k], done) for k, done in engine.images(run, pairs, own))
         return
-    for job in ready:
+    for number, job in enumerate(ready, 1):
+        name = f"{number}/{len(ready)} {job.name}"
         try:
-            with console.Bars(f"preparing {job.source.name}") as bars:
-                show = partial(_show, bars, job.source.name)
-                told: dict[str, Any] = {"progress": show, "remark": bars.note}
-                done: Any = apply(run, job.source, job.result, **told, **_files(job), **options)
+            with console.Bars(f"preparing {name}") as bars:
+                told: dict[str, Any] = {"progress": partial(_show, bars, name)}
+                told |= {"remark": bars.note, **_files(job), **options, **_whose(job, options)}
+                done: Any = apply(run, job.reads, job.result, **told)
         except Exception as error:
             done = error
         yield job, done
@@ -266,6 +307,10 @@ def _results(
 
 def _files(job: Job) -> dict[str, Any]:
     return {"labels": job.labels, "keep": job.keep, "uncertainty": job.uncertainty}
+
+
+def _whose(job: Job, options: dict[str, Any]) -> dict[str, Any]:
+    return {"modality": job.modality or options["modality"]}
 
 
 def _show(bars: console.Bars, name: str, stage: str, done: int, count: int) -> None:

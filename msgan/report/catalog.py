@@ -236,7 +236,11 @@ def _own(trace: Provenance) -> Provenance:
     Raises:
         InputError: The image is of another translation.
     """
-    if trace_of(trace.result) is None:
+    try:
+        found = trace_of(trace.result)
+    except (InputError, OSError):  # of the image, which says so where it is shown
+        return trace
+    if found is None:
         raise InputError(
             f"is of another translation than {trace.result.name} beside it: translate it again"
         )

@@ -118,7 +118,8 @@ def _lines(one: Translated, runs: Path) -> Iterator[dict[str, Any]]:
     about = {"image": image, "of": one.subject, "task": one.task}
     if not trace.scores:
         yield {**about, "row": _row(trace), "region": "not scored"}
-    for line in trace.scores:
+    regions = [line.get("region") for line in trace.scores]
+    for line in sorted(trace.scores, key=lambda one: regions.index(one.get("region"))):
         row = _row(trace) if line.get("method") == trace.method else line.get("method")
         scores = {m: line[m] for m in SIMILARITY if m in line}
         yield {**about, "row": row, "region": line.get("region", ""), **scores}

@@ -147,21 +147,40 @@ def score_table(
                 trace = Provenance.load(beside(path))
             replace(trace, method=name, target=target, regions=tuple(known)).save(beside(path))
             line: dict[str, Any] = {"method": name, "subject": subject.name}
-            scored = score_regions(path, subject, target, intensity, preparation, known)
-            for region, score in scored.items():
-                row = score.as_row()
-                prefix = "" if region == first else f"{region}_"
-                line |= {f"{prefix}{k}": row[k] for k in SCORES}
+            line |= score_line(path, subject, target, intensity, preparation, known)
             line["seconds"] = seconds
-            dims = f"{scored[first].dims}D"
-            stated = (first, dims, range_of(preparation, intensity.unit))
-            line |= dict(zip(CONVENTION, stated, strict=True))
             for measure in measures:
                 line |= measure(Result(name, path, subject, source, target))
             lines.append(line)
     if not lines:
         raise InputError(f"no subject has both a {source} and a {target} image")
     return pd.DataFrame(lines)
+
+
+def score_line(
+    path: str | os.PathLike[str],
+    subject: Subject,
+    target: str,
+    intensity: IntensityMap,
+    preparation: Preparation,
+    regions: Sequence[str],
+) -> dict[str, Any]:
+    """Scores of one translation as columns of a table; see :func:`score_table`."""
+    line: dict[str, Any] = {}
+    scored = score_regions(path, subject, target, intensity, preparation, regions)
+    for region, score in scored.items():
+        row = score.as_row()
+        prefix = "" if region == regions[0] else f"{region}_"
+        line |= {f"{prefix}{k}": row[k] for k in SCORES}
+    dims = f"{scored[regions[0]].dims}D"
+    stated = (regions[0], dims, range_of(preparation, intensity.unit))
+    return line | dict(zip(CONVENTION, stated, strict=True))
+
+
+def masked_regions(subject: Subject) -> tuple[str, ...]:
+    """The foreground, and the regions that files of the subject state."""
+    lesion = () if subject.labels is None else (LESION,)
+    return (FOREGROUND, *lesion, *subject.regions)
 
 
 def range_of(preparation: Preparation, unit: str) -> str:
