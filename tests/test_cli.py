@@ -110,7 +110,7 @@ def test_examples_of_the_help_run_in_order(tmp_path, monkeypatch):
     (tmp_path / "download").mkdir()
     shutil.copy(str(slice_of_ct), tmp_path / "download")
     lines = [line for command in COMMANDS for line in examples(command)]
-    assert len(lines) == 24
+    assert len(lines) == 26
     monkeypatch.setattr("msgan.cli.explore.run", lambda command: None)  # a server has no end
     for line in lines:
         small = line.replace("--subjects 4 --size 64", "--subjects 1 --size 24")
@@ -568,7 +568,7 @@ def test_scores_are_those_of_images_in_0_1(study, tmp_path, t1):
         ("translate RUN T1 OUT/a.nii", "OUT: is a file, expected a folder"),
         ("translate RUN . .", "is the folder the images are in"),
         ("translate RUN . OUT", "OUT: is a file, expected a folder"),
-        ("translate RUN . new --match *.dcm", "no image in this folder is named *.dcm"),
+        ("translate RUN . new --match *.dcm", "no image in this folder or below it is named *.dcm"),
         ("evaluate T1 none.nii", "none.nii: no such file or folder"),
         ("evaluate other.nii T1", "other.nii: its grid"),
         ("evaluate T1 T1 --data-range 0", "--data-range 0: expected a positive number"),

@@ -267,13 +267,14 @@ def test_all_results_of_a_folder_are_looked_at_before_the_first(here, runs, monk
     assert (here / "out" / "c.nii").read_bytes() == b"mine"
     assert [Path(row.split(" (")[0]).name for row in done.stdout.splitlines()] == ["a.nii", "b.nii"]
     assert "every image has a result" in msgan_cli(*words, "--skip-existing").stdout
-    line = untouched(here, *words)
-    assert "3 of 3 results are there already" in line
+    again = msgan_cli(*words, status=2).stderr.splitlines()
+    assert again[0].startswith("note: 2 of 3 results are there already, of the same images")
+    assert again[1].startswith(f"error: {here / 'out/c.nii'}: is there already: pass --force")
     monkeypatch.setattr(
         "msgan.translate.translate", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     stopped = msgan_cli(*words, "--force", status=130)
-    assert "--skip-existing" in stopped.stderr
+    assert "run the same command again, without --force" in stopped.stderr
     assert "--skip-existing: expected a folder" in untouched(
         here, *words, "--skip-existing", "--force"
     )

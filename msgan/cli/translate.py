@@ -167,7 +167,7 @@ def translate(
     Examples:
         msgan translate runs/t2 phantoms/patient000/patient000_t1.nii.gz t2.nii.gz
         msgan translate runs/t2 phantoms/patient000 translated --match '*_t1*'
-        msgan translate runs/t2 phantoms/manifest.csv cohort --split test --modality t1
+        msgan translate runs/t2 phantoms/manifest.csv cohort --modality t1
         msgan translate brain-phantom-t2 phantoms/patient000/patient000_t1.nii.gz first.nii.gz
     """
     from msgan.data.cohort import Cohort
