@@ -145,7 +145,7 @@ def check_outputs(run: Run, jobs: Sequence[Job], force: bool) -> None:
         if other is not job:
             raise InputError(
                 f"{other.source} and {job.source}: what both results were made of would be "
-                f"written to {beside(job.result)}: translate one of them by itself"
+                f"written to {beside(job.result)}: choose one of them with --match"
             )
         if job.keep is None:
             continue

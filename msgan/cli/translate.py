@@ -245,7 +245,7 @@ def translate(
 UNITS = defaultdict(lambda: "tiles", reading="parts")
 """What the pieces of a stage are."""
 
-GO_ON = "what is computed is kept for a week; run the same command again to go on"
+GO_ON = "what is computed is kept for a week; run the same command again, without --force, to go on"
 """What to do after an interruption of a folder."""
 
 
