@@ -181,6 +181,8 @@ def test_a_pair_has_baselines_beside_and_other_people_are_noticed(here: Path) ->
         ("translate run sub-01 out --split test", "--split: expected a manifest"),
         ("evaluate manifest.csv --of run", "run: no translation with a sidecar"),
         ("evaluate manifest.csv --of none", "none: no such folder"),
+        ("evaluate manifest.csv --of run --black 0", "--black: is of one pair, not of --of DIR"),
+        ("evaluate run run --csv a.csv", "--csv: is for --of DIR"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -119,6 +119,11 @@ def evaluate(
             --mask phantoms/patient000/patient000_mask.nii.gz --json scores.json
         msgan evaluate phantoms/manifest.csv --of cohort
     """
+    alone = {"REAL": real, "--mask": mask, "--data-range": data_range, "--black": black}
+    alone |= {"--lpips": lpips, "--padding": padding}
+    for name, given in (alone if of is not None else {"--root": root, "--csv": csv_out}).items():
+        if given is not None:
+            raise InputError(f"{name}: is {'of one pair, not of' if of else 'for'} --of DIR")
     if of is not None:
         _of_folder(fake, of, root, csv_out, json_out, baselines=baselines, force=force)
         return

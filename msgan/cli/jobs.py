@@ -149,11 +149,6 @@ def check_outputs(run: Run, jobs: Sequence[Job], force: bool) -> None:
             )
         if job.keep is None:
             continue
-        if job.keep in owners:
-            raise InputError(
-                f"{owners[job.keep]} and {job.source} would both keep their scales in "
-                f"{job.keep}: translate one of them by itself"
-            )
         owners[job.keep] = job.source
         outputs.folder(job.keep)
         results += kept_files(run, job.keep)
