@@ -486,7 +486,7 @@ def test_the_command_line_states_a_polarity_and_writes_an_uncertainty(here):
     for k in range(2):
         shutil.copyfile(image, here / "images" / f"{k}.nii")
     msgan_cli("translate", run.folder, "images", "out", "--uncertainty", "spreads")
-    names = [sorted(p.name for p in (here / n).iterdir()) for n in ("images", "out", "spreads")]
+    names = [sorted(p.name for p in (here / n).glob("*.nii")) for n in ("images", "out", "spreads")]
     assert names[0] == names[1] == names[2]
     assert "choose another" in fails(
         "translate", run.folder, "images", "out2", "--uncertainty", "images"

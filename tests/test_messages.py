@@ -264,7 +264,7 @@ def test_a_fault_at_one_image_stops_no_others(here, runs, monkeypatch):
     done = msgan_cli(*words, status=2)
     assert f"error: {here / 'in/a.nii'}: KeyError: 'x\\ny'" in done.stderr
     assert "error: 1 of 2 images could not be translated" in done.stderr
-    assert [p.name for p in (here / "out").iterdir()] == ["b.nii"]
+    assert [p.name for p in (here / "out").glob("*.nii")] == ["b.nii"]
 
 
 # --- scratch -----------------------------------------------------------------------------------

@@ -84,7 +84,8 @@ def test_the_result_lies_on_the_source(tmp_path, volume, volume_run):
     assert values.max() <= 80
     assert values.std() > 5
     assert list(tmp_path.iterdir()) == [tmp_path / "new"]
-    assert list((tmp_path / "new").iterdir()) == [done.path]
+    sidecar = done.path.with_name(f"{done.path.name.partition('.')[0]}.json")
+    assert sorted((tmp_path / "new").iterdir()) == [sidecar, done.path]
 
 
 def test_the_result_does_not_depend_on_orientation_of_the_file(tmp_path, volume, volume_run):
@@ -210,7 +211,7 @@ def test_all_scales_are_kept_where_wanted(tmp_path, dims, picture_run, volume_ru
         keep=tmp_path / "k",
         progress=lambda *x: seen.append(x),
     )
-    names = ["translation.json", "y0.nii", "y1.nii", "y2.nii"]
+    names = ["y0.nii", "y1.nii", "y2.nii"]
     assert sorted(p.name for p in (tmp_path / "k").iterdir()) == names
     shapes = [nib.load(tmp_path / "k" / f"y{i}.nii").shape[:dims] for i in range(3)]
     assert shapes[2] == tuple(4 * n for n in shapes[0])
@@ -352,7 +353,9 @@ def test_stopped_in_the_middle_it_goes_on(tmp_path, volume, volume_run, monkeypa
         with pytest.raises(Stop):
             translate.translate(volume_run, volume, out, device="cpu", tile=16, progress=progress)
     assert out.read_bytes() == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["o.nii", "scratch", "whole.nii"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        *("o.nii", "scratch", "whole.json", "whole.nii")
+    ]
     assert [p.name[:11] for p in scratch.iterdir()] == ["msgan-work-"]
     _, again = stopping_at(None, 0)
     translate.translate(

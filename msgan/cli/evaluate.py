@@ -119,7 +119,12 @@ def evaluate(
             --mask phantoms/patient000/patient000_mask.nii.gz --json scores.json
         msgan evaluate phantoms/manifest.csv --of cohort
     """
-    alone = {"REAL": real, "--mask": mask, "--data-range": data_range, "--black": black}
+    alone: dict[str, Any] = {
+        "REAL": real,
+        "--mask": mask,
+        "--data-range": data_range,
+        "--black": black,
+    }
     alone |= {"--lpips": lpips, "--padding": padding}
     for name, given in (alone if of is not None else {"--root": root, "--csv": csv_out}).items():
         if given is not None:

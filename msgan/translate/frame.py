@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -25,7 +25,7 @@ from msgan.data.store import suffix_of
 from msgan.data.writing import WRITERS, write_volume
 from msgan.documents import json_of
 from msgan.memory import process
-from msgan.paths import require_scratch, require_space, room, scratch_root, together
+from msgan.paths import require_scratch, require_space, room, scratch_root, together, write_text
 from msgan.runs.bundled import CARD
 from msgan.runs.run import git_commit, versions
 from msgan.translate.maker import Maker, Making, Progress, Source, Translation
@@ -179,9 +179,24 @@ def translated(
                     own = replace(trace, made=now(), seconds=round(perf_counter() - start, 1))
                     own.save(beside(out))
 
-                write_volume(out, subject.grid.source, read, dtype=dtype, ready=told, **options)
+                with _restored(beside(out)):
+                    write_volume(out, subject.grid.source, read, dtype=dtype, ready=told, **options)
             seconds, notes = perf_counter() - start, (*subject.notes, *made.notes)
             return Translation(out, planned, seconds, method.run, grid, tiles, notes, trace)
+
+
+@contextmanager
+def _restored(path: Path) -> Iterator[None]:
+    """Give a file back what was in it if the block fails, as the image keeps what was in it."""
+    before = path.read_text(encoding="utf-8") if path.is_file() else None
+    try:
+        yield
+    except Exception:
+        if before is None:
+            path.unlink(missing_ok=True)
+        elif path.read_text(encoding="utf-8") != before:
+            write_text(path, before)
+        raise
 
 
 def expected_id(
