@@ -158,7 +158,14 @@ def test_the_key_knows_what_decides_and_nothing_else(tmp_path: Path) -> None:
     assert shared.run_key(untested, "t2", config()) == shared.run_key(here, "t2", config())
 
 
+def test_a_process_hashes_its_code_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = shared.code_hash()
+    monkeypatch.setattr(shared, "DECIDING", "msgan.paths")
+    assert shared.code_hash() == first != shared.code_hash.__wrapped__()
+
+
 def test_statements_count_and_words_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed = shared.code_hash.__wrapped__
     package = tmp_path / "msgan"
     (package / "training").mkdir(parents=True)
     monkeypatch.setattr(msgan, "__file__", str(package / "__init__.py"))
@@ -170,17 +177,17 @@ def test_statements_count_and_words_do_not(tmp_path: Path, monkeypatch: pytest.M
     fit.write_text(text)
     losses.write_text("A = 1\n")
     plot.write_text("B = 1\n")
-    first = shared.code_hash()
+    first = hashed()
     fit.write_text(
         '"""Speaks."""\ndef f(x):\n    # why\n    from msgan.losses import A\n    return x\n'
     )
     plot.write_text("B = 2\n")  # nothing that trains imports it
-    assert shared.code_hash() == first
+    assert hashed() == first
     fit.write_text(text.replace("return x", "return x + 1"))
-    assert shared.code_hash() != first
+    assert hashed() != first
     fit.write_text(text)
     losses.write_text("A = 2\n")
-    assert shared.code_hash() != first
+    assert hashed() != first
 
 
 def test_what_training_imports_decides_the_weights() -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,8 +137,12 @@ def run_key(cohort: Cohort, target: str, config: CascadeConfig) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@cache
 def code_hash() -> str:
-    """Hash of the statements that decide the weights; comments, docstrings and layout do not."""
+    """Hash of the statements that decide the weights; comments, docstrings and layout do not.
+
+    As they are when it is first asked for: a process runs the code that it has imported.
+    """
     root = Path(msgan.__file__).parent
     digest = hashlib.sha256(msgan.__version__.encode())
     for file, tree in sorted(_imported(root.parent, DECIDING).items()):
