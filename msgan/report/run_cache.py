@@ -64,10 +64,12 @@ def source_hash() -> str:
 
 def environment_hash() -> str:
     """Hash of the interpreter's version and of every installed distribution's version."""
+    # Each access to `metadata` reads the file anew.
+    found = [d.metadata for d in importlib.metadata.distributions()]
     installed = {
-        f"{d.name.lower()}=={d.version}"
-        for d in importlib.metadata.distributions()
-        if d.name.lower() != "msgan"  # covered, more finely, by `source_hash`
+        f"{about['Name'].lower()}=={about['Version']}"
+        for about in found
+        if about["Name"].lower() != "msgan"  # covered, more finely, by `source_hash`
     }
     return _digest([sys.version, *sorted(installed)])
 
