@@ -1,5 +1,7 @@
 """Which cohort a notebook gets."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +62,24 @@ def test_other_code_draws_another_cohort(
     third = cohorts.brain_manifest("smoke", folder, seed=3)
     assert len({first.parent, second.parent, third.parent}) == 3
     assert all(path.is_file() for path in (first, second, third))
+
+
+def test_who_asks_meanwhile_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+
+    def write(out: Path, **_: object) -> Path:
+        begun.append(out)
+        time.sleep(0.1)
+        out.mkdir()
+        (out / "manifest.csv").touch()
+        return out / "manifest.csv"
+
+    monkeypatch.setattr(cohorts, "write_cohort", write)
+    with ThreadPoolExecutor() as pool:
+        asked = [pool.submit(cohorts.brain_manifest, "smoke", tmp_path) for _ in range(3)]
+    assert {future.result().parent for future in asked} == set(begun)
+    assert len(begun) == 1
+    assert list(tmp_path.iterdir()) == begun
 
 
 @pytest.mark.usefixtures("tiny")

@@ -1,5 +1,8 @@
 """Runs and phantoms that notebooks share, and one scale by itself."""
 
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +165,32 @@ def test_a_process_hashes_its_code_once(monkeypatch: pytest.MonkeyPatch) -> None
     first = shared.code_hash()
     monkeypatch.setattr(shared, "DECIDING", "msgan.paths")
     assert shared.code_hash() == first != shared.code_hash.__wrapped__()
+
+
+def test_who_asks_meanwhile_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort, inside, most = study(tmp_path / "data"), Counter[Path](), Counter[Path]()
+
+    def fit(cohort, target, config, folder, **_) -> None:
+        inside[folder] += 1
+        most[folder] = max(most[folder], inside[folder])
+        time.sleep(0.05)
+        inside[folder] -= 1
+
+    monkeypatch.setattr(shared, "fit", fit)
+    with ThreadPoolExecutor() as pool:
+        asked = [
+            pool.submit(shared.fit_cached, cohort, "t2", config(beta1=b), tmp_path / "root")
+            for b in (0.1, 0.1, 0.1, 0.2)
+        ]
+    assert [future.result() for future in asked] == [None] * 4
+    assert list(most.values()) == [1, 1]
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+def test_processes_of_one_training_do_not_wait_for_each_other(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with shared._in_turn(tmp_path / "run"), shared._in_turn(tmp_path / "run"):
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_statements_count_and_words_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,18 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgan
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort
+from msgan.lock import alone
 from msgan.methods.cascade import fit, modalities
+from msgan.methods.workers import processes
 from msgan.paths import atomic_folder, sha256
 from msgan.runs.run import Run
 from msgan.training.cache import AutoContext
@@ -43,8 +47,8 @@ def fit_cached(
     """:func:`msgan.methods.cascade.fit` into the folder of ``root`` that holds this very run.
 
     Whoever asks for the same configuration, target, data and code gets the same run: trained by
-    the first, continued where the first was interrupted, opened at once where it is finished.
-    Prepared subjects are shared by all runs of ``root``.
+    the first, for whom other processes wait, continued where the first was interrupted, opened at
+    once where it is finished. Prepared subjects are shared by all runs of ``root``.
 
     Args:
         root: Holds one folder a run, and ``cache``.
@@ -54,18 +58,26 @@ def fit_cached(
     key = run_key(cohort, target, config)
     folder = Path(root) / f"{target}-{config.network.family}-{key}"
     cache = Path(root) / "cache"
-    return fit(
-        cohort,
-        target,
-        config,
-        folder,
-        scales=scales,
-        device=device,
-        cache=cache,
-        report=report,
-        auto_context=auto_context,
-        features=features,
-    )
+    with _in_turn(folder):
+        return fit(
+            cohort,
+            target,
+            config,
+            folder,
+            scales=scales,
+            device=device,
+            cache=cache,
+            report=report,
+            auto_context=auto_context,
+            features=features,
+        )
+
+
+def _in_turn(folder: Path) -> AbstractContextManager[None]:
+    """A block that one process at a time enters for a run; those of one training enter together."""
+    if processes() > 1:
+        return nullcontext()
+    return alone(folder.parent / f".{folder.name}.lock", f"{folder}: is held", wait=inf)
 
 
 def reuse_scale(source: Run, destination: Run, scale: int, to: int | None = None) -> None:
@@ -87,7 +99,8 @@ def reuse_scale(source: Run, destination: Run, scale: int, to: int | None = None
 
     Raises:
         InputError: The scale is not trained, or the other run would train another network: of
-            another resolution, configuration or data; or another process is training it.
+            another resolution, configuration or data; or another process is training it by
+            :func:`msgan.methods.cascade.fit` (for one in :func:`fit_cached` it waits).
     """
     to = scale if to is None else to
     if destination.finished(to):
@@ -102,8 +115,10 @@ def reuse_scale(source: Run, destination: Run, scale: int, to: int | None = None
             f"{source.folder}: "
             f"its {other[0]} differs"
         )
-    with destination.alone([to]), atomic_folder(destination.folder_of(to)) as copy:
-        shutil.copytree(source.folder_of(scale), copy, dirs_exist_ok=True)
+    with _in_turn(destination.folder):
+        if not destination.finished(to):
+            with destination.alone([to]), atomic_folder(destination.folder_of(to)) as copy:
+                shutil.copytree(source.folder_of(scale), copy, dirs_exist_ok=True)
 
 
 def _deciding(run: Run, scale: int, alone: bool) -> dict[str, Any]:

@@ -6,9 +6,11 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 from msgan.data.cohort import Cohort
+from msgan.lock import alone
 from msgan.paths import sha256
 from msgan.phantoms.brain import write_cohort
 from msgan.phantoms.thorax import write_thorax_cohort
@@ -168,7 +170,9 @@ def _manifest(
     name = f"{kind}-{extent.subjects}x{extent.size}-seed{seed}-{_code(Path(__file__).parent)}"
     manifest = Path(folder) / name / MANIFEST  # written last: where it is, the cohort is complete
     if not manifest.is_file():
-        write(manifest.parent, extent)
+        with alone(Path(folder, f".{name}.lock"), f"{manifest}: is being made", wait=inf):
+            if not manifest.is_file():  # by another process, meanwhile
+                write(manifest.parent, extent)
     return manifest
 
 
