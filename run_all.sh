@@ -9,7 +9,7 @@ cd "$root"
 
 usage() {
   cat <<'TEXT'
-usage: ./run_all.sh [smoke|small|published] [--data-root DIR] [--only GLOB]
+usage: ./run_all.sh [smoke|small|published] [--data-root DIR] [--only GLOB] [--jobs N]
        ./run_all.sh test
        ./run_all.sh explore [DIR] [--no-browser] [--port N]
 
@@ -22,6 +22,7 @@ usage: ./run_all.sh [smoke|small|published] [--data-root DIR] [--only GLOB]
 
   --data-root DIR   folder with the data; without it, phantoms are used
   --only GLOB       run only the notebooks whose name (without .ipynb) matches, e.g. '03*'
+  --jobs N          notebooks at a time; without it, of smoke one a core (at most 4), else 1
 
 Run again, only notebooks that changed or failed are repeated.
 An active environment that already imports msgan from this folder is used as it is; otherwise .venv
@@ -47,12 +48,12 @@ fi
 while (($#)); do
   case $1 in
     -h | --help) usage; exit 0 ;;
-    --data-root | --only)
+    --data-root | --only | --jobs)
       (($# >= 2)) || die "$1 needs a value"
       options+=("$1" "$2")
       shift 2
       ;;
-    --data-root=* | --only=*) options+=("$1"); shift ;;
+    --data-root=* | --only=* | --jobs=*) options+=("$1"); shift ;;
     *) usage >&2; die "unknown argument: $1" ;;
   esac
 done

@@ -4,10 +4,11 @@ import fcntl
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -40,12 +41,12 @@ def statuses(runs: list[run_cache.Run]) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three notebooks: one works, one raises, the kernel of one dies."""
+    """Three notebooks, two at a time: one works, one raises, the kernel of one dies."""
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MPLBACKEND", "agg")  # would leave the notebook without figures
         options = ["--folder", str(EXAMPLES), "--out", str(folder), "--seed", "7"]
-        code = main(["run", "--preset", "small", "--only", "0[123]*", *options])
+        code = main(["run", "--preset", "small", "--only", "0[123]*", "--jobs", "2", *options])
     assert code == 1
     return folder
 
@@ -104,37 +105,63 @@ def test_index_tells_all_at_a_glance(out: Path) -> None:
     assert not [part for part in ("http://", "https://", "<script") if part in index]
 
 
+@contextmanager
+def waiting(out: Path, scratch: Path) -> Iterator[tuple[subprocess.Popen, int]]:
+    """A runner of several at a time, and the kernel of its only notebook, which waits."""
+    command = [sys.executable, "-m", "msgan.report", "run", "--only", "04*", "--jobs", "2"]
+    command += ["--folder", str(EXAMPLES), "--out", str(out)]
+    told = {"env": {**os.environ, "TMPDIR": str(scratch)}, "text": True}
+    told |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **told) as process:
+        try:
+            marker = out / "04_waits" / "pid"
+            assert soon(lambda: marker.exists() and marker.read_text() != "", 180)
+            yield process, int(marker.read_text())
+        finally:
+            process.kill()
+
+
+def soon(condition: Callable[[], bool], seconds: float = 30) -> bool:
+    """Whether it holds before long."""
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
+
+
 @pytest.mark.slow
 def test_a_kill_leaves_whole_pages_and_the_next_run_repeats_it(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    scratch = tmp_path_factory.mktemp("scratch")  # the killed one cannot clear its own
-    command = [sys.executable, "-m", "msgan.report", "run", "--only", "04*"]
-    command += ["--folder", str(EXAMPLES), "--out", str(tmp_path)]
+    scratch = tmp_path_factory.mktemp("scratch")
     with subprocess.Popen(["true"]) as gone:
         gone.wait()
     left = leftovers.owned(leftovers.PARTIAL).replace(str(os.getpid()), str(gone.pid))
     (tmp_path / f"{left}abcdefgh.html").write_text("half")
-    environment = {**os.environ, "TMPDIR": str(scratch)}
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment) as process:
-        marker = tmp_path / "04_waits" / "pid"
-        deadline = time.monotonic() + 30
-        while not (marker.exists() and marker.read_text()) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-    kernel = int(marker.read_text())
+    with waiting(tmp_path, scratch) as (_, kernel):
+        pass  # killed
+    assert soon(lambda: not psutil.pid_exists(kernel))
     assert {p.name for p in tmp_path.iterdir()} == {".lock", "index.html", "04_waits"}
     assert '<span class="status">running</span>' in (tmp_path / "index.html").read_text()
+    # What executed the notebook has lived on to clear its own.
+    assert soon(lambda: not list(scratch.glob("msgan-notebook-*")))
 
-    assert statuses(run_notebooks(EXAMPLES, tmp_path, "smoke", only="04*", say=str)) == {
-        "04_waits": "passed"
-    }
+    again = run_notebooks(EXAMPLES, tmp_path, "smoke", only="04*", say=str)
+    assert statuses(again) == {"04_waits": "passed"}
     assert not list(tmp_path.glob(".partial-*"))
     assert "</html>" in (tmp_path / "04_waits.html").read_text()[-20:]
-    deadline = time.monotonic() + 10
-    while psutil.pid_exists(kernel) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not psutil.pid_exists(kernel)  # the kernel of the killed run went with it
+
+
+@pytest.mark.slow
+def test_an_interruption_ends_all_kernels(tmp_path: Path, tmp_path_factory) -> None:
+    scratch = tmp_path_factory.mktemp("scratch")
+    with waiting(tmp_path, scratch) as (process, kernel):
+        process.terminate()
+        _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (130, "interrupted; run again to continue\n")
+    assert soon(lambda: not psutil.pid_exists(kernel))
+    assert not list(scratch.glob("msgan-notebook-*"))
+    assert not (tmp_path / "04_waits.html").exists()
 
 
 # --- what is repeated: the kernel replaced by a list of calls ----------------------------------

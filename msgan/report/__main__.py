@@ -13,6 +13,7 @@ from msgan.presets import PRESETS
 from msgan.printing import printable
 from msgan.report.archive import archive
 from msgan.report.runner import run_notebooks
+from msgan.report.side_by_side import usual_jobs
 from msgan.types import InputError
 
 
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_argument("--only", default="*", help="pattern for names without suffix, e.g. '03*'")
     run.add_argument("--seed", type=int, help="default: each notebook's own")
     run.add_argument("--device", help="default: each notebook's own")
+    jobs = "notebooks at a time; default: of smoke one a core, at most 4; of other presets 1"
+    run.add_argument("--jobs", type=int, help=jobs)
     keep = commands.add_parser("record", help="keep the tables of a run with the code")
     keep.add_argument("notebooks", nargs="+", help="by name without suffix, e.g. 06_ct_kernels")
     keep.add_argument("--preset", choices=PRESETS, default="small")
@@ -50,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seed=options.seed,
             device=options.device,
             say=_say,
+            jobs=usual_jobs(options.preset) if options.jobs is None else options.jobs,
         )
     except InputError as error:
         _say(f"error: {error}", sys.stderr)

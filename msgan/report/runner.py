@@ -1,4 +1,4 @@
-"""Runs all notebooks of a folder in order, each only if something it depends on changed."""
+"""Runs all notebooks of a folder, each only if something it depends on changed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from fnmatch import fnmatch
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,11 @@ from msgan.report.html import to_html
 from msgan.report.page import write_index
 from msgan.report.results import forget_results
 from msgan.report.run_cache import Run
+from msgan.report.side_by_side import Processes, Task, side_by_side
 from msgan.types import InputError
+
+LAST = "last"
+"""Tag of a parameter cell: the notebook looks at what the others leave, and waits for them."""
 
 
 def run_notebooks(
@@ -32,6 +37,7 @@ def run_notebooks(
     data_root: Path | None = None,
     seed: int | None = None,
     device: str | None = None,
+    jobs: int = 1,
     say: Callable[[str], None] = print,
 ) -> list[Run]:
     """Execute the notebooks of ``folder`` and render each, and an index, as pages in ``out``.
@@ -52,19 +58,24 @@ def run_notebooks(
         data_root: Folder with the data; counts by the names, sizes and times of its files.
         seed: Seed; None leaves each notebook's own.
         device: Torch device; None leaves each notebook's own.
+        jobs: Notebooks at a time. With more than one, each has its own process and as many threads
+            as there are cores for it, and those that took longest, or are not known, begin.
         say: Called with each line of progress.
 
     Returns:
         What became of each notebook that ``only`` selects, in order.
 
     Raises:
-        InputError: There is nothing to run, no such data root, or another run writes to ``out``.
+        InputError: There is nothing to run, no such data root, ``jobs`` is below 1, or another run
+            writes to ``out``.
     """
     folder, out = Path(folder).resolve(), Path(out).resolve()
     paths = {path.stem: path for path in sorted(folder.glob("[0-9]*.ipynb"))}
     selected = [stem for stem in paths if fnmatch(stem, only)]
     if not selected:
         raise InputError(f"{folder}: no notebook is named [0-9]*.ipynb and matches {only!r}")
+    if jobs < 1:
+        raise InputError(f"{jobs} notebooks at a time: expected at least 1")
     if data_root is not None:
         data_root = Path(data_root).resolve()
         if not data_root.is_dir():
@@ -76,30 +87,50 @@ def run_notebooks(
     }
     surroundings = (run_cache.environment_hash(), run_cache.data_hash(data_root))
 
-    def inputs(stem: str) -> tuple[Any, dict[str, object], str]:
+    def inputs(stem: str) -> tuple[dict[str, object], str]:
         notebook = _read(paths[stem])
         known = declared(notebook)
         parameters = {k: v for k, v in values.items() if k in known}
         key = run_cache.run_key(notebook, parameters, run_cache.source_hash(), *surroundings)
-        return notebook, parameters, key
+        return parameters, key
 
     with _alone(out):
-        runs = {stem: run_cache.recall(out, stem, inputs(stem)[2]) for stem in paths}
+        runs = {stem: run_cache.recall(out, stem, inputs(stem)[1]) for stem in paths}
 
         def publish() -> None:
             write_index(out, folder, preset, list(runs.values()))
 
-        for stem in selected:
-            notebook, parameters, key = inputs(stem)
+        def begin(stem: str) -> Task | None:
+            parameters, key = inputs(stem)
             runs[stem] = run_cache.recall(out, stem, key)
-            if runs[stem].status != "unchanged":
-                run_cache.forget(out, stem)
-                runs[stem] = Run(stem, "running", key)
-                publish()
-                runs[stem] = _run(notebook, folder, out, parameters, runs[stem])
-                run_cache.remember(out, runs[stem])
+            if runs[stem].status == "unchanged":
+                done(runs[stem])
+                return None
+            run_cache.forget(out, stem)
+            runs[stem] = Run(stem, "running", key)
             publish()
-            say(_line(runs[stem]))
+            return Task(folder, out, parameters, runs[stem])
+
+        def done(run: Run) -> None:
+            runs[run.stem] = run
+            publish()
+            say(_line(run))
+
+        last = [stem for stem in selected if _is_last(_read(paths[stem]))]
+        first = [stem for stem in selected if stem not in last]
+        if jobs == 1:
+            for stem in (*first, *last):
+                if (task := begin(stem)) is not None:
+                    run = run_one(task)
+                    run_cache.remember(out, run)
+                    done(run)
+        else:
+            taken = {stem: run_cache.last(out, stem).seconds or inf for stem in first}
+            longest = sorted(first, key=lambda stem: (taken[stem], stem), reverse=True)
+            processes = Processes(jobs)
+            say(f"{jobs} notebooks at a time, threads of each: {processes.threads}")
+            for stems in (longest, last):
+                side_by_side(stems, begin, processes.execute, done, jobs, processes.stop)
     return [runs[stem] for stem in selected]
 
 
@@ -112,24 +143,31 @@ def _read(path: Path) -> Any:
         raise InputError(f"{path}: not a readable notebook ({type(error).__name__})") from error
 
 
-def _run(notebook: Any, folder: Path, out: Path, parameters: dict[str, object], run: Run) -> Run:
+def _is_last(notebook: Any) -> bool:
+    return any(LAST in cell.metadata.get("tags", []) for cell in notebook.cells)
+
+
+def run_one(task: Task) -> Run:
+    """Execute a notebook, write its page, and say what became of it."""
     import nbformat
 
     from msgan.runs.run import git_commit
 
+    stem, out = task.run.stem, task.out
+    notebook = _read(task.folder / f"{stem}.ipynb")
     # Only the key figures: the folder may also hold stages that the notebook resumes.
-    forget_results(out / run.stem)
+    forget_results(out / stem)
     commit = git_commit() or ""
     start = time.monotonic()
-    executed, error, peak = execute(notebook, folder, out, parameters)
+    executed, error, peak = execute(notebook, task.folder, out, task.parameters)
     seconds = time.monotonic() - start
-    page = to_html(executed, folder, run.stem)
-    write_text(out / f"{run.stem}.html", page)
-    write_text(out / f"{run.stem}.ipynb", nbformat.writes(executed))
+    page = to_html(executed, task.folder, stem)
+    write_text(out / f"{stem}.html", page)
+    write_text(out / f"{stem}.ipynb", nbformat.writes(executed))
     finished = datetime.now().astimezone().isoformat(timespec="seconds")
     error = error or "; ".join(page_faults(executed, page))
     status = "failed" if error else "passed"
-    return Run(run.stem, status, run.key, seconds, peak, error, finished, commit)
+    return Run(stem, status, task.run.key, seconds, peak, error, finished, commit)
 
 
 def _line(run: Run) -> str:
