@@ -121,6 +121,19 @@ def test_larger_tiles_and_wider_networks_need_more(dims):
     assert needs[1].beside == wide.beside
 
 
+def test_a_tile_of_a_form_is_counted_once(dims, monkeypatch):
+    made, count = [], tiles._counted
+    monkeypatch.setattr(
+        tiles, "_counted", lambda form, work: made.append(form) or count(form, work)
+    )
+    form, wide = ready(dims), ready(dims, width=16)
+    asked = [(form, 16), (form, 16), (wide, 16), (form, 8), (form, 16)]
+    needs = [tiles.need(own, config(dims), (t,) * dims, (t,) * dims) for own, t in asked]
+    assert made == [form, wide, form]
+    assert needs[0] == needs[1] == needs[4]
+    assert len({need.network for need in needs}) == 3
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_tiles_to_try_split_an_image_evenly(dims, device):
     for shape in ((182, 218, 183), (64, 64, 64), (1000, 30, 2)):

@@ -17,6 +17,7 @@ from msgan.memory import process
 from msgan.memory.translation import untrained_run, write_ball
 from msgan.paths import scratch_root
 from msgan.pyramid import Store
+from msgan.runs.run import Run
 from msgan.translate import Generation, Limits, scratch
 from msgan.translate import plan as planned
 from msgan.translate.frame import demands
@@ -54,6 +55,14 @@ def test_a_plan_keeps_to_the_memory(run, source, monkeypatch):
     assert tight.host_bytes * RESERVE <= limit
     assert tight.scales[2].tiles > 1
     assert max(tight.tiles[1]) < max(roomy.tiles[1])
+
+
+def test_networks_of_equal_configurations_are_counted_as_one(run, tmp_path):
+    other = run_of(tmp_path / "r", config_of(3, labels=(1,)))
+    runs = (run, Run.open(run.folder), other)
+    one, same, labelled = ([s.shadow() for s in Generation.of(r).scales] for r in runs)
+    assert list(map(id, one)) == list(map(id, same))
+    assert len({*map(id, one), *map(id, labelled)}) == 6
 
 
 def test_too_little_memory_names_what_is_needed(run, source):

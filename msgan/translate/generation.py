@@ -101,11 +101,21 @@ class GeneratedScale:
         return geometry(self.run.config, self.scale)
 
     def shadow(self) -> Inference:
-        """Its generator in the form that is used to translate, without weights, to be counted."""
-        with torch.device("meta"):
-            network = build_generator(self.run.config, self.scale)
-            whole = self.window is not None
-            return inference.optimised(network, torch.device("meta"), whole=whole)
+        """Its generator in the form that is used to translate, without weights, to be counted.
+
+        The same for scales of equal configurations, so that each is counted once.
+        """
+        whole = self.window is not None
+        key = self.run.config.model_dump_json(), self.scale, whole
+        if key not in _SHADOWS:
+            with torch.device("meta"):
+                network = build_generator(self.run.config, self.scale)
+                _SHADOWS[key] = inference.optimised(network, torch.device("meta"), whole=whole)
+        return _SHADOWS[key]
+
+
+_SHADOWS: dict[tuple[str, int, bool], Inference] = {}
+"""By configuration, scale and whether whole patches are made; without weights they are small."""
 
 
 @dataclass(frozen=True)
