@@ -10,6 +10,16 @@ from msgan.paths import SHARED_DATA
 
 ROOT = Path(__file__).resolve().parents[1]
 
+MEASURE_SLOW = "MSGAN_MEASURE_SLOW"
+"""Environment variable: slow tests count for the coverage too, and take twice as long."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if MEASURE_SLOW not in os.environ:
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker("no_cover")
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
@@ -38,9 +48,19 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def without_coverage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Programs that are started do not measure coverage, which takes memory and writes a file."""
+    """Programs that are started do not measure coverage, which takes time and memory.
+
+    For those whose memory is measured, and those that are killed before they write it.
+    """
     for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def programs_like_their_test(request: pytest.FixtureRequest) -> None:
+    """What a test starts that does not count for the coverage does not count either."""
+    if request.node.get_closest_marker("no_cover"):
+        request.getfixturevalue("without_coverage")
 
 
 @pytest.fixture(autouse=True)

@@ -416,6 +416,7 @@ PatchGan(Run.open(run), "cpu").translate(source, out, tile=27, progress=progress
 """
 
 
+@pytest.mark.usefixtures("without_coverage")
 @pytest.mark.parametrize("fit", [OVERLAPPING], indirect=True)
 def test_a_killed_translation_goes_on(fit, here):
     """Where patches overlap, a sum that was half added up would be seen."""

@@ -31,7 +31,7 @@ from msgan.training.loop import CHECKPOINT, WEIGHTS
 from msgan.types import InputError
 from msgan.widgets.curves import Log as Followed
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "without_coverage")
 
 
 def ended() -> int:

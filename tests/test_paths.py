@@ -154,6 +154,7 @@ with make(path) if sys.argv[2] != "scratch_folder" else make() as temporary:
 """
 
 
+@pytest.mark.usefixtures("without_coverage")
 @pytest.mark.parametrize("make", ["atomic", "atomic_folder", "scratch_folder"])
 def test_the_next_writer_removes_what_a_killed_one_left(make, tmp_path, monkeypatch):
     monkeypatch.setenv("MSGAN_SCRATCH", str(tmp_path))
@@ -283,6 +284,7 @@ with paths.atomic_folder(sys.argv[1]) as temporary:
 """
 
 
+@pytest.mark.usefixtures("without_coverage")
 @pytest.mark.parametrize(
     ("moment", "text"),
     [("before away", "old"), ("after away", "old"), ("before", "old"), ("after", "new")],

@@ -534,6 +534,7 @@ def test_pieces_of_a_zarr_are_its_chunks(tmp_path, monkeypatch):
     assert len(seen) == 2 * 2 * 3
 
 
+@pytest.mark.usefixtures("without_coverage")
 def test_what_a_killed_process_unpacked_is_removed_by_the_next(tmp_path, scratch):
     write_volume(tmp_path / "a.nii.gz", simple_grid((4, 5, 6)), reader(noise((4, 5, 6))))
     code = (
