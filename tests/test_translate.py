@@ -131,8 +131,8 @@ def test_pictures_in_and_out(tmp_path, high, dtype):
     run = run_of(tmp_path / "run", config_of(2), IntensityMap(0.0, high, "a.u."))
     source = stored(tmp_path / "x.png", head(SHAPE[2]), np.diag([0.2, 0.2, 1]), np.uint8)
     translate.translate(run, source, tmp_path / "y.png", device="cpu", tile=32)
-    translate.translate(run, source, tmp_path / "y.tif", device="cpu", tile=16)
-    with open_volume(tmp_path / "y.png") as png, open_volume(tmp_path / "y.tif") as tif:
+    translate.translate(run, source, tmp_path / "z.tif", device="cpu", tile=16)
+    with open_volume(tmp_path / "y.png") as png, open_volume(tmp_path / "z.tif") as tif:
         assert png.grid == tif.grid
         np.testing.assert_allclose(png.grid.affine, np.diag([0.2, 0.2, 1]))
         assert png.grid.shape == SHAPE[2]
@@ -225,7 +225,7 @@ def test_all_scales_are_kept_where_wanted(tmp_path, dims, picture_run, volume_ru
 def test_the_published_family_translates_at_its_own_tile(tmp_path):
     run = run_of(tmp_path / "run", config_of(2, "megan"))
     source = stored(tmp_path / "x.tif", head((70, 51)))
-    done = translate.translate(run, source, tmp_path / "y.tif", device="cpu", tile=40)
+    done = translate.translate(run, source, tmp_path / "z.tif", device="cpu", tile=40)
     assert done.plan.tiles == ((40, 40), (40, 40))
     with pytest.raises(InputError, match="tile 32: expected a multiple of the kept side 20"):
         translate.translate(run, source, tmp_path / "z.tif", device="cpu", tile=32)
