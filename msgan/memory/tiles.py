@@ -144,7 +144,7 @@ def read_bytes(config: CascadeConfig, region: Box) -> int:
     return 4 * (2 * image + sketch.channels(config.sketch, config.dims) * region.voxels)
 
 
-def _counted(form: Inference, work: Callable[[nn.Module], Any]) -> tuple[int, float]:
+def _counted(form: Inference, work: Callable[[Any], Any]) -> tuple[int, float]:
     """Bytes and operations of ``work`` on a copy of the form without data."""
     with torch.device("meta"), torch.inference_mode():
         shadow = deepcopy(form).to("meta")
