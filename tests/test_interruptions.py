@@ -106,7 +106,7 @@ series.sort_series(sys.argv[1], sys.argv[2], by="description")
 def test_a_killed_sort_is_removed_by_the_next(tmp_path):
     source, out = download(tmp_path / "in"), tmp_path / "out"
     killed(SORTING, source, out)
-    ((left,),) = [list(patient.iterdir()) for patient in out.iterdir()]
+    ((left,),) = [list(patient.iterdir()) for patient in out.iterdir() if patient.is_dir()]
     assert left.name.startswith(PARTIAL)
     (series,) = sort_series(source, out, by="description")
     assert [p.name for p in series.parent.iterdir()] == ["chest"]

@@ -101,7 +101,7 @@ def test_names_in_dicom_headers_are_neither_written_nor_printed(here, runs):
         msgan_cli("data", "sort", here / "in", here / "sorted"),
         msgan_cli("data", "sort", here / "in", here / "other", "--by", "kernel", status=2),
         msgan_cli("translate", run, first, here / "out.nii"),
-        msgan_cli("translate", run, first, here / "out.zarr", "--keep", here / "kept"),
+        msgan_cli("translate", run, first, here / "other.zarr", "--keep", here / "kept"),
         msgan_cli("translate", run, two, here / "no.nii", status=2),
         msgan_cli("evaluate", here / "out.nii", first, "--json", here / "scores.json"),
         msgan_cli("evaluate", two, first, status=2),

@@ -268,6 +268,7 @@ def test_an_interrupted_run_counts_as_none(
         raise KeyboardInterrupt
 
     options = ["run", "--folder", str(book), "--out", str(book.parent / "out"), "--only", "01*"]
+    options += ["--jobs", "1"]
     assert main(options) == 0
     with monkeypatch.context() as patch:
         patch.setattr(runner, "execute", interrupted)
@@ -339,7 +340,7 @@ def test_bad_input_is_one_line(
 def test_last_lines_name_failures(
     book: Path, executed: list, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--folder", str(book), "--out", str(book.parent / "out")]
+    options = ["--folder", str(book), "--out", str(book.parent / "out"), "--jobs", "1"]
     assert main(["run", *options]) == 1
     assert capsys.readouterr().err == "failed: 02_fails: ValueError: no\n"
     assert main(["run", *options, "--only", "01*"]) == 0

@@ -481,7 +481,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path, mon
     study(tmp_path / "runs")
     monkeypatch.setattr(document, "score_tables", lambda e: pytest.fail("work was done"))
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(InputError, match=r"file: no folder can be made there"):
+    with pytest.raises(InputError, match=r"file: is a file, expected a folder"):
         write_report(tmp_path / "runs", tmp_path / "file")
     (tmp_path / "mine" / "tables").mkdir(parents=True)
     with pytest.raises(InputError, match=r"mine: holds tables that are of no report"):
