@@ -175,7 +175,8 @@ def measured_translation(
         found = process.fresh(_CODE, *map(str, words), log=log)
     finally:
         source.unlink()
-        out.unlink(missing_ok=True)
+        for file in (out, out.with_suffix(".json")):  # with its sidecar
+            file.unlink(missing_ok=True)
     if found is None:
         raise InputError(f"translation of {side}^3 was killed: not enough memory")
     host, used, seconds = found
