@@ -13,6 +13,7 @@ from program import fails, msgan_cli
 from scipy.ndimage import gaussian_filter, maximum_filter
 
 from msgan import sketch
+from msgan.appearance.appearance import Appearance
 from msgan.data.cohort import Cohort, Subject, prepare
 from msgan.match import fusion, slope
 from msgan.match.profile import FILE, TargetProfile
@@ -297,7 +298,11 @@ def test_single_slices_in_hu_are_not_matched(here):
     assert not (run.folder / FILE).exists()
 
 
-def test_other_kernels_stand_for_sources_in_hu(here):
+def test_other_kernels_stand_for_sources_in_hu(here, monkeypatch):
+    drawn, told = Appearance.draw, []
+    monkeypatch.setattr(
+        Appearance, "draw", lambda *words, cut: told.append(cut) or drawn(*words, cut=cut)
+    )
     config = changed(
         tiny(3, preparation=HU | {"scales": 1}, steps=1, lr_steps=1),
         contrast={"share": 0.5, "variants": 1, "fresh": 0.5},
@@ -306,6 +311,8 @@ def test_other_kernels_stand_for_sources_in_hu(here):
     run = fit(chests(here, "HU", 3), "soft", config, here / "run", device="cpu")
     contrast = run.config.contrast
     assert (contrast.kind, contrast.fresh, contrast.share) == ("kernel", 0, 0.5)
+    assert told
+    assert not any(told)  # values above the range are filtered by the match before they are cut
     assert contrast.sharper == 1  # of what a softer one has lost, a match gives nothing back
     assert (run.config.guidance.match, run.config.guidance.student) == ("spectrum", False)
 

@@ -37,8 +37,7 @@ class Appearance:
         slices: Lower resolution across one axis.
         noise: Standard deviation.
         texture: Colours the noise.
-        cut: Whether what is above the range is cut off. A CT is cut off at air alone, and what a
-            filter does to it must not be taken for what a cut did.
+        cut: Whether what is above the range is cut off.
     """
 
     dims: int
@@ -53,7 +52,13 @@ class Appearance:
 
     @classmethod
     def draw(
-        cls, config: ContrastAugmentation, dims: int, seed: int, levels: Tensor | None = None
+        cls,
+        config: ContrastAugmentation,
+        dims: int,
+        seed: int,
+        levels: Tensor | None = None,
+        *,
+        cut: bool = True,
     ) -> Appearance:
         """The appearance that a seed decides.
 
@@ -62,6 +67,8 @@ class Appearance:
             dims: Axes of the image.
             seed: Of all that is drawn.
             levels: Of the image (:func:`levels`); used by the kind ``rich``. None: even ones.
+            cut: Of a kernel, whether what is above the range is cut off; it must not be where the
+                image is filtered again, as a CT is cut off at air alone.
         """
         rng = torch.Generator().manual_seed(seed)
         if config.kind == "curve":
@@ -69,7 +76,7 @@ class Appearance:
         if config.kind == "kernel":
             kernel, texture = (Filter.kernel(rng, config.sharper) for _ in range(2))
             noise = _noise(config, rng)
-            return cls(dims, filter=kernel, noise=noise, texture=texture, cut=False)
+            return cls(dims, filter=kernel, noise=noise, texture=texture, cut=cut)
         given = torch.linspace(-1, 1, LEVELS) if levels is None else levels
         count = 2 if chance(rng, 0.5) else 1
         colours = tuple(_colour(config, dims, rng, given) for _ in range(count))

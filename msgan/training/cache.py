@@ -387,8 +387,6 @@ def _compute(
             if config.guidance.match == "spectrum":  # it stands for a source, and is matched as one
                 smooth = _filtered(subject, seen[-1])
                 seen = _stored(smooth, shapes, folder / "matched")
-        elif variant:
-            seen = [_cut(read) for read in seen]
         for i in range(1, scales + 1):
             # What ends in background is known, and need not be read: noise is drawn for what is.
             shown_here = seen[i] if goes_on else ending(seen[i], shapes[i])
@@ -413,16 +411,12 @@ def _compute(
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _cut(read: Reader) -> Reader:
-    return lambda box: read(box).clip(-1, 1)
-
-
 def _filtered(subject: Prepared, seen: Reader) -> Reader:
     """An image of another kernel, brought to the spectrum of the subject's own."""
     shape, spacing = subject.grid.shape, subject.grid.spacing
     profile = TargetProfile.of("spectrum", [subject])
     smooth = spectrum.filtered(seen, profile.filter_for(seen, shape, spacing))
-    return _cut(smooth)
+    return lambda box: smooth(box).clip(-1, 1)
 
 
 def _stored(read: Reader, shapes: Sequence[Shape], folder: Path) -> list[Reader]:
@@ -448,7 +442,8 @@ def _recoloured(
 ) -> list[Reader]:
     """s0..sn in the appearance of a variant, the same at every scale and in every box."""
     seed, known = seeds.derive(config.seed, name, variant), levels(load(folder / "image_s0.npy"))
-    appearance = Appearance.draw(config.contrast, config.dims, seed, known)
+    cut = config.guidance.match != "spectrum"  # else it is filtered first
+    appearance = Appearance.draw(config.contrast, config.dims, seed, known, cut=cut)
 
     def recoloured(scale: int) -> Reader:
         def noise(box: Box) -> torch.Generator:  # it differs between boxes
