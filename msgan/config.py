@@ -781,6 +781,14 @@ class CascadeConfig(Model):
         """Whether scale n is all there is, whatever the number of scales."""
         return self.cycle is not None or self.network.pairs
 
+    @property
+    def drawn(self) -> bool:
+        """Whether what s0 draws is used.
+
+        A source whose spectrum was matched is itself the estimate at s0, but for labels.
+        """
+        return self.guidance.match != "spectrum" or bool(self.labels)
+
     @model_serializer(mode="wrap")
     def _without_what_is_off(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """No key for what is off: the hash of a run without it is that of an older run."""

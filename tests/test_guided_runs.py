@@ -12,12 +12,13 @@ from helpers import changed, cohort_in, config_of, head, run_of, stored, tiny, w
 from program import fails, msgan_cli
 from scipy.ndimage import gaussian_filter, maximum_filter
 
-from msgan import sketch
+from msgan import pyramid, sketch
 from msgan.appearance.appearance import Appearance
 from msgan.data.cohort import Cohort, Subject, prepare
 from msgan.match import fusion, slope
 from msgan.match.profile import FILE, TargetProfile
 from msgan.match.student import Student
+from msgan.methods import cascade
 from msgan.methods.cascade import fit
 from msgan.methods.med_synth import MedSynth
 from msgan.methods.paired import PairedRegression
@@ -285,6 +286,75 @@ def test_a_guided_training_decides_how_sources_are_matched(dims, unit, kind, her
             smooth, plain = run.profile.filtered(opened)(everything), opened.read(everything)
         rough = [np.abs(np.diff(x, axis=0)).mean() for x in (smooth, plain)]
         assert rough[0] < 0.7 * rough[1]
+
+
+def trained_on_kernels(here, **options):
+    """A run that matches spectra, and a sharp image."""
+    config = changed(
+        tiny(3, preparation=HU | {"scales": 1}, steps=2, lr_steps=2),
+        guidance={"match": "auto", "detail": True},
+        contrast={"share": 0.5, "variants": 1},
+        conditioning={"generated_share": 1.0},
+        **options,
+    )
+    run = fit(chests(here), "soft", config, here / "run", device="cpu")
+    return run, stored(here / "sharp.nii", scan(9, 0.3, (40, 40, 16)), unit="HU")
+
+
+def test_a_matched_spectrum_is_the_estimate_at_s0(here, monkeypatch):
+    """No s0 is trained, and the HR generators learn from what a translation gives them."""
+    made = []
+
+    def spied(run, subjects, scale, device):
+        found = generate(run, subjects, scale, device)
+        made.extend((found[name].generated, subject) for name, subject in subjects.items())
+        return found
+
+    generate = cascade.generate_contexts
+    monkeypatch.setattr(cascade, "generate_contexts", spied)
+    run, image = trained_on_kernels(here)
+    assert list(run.used) == [1]
+    assert not run.folder_of(0).exists()
+    for generated, subject in made:
+        assert len(generated) == 2  # the image and a sharper kernel of it, both matched
+        for context, source in zip(generated, subject.sources[-1], strict=True):
+            shapes = [subject.shape(0), subject.shape(1)]
+            below, above = (
+                contexts.reader_of(part[0], shape)(Box.whole(shape))
+                for part, shape in zip((context, source), shapes, strict=True)
+            )
+            np.testing.assert_array_equal(below, pyramid.halve(above, 3))
+    done = translate(run, image, here / "o.nii", device="cpu", keep=here / "kept")
+    assert done.notes[-1] == "match: spectrum"
+    assert [path.name for path in (here / "kept").glob("*.nii")] == ["y1.nii"]
+    with prepare(image, None, run.config.preparation) as opened:
+        smooth = run.profile.filtered(opened)(Box.whole(opened.grid.shape))
+    result = whole(here / "kept" / "y1.nii")
+    assert np.abs(result - 1024 * smooth)[smooth > -0.9].mean() < 40  # it learnt for two steps
+
+
+def test_of_what_is_not_drawn_no_uncertainty_is_told(here):
+    run, image = trained_on_kernels(here)
+    with pytest.raises(InputError, match="draws nothing beside, so no uncertainty"):
+        translate(run, image, here / "o.nii", device="cpu", uncertainty=here / "u.nii")
+    with pytest.raises(InputError, match="scale 0 does not exist: there are 1 to 1"):
+        fit(chests(here), "soft", run.config, here / "other", scales=[0], device="cpu")
+    assert not (here / "o.nii").exists()
+    assert not (here / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("labels", "match", "drawn"),
+    [
+        ((), "spectrum", False),
+        ((2,), "spectrum", True),
+        ((), "histogram", True),
+        ((), "none", True),
+    ],
+)
+def test_s0_draws_unless_a_spectrum_says_all(labels, match, drawn):
+    config = config_of(3, labels=labels, guidance={"match": match})
+    assert config.drawn == drawn
 
 
 def test_single_slices_in_hu_are_not_matched(here):

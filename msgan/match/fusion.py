@@ -82,7 +82,7 @@ class Polarity:
     Attributes:
         inverted: It is. None: not known, and the source is not matched.
         agreement: Correlation of the matched source with what s0 draws of the sketch, that way
-            round.
+            round; None where it draws nothing.
         margin: By how much it is above that of the other way round: the confidence.
         stated: By whom: ``images``, by agreement; ``modalities``, a known pair; ``user``;
             ``unit``, as both are in HU.
@@ -90,7 +90,7 @@ class Polarity:
     """
 
     inverted: bool | None
-    agreement: float
+    agreement: float | None
     margin: float
     stated: str
     trusted: float = 0.0
@@ -102,8 +102,8 @@ class Polarity:
         Of a known pair of modalities it does not depend on the agreement, which is low where the
         drawing is weak, and there the match is needed most.
         """
-        if self.inverted is None:
-            return 0.0
+        if self.inverted is None or self.agreement is None:
+            return 0.0 if self.inverted is None else MOST[self.stated]
         low, high = AGREED
         share = min(max((self.agreement - low) / (high - low), 0.0), 1.0)
         if self.stated in ("modalities", "unit"):
@@ -111,6 +111,8 @@ class Polarity:
         return max(MOST[self.stated] * share, self.trusted) if share else 0.0
 
     def __str__(self) -> str:
+        if self.agreement is None:
+            return "match: spectrum"
         agreement = f"agreement {self.agreement:.2f}"
         if self.stated == "unit":
             return f"match: spectrum ({agreement})"

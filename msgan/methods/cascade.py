@@ -122,7 +122,7 @@ def fit(
             run = Run(Path(out), config, target, _range(opened.values()), _by_subject(data))
             chosen = run.used if scales is None else scales
             for scale in chosen:
-                first = run.first if config.single_scale else 0
+                first = run.first if config.single_scale or not config.drawn else 0
                 if not first <= scale <= run.scales:
                     known = f"there are {first} to {run.scales}"
                     raise InputError(f"scale {scale} does not exist: {known}")
@@ -265,7 +265,7 @@ def _train(
     for scale in chosen:
         if run.finished(scale):
             continue
-        if made and scale > run.first:
+        if made and (scale > run.first or not run.config.drawn):
             with fabric.rank_zero_first():
                 placed = _placed(generate_contexts(run, ready, scale, fabric.device), fabric)
         train, held, *others = ([placed[name] for name in part] for part in parts)

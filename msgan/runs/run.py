@@ -76,8 +76,15 @@ class Run:
 
     @property
     def used(self) -> range:
-        """The scales a translation goes through; without context none is needed below the last."""
-        return range(self.scales if "context" in self.config.drop_inputs else 0, self.scales + 1)
+        """The scales a translation goes through.
+
+        Without context none is needed below the last; s0 only if it is
+        :attr:`~msgan.config.CascadeConfig.drawn`.
+        """
+        lowest = 0 if self.config.drawn else 1
+        if "context" in self.config.drop_inputs:
+            lowest = self.scales
+        return range(lowest, self.scales + 1)
 
     @property
     def first(self) -> int:

@@ -159,6 +159,11 @@ class Generation:
         inverted = _stated(run, polarity)
         if uncertainty and not run.config.guidance.on:
             raise InputError(f"{run.folder}: has no guidance, so no uncertainty can be told")
+        if uncertainty and not run.config.drawn:
+            raise InputError(
+                f"{run.folder}: matches spectra and draws nothing beside, so no uncertainty can be "
+                "told"
+            )
         if run.config.network.pairs:
             return cls(name, (GeneratedScale.whole(run, f"y{run.scales}"),))
         names = {0: DRAWN} if run.config.guidance.on else {}
@@ -245,6 +250,8 @@ class Generation:
         _sources(self, making)
         doubt = _doubt(self.scales[0], making)
         work, planned = making.work, making.plan
+        if not self.last.config.drawn and all(work.finished(s.result) is None for s in self.scales):
+            _take(self.scales[0], making)
         for k, (scale, own) in enumerate(zip(self.scales, planned.scales, strict=True)):
             later = self.scales[k + 1 :]
             if any(work.finished(other.result) is not None for other in (scale, *later)):
@@ -255,8 +262,10 @@ class Generation:
                 _estimate(scale, making, self)
             process.give_back()
             if not making.keep:
-                for other in self.scales[:k]:
-                    work.drop(other.result)
+                for name in (other.result for other in self.scales[:k]):
+                    work.drop(name)
+                if not k and not self.last.config.drawn:
+                    work.drop("y0")
             for i in {scale.sketched} - {other.sketched for other in later}:
                 work.drop(f"s{i}")
                 work.drop(f"l{i}")
@@ -378,6 +387,15 @@ def _generate(scale: GeneratedScale, own: ScalePlan, making: Making) -> None:
         sums = overlap.joined(stage.store.read, own.shape, own.tile, window)
         work.fill(scale.name, own.shape, sums, rim=0)
         work.drop(name)
+
+
+def _take(scale: GeneratedScale, making: Making) -> None:
+    """Put the matched source in the place of the estimate at s0, of a run that draws none."""
+    work, shape = making.work, pyramid.shapes(making.subject.grid.shape, scale.run.scales)[0]
+    image = work.finished("s1")
+    assert image is not None
+    write_text(work.folder / MATCHED, json.dumps(vars(fusion.Polarity(False, None, 0.0, "unit"))))
+    work.fill("y0", shape, pyramid.halved(image.read, len(shape)), rim=0)
 
 
 def _estimate(scale: GeneratedScale, making: Making, generation: Generation) -> None:
