@@ -5,12 +5,15 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from helpers import config_of, head, run_of, stored
 from tree import METHODS, PEOPLE, STUDY, image, tree
 
 from msgan.report.catalog import catalog
 from msgan.report.scores import scores_of
+from msgan.translate import translate
 from msgan.types import Box, InputError
 from msgan.widgets.explorer import explore
+from msgan.widgets.lesion import LesionEditor
 from msgan.widgets.menus import VIEWS
 
 
@@ -55,6 +58,7 @@ def test_what_a_method_does_not_have_is_said(study: Path) -> None:
         ("scales", "no scales of p0 by source were kept: msgan translate"),
         ("tiles", "source makes the whole image at once: it has no tiles"),
         ("curves", "source has no training curves"),
+        ("lesion", "source has no run, so no lesion can be drawn for it"),
     ):
         shown.view.value = view
         assert words in shown.reading
@@ -178,3 +182,24 @@ def test_a_damaged_table_of_scores_is_named(study: Path, tmp_path: Path) -> None
     shown = explore(root)
     shown.view.value = "scores"
     assert "scores.csv: not a table of scores" in shown._words.value
+
+
+def test_a_lesion_is_drawn_on_the_source_of_a_translation(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", config_of(3, labels=(1,)))
+    source = stored(tmp_path / "t1.nii", head((24, 24, 24)))
+    translate(run, source, tmp_path / "t2.nii", modality="t1", device="cpu")
+    shown = explore(tmp_path)
+    shown.view.value = "lesion"
+    editor = shown.shown
+    assert isinstance(editor, LesionEditor)
+    editor.paint((8, 12, 12), 3)
+    shown.view.value = "compare"
+    shown.view.value = "lesion"
+    assert shown.shown is editor  # what is painted stays
+    editor.buttons["translate"].click()
+    assert editor.comparison is not None
+    assert len(shown.static_fallback) > 1000
+    folder = editor.folder
+    shown.close()
+    assert not folder.exists()
+    assert {p.name for p in tmp_path.iterdir()} == {"run", "t1.nii", "t2.nii", "t2.json"}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from msgan.types import Array, Box, InputError, Reader
-from msgan.widgets.comparison import DIFFERENCE, REAL, SOURCE, TRANSLATED, Comparison
+from msgan.widgets.comparison import NAMES, Comparison, Names, difference_of
 from msgan.widgets.slices import Image, Slices, Window, opened
 
 
@@ -78,24 +78,31 @@ def compared(
     difference: float | None = None,
     labels: Image | None = None,
     sketch: Image | None = None,
+    names: Names = NAMES,
 ) -> Slices:
     """The images of :func:`compare` and their difference, for :class:`Comparison`.
+
+    Args:
+        source: See :func:`compare`, as for all but the last.
+        names: Titles of the three images.
 
     Raises:
         InputError: See :func:`compare`.
     """
     if difference is not None and not difference > 0:
         raise InputError(f"difference {difference:g}: expected the largest shown, above 0")
-    images: dict[str, Image] = {SOURCE: source, TRANSLATED: translated}
-    given = {SOURCE: source_window, TRANSLATED: window, REAL: window}
+    first, second, third = names
+    between = difference_of(names)
+    images: dict[str, Image] = {first: source, second: translated}
+    given = {first: source_window, second: window, third: window}
     if real is not None:
         (made, shape), (truth, other) = opened(translated), opened(real)
         if shape != other:
             raise InputError(
-                f"{TRANSLATED} of shape {shape}, {REAL} of shape {other}: expected the same"
+                f"{second} of shape {shape}, {third} of shape {other}: expected the same"
             )
-        images |= {REAL: real, DIFFERENCE: (_minus(made, truth), shape)}
-        given[DIFFERENCE] = None if difference is None else (-difference, difference)
+        images |= {third: real, between: (_minus(made, truth), shape)}
+        given[between] = None if difference is None else (-difference, difference)
     slices = Slices(
         images,
         spacing,
@@ -103,10 +110,10 @@ def compared(
         affine=affine,
         labels=labels,
         sketch=sketch,
-        diverging=[DIFFERENCE] if real is not None else [],
+        diverging=[between] if real is not None else [],
     )
     if real is not None:
-        slices.windows[TRANSLATED] = slices.windows[REAL]
+        slices.windows[second] = slices.windows[third]
     return slices
 
 

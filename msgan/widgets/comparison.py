@@ -9,7 +9,10 @@ from msgan.types import InputError
 from msgan.widgets.slices import Slices
 from msgan.widgets.viewer_controls import ViewerControls
 
-SOURCE, TRANSLATED, REAL, DIFFERENCE = "source", "translated", "real", "translated − real"
+Names = tuple[str, str, str]
+"""Titles of the source, and of the two images of one contrast that are compared."""
+
+NAMES = SOURCE, TRANSLATED, REAL = "source", "translated", "real"
 """Titles of the images, in this order."""
 
 SIDE_BY_SIDE, SWIPE, SUBTRACT = "side by side", "swipe", "difference"
@@ -23,6 +26,7 @@ class Comparison:
         unit: See :func:`msgan.widgets.compare.compare`.
         source_unit: See :func:`msgan.widgets.compare.compare`.
         caption: See :func:`msgan.widgets.compare.compare`.
+        names: Titles of the images, where others than source, translated and real are compared.
 
     Attributes:
         slices: What is shown: source, translated, real, their difference.
@@ -42,10 +46,13 @@ class Comparison:
         unit: str = "",
         source_unit: str | None = None,
         caption: str = "",
+        names: Names = NAMES,
     ) -> None:
         import ipywidgets as widgets
 
         self.slices = slices
+        self._source, *self._results = names
+        self._difference = difference_of(names)
         self._unit, self._source_unit = unit, source_unit
         self.view = widgets.ToggleButtons(description="layout")
         self.plane = widgets.ToggleButtons(description="plane")
@@ -135,12 +142,13 @@ class Comparison:
     @property
     def _units(self) -> dict[str, str]:
         source = self._unit if self._source_unit is None else self._source_unit
-        return {t: source if t == SOURCE else self._unit for t in self.slices.titles}
+        return {t: source if t == self._source else self._unit for t in self.slices.titles}
 
     @property
     def _groups(self) -> dict[str, str]:
-        shared = " and ".join(t for t in self.slices.titles if t in (TRANSLATED, REAL))
-        return {t: shared if t in (TRANSLATED, REAL) else t for t in self.slices.titles}
+        results = self._results
+        shared = " and ".join(t for t in self.slices.titles if t in results)
+        return {t: shared if t in results else t for t in self.slices.titles}
 
     @property
     def _images(self) -> list[str]:
@@ -155,7 +163,7 @@ class Comparison:
         titles = {
             SIDE_BY_SIDE: self._images,
             SWIPE: [self.left.value, self.right.value],
-            SUBTRACT: [TRANSLATED, REAL, DIFFERENCE],
+            SUBTRACT: [*self._results, self._difference],
         }[self.view.value]
         return [(title, self.plane.value) for title in titles]
 
@@ -187,3 +195,8 @@ class Comparison:
 
     def _ipython_display_(self) -> None:
         self.controls.display()
+
+
+def difference_of(names: Names) -> str:
+    """Title of the difference of the second and third of three images."""
+    return f"{names[1]} − {names[2]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from msgan.report.catalog import Catalog, Translated, catalog
 from msgan.report.fault import Fault
 from msgan.report.scores import as_html, scores_of
 from msgan.report.template import CAUTION
+from msgan.runs.run import Run
 from msgan.types import InputError
 from msgan.widgets.comparison import Comparison
 from msgan.widgets.curves import Curves
+from msgan.widgets.lesion import LesionEditor
 from msgan.widgets.menus import IMAGES, SCALES, TRAINING, Menus
 from msgan.widgets.static_fallback import leave, sentence
 from msgan.widgets.views import (
@@ -65,6 +68,7 @@ class Explorer:
         self.shown: Any = None
         self._comparison: Comparison | None = None
         self._curves: Curves | None = None
+        self._lesion: tuple[Translated, LesionEditor] | None = None
         self.menus = Menus(found)
         self.menus.on_change(self._show)
         self.run, self.task = self.menus.run, self.menus.task
@@ -94,6 +98,8 @@ class Explorer:
         """Stop following trainings and put all images away."""
         if self._curves is not None:
             self._curves.close()
+        if self._lesion is not None:
+            self._lesion[1].close()
         self.volume_cache.keep([])
         self.box.close()
 
@@ -145,11 +151,26 @@ class Explorer:
             return self._fresh(one.scales, lambda: scales_of(one, self.volume_cache))
         if self.view.value == "tiles":
             return self._fresh(_files(one), lambda: tiles_of(one, self.volume_cache))
+        if self.view.value == "lesion":
+            return self._editor(one)
         # Windows, plane and place stay when another subject or method is looked at.
         self._comparison = self._fresh(
             _files(one), lambda: comparison_of(one, self.volume_cache, self._comparison)
         )
         return self._comparison
+
+    def _editor(self, one: Translated) -> LesionEditor:
+        """To draw a lesion on the source of a translation; what was drawn before is put away."""
+        if one.provenance.run is None:
+            raise InputError(f"{one.method} has no run, so no lesion can be drawn for it")
+        if self._lesion is None or self._lesion[0] != one:
+            if self._lesion is not None:
+                self._lesion[1].close()
+            person = one.provenance.person
+            image = {one.provenance.source or "image": one.provenance.image}
+            editor = LesionEditor(Run.open(one.provenance.run), replace(person, images=image))
+            self._lesion = one, editor
+        return self._lesion[1]
 
     def _fresh(self, paths: Any, make: Callable[[], Any]) -> Any:
         """Make a view; images that it does not show are put away."""

@@ -9,7 +9,7 @@ from msgan.report.catalog import Catalog, Translated
 from msgan.report.fault import Fault
 from msgan.report.images import Group, grouped
 
-VIEWS = ("compare", "scales", "tiles", "curves", "scores")
+VIEWS = ("compare", "scales", "tiles", "curves", "scores", "lesion")
 IMAGES, SCALES, TRAINING = "images: ", "scales: ", "training: "
 """How the names begin of what is no notebook's study."""
 
