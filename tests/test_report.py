@@ -359,8 +359,29 @@ def test_results_folder_is_where_the_runner_says(
     monkeypatch.delenv(results.RESULTS)
     monkeypatch.setattr(results, "__file__", str(tmp_path / "site" / "msgan" / "report" / "x.py"))
     monkeypatch.chdir(tmp_path)
-    expected = tmp_path / "reports" / "runs" / "published" / "01_fine"
+    monkeypatch.delenv(results.NOTEBOOK, raising=False)
+    expected = tmp_path / "reports" / "runs" / "mine" / "published" / "01_fine"
     assert results_folder("01_fine", "published") == expected
+
+
+def test_an_experiment_replaces_no_results_of_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "__file__", str(tmp_path / "site" / "msgan" / "report" / "x.py"))
+    monkeypatch.chdir(tmp_path)
+    record = tmp_path / "reports" / "runs" / "smoke"
+    with monkeypatch.context() as runner:
+        runner.setenv(results.RESULTS, str(record))
+        results.write_results(results_folder("03_train", "smoke"), {"of record": 1})
+        assert results_folder("shared", "smoke") == record / "shared"
+    folders = []
+    for name in ("notebooks/03_train.ipynb", "notebooks/03_train-Copy1.ipynb"):
+        monkeypatch.setenv(results.NOTEBOOK, name)
+        folders.append(results_folder("03_train", "smoke"))
+        results.write_results(folders[-1], {"an experiment": 2})
+        assert results_folder("shared", "smoke") == record / "shared"  # trainings are found again
+    assert [folder.name for folder in folders] == ["03_train", "03_train-Copy1"]
+    assert results.read_results(record / "03_train") == {"of record": 1}
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", '{"a": [1]}', "{"])

@@ -13,6 +13,13 @@ from msgan.types import InputError
 RESULTS = "MSGAN_RESULTS"
 """Environment variable the runner sets for a notebook: the folder of the whole run."""
 
+NOTEBOOK = "JPY_SESSION_NAME"
+"""Environment variable JupyterLab sets for a kernel: the path of its notebook."""
+
+SHARED, MINE = "shared", "mine"
+"""Folder of phantoms, caches and trainings, named by what they are made of; and of what is tried
+out by hand, beside the results of record."""
+
 FILE = "results.json"
 
 Figure = float | int | str | bool
@@ -22,17 +29,25 @@ Figure = float | int | str | bool
 def results_folder(stem: str, preset: str) -> Path:
     """The folder (made on demand) a notebook writes its results to.
 
-    Under the runner it lies beside the executed notebook; in JupyterLab it is the folder the
-    runner would use by default, so that results are found wherever the notebook ran.
+    Under the runner it lies beside the executed notebook. In JupyterLab it is a folder of its own,
+    ``reports/runs/mine/PRESET/NAME``, NAME being that of the notebook, so that no experiment
+    replaces results of record, which the runner alone writes, and no copy those of another.
+    Phantoms and trainings (``shared``) are where the runner has them: they are named by all that
+    decides them, so an experiment finds what is there and changes nothing.
 
     Args:
-        stem: Name of the notebook without its suffix.
+        stem: Name of the notebook without its suffix; ``shared``.
         preset: Name of the preset it runs with.
     """
     checkout = Path(__file__).resolve().parents[2]
     default = checkout if (checkout / "notebooks").is_dir() else Path.cwd()
-    root = os.environ.get(RESULTS, default / "reports" / "runs" / preset)
-    folder = Path(root) / stem
+    runs = default / "reports" / "runs"
+    if RESULTS in os.environ:
+        folder = Path(os.environ[RESULTS]) / stem
+    elif stem == SHARED:
+        folder = runs / preset / stem
+    else:
+        folder = runs / MINE / preset / (Path(os.environ.get(NOTEBOOK, "")).stem or stem)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
