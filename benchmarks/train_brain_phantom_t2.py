@@ -134,7 +134,7 @@ def main() -> None:
     add("--volunteers", type=int, default=6, help="phantoms without")
     add("--size", type=int, default=128, help="voxels of the longest axis; 128 is 1.5 mm")
     add("--steps", type=int, default=3000, help="of s1")
-    add("--low-steps", type=int, default=6000, help="of s0")
+    add("--lr-steps", type=int, default=6000, help="of s0")
     options = parser.parse_args()
 
     start = perf_counter()
