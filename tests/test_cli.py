@@ -119,7 +119,7 @@ def test_examples_of_the_help_run_in_order(tmp_path, monkeypatch):
     made = ("t1_sketch.nii.gz", "t2.nii.gz", "translated/patient000_t1.nii.gz", "scores.json")
     ended = json.loads((tmp_path / "runs/t2/s0/done.json").read_text(encoding="utf-8"))
     assert ended["peak_MiB"] > 50  # what the report tells of it
-    made += ("runs/report/report.html", "to_send/report.html", "to_send/tables/ledger.tex")
+    made += ("runs/report/report.html", "to_send/report.html", "to_send/tables/run-t2-training.tex")
     assert [name for name in made if not (tmp_path / name).is_file()] == []
 
 

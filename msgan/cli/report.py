@@ -40,9 +40,11 @@ def report(
 ) -> None:
     """Write a report: one HTML page, and its tables as CSV and LaTeX.
 
-    It has scores with standard deviations and 95 % intervals, paired tests, figures, cards of the
-    trained runs, and the published values beside ours. The page needs no other file and no
-    network. Files that cannot be read are listed, and the exit status is then 2.
+    First a summary: what was translated, how well beside baselines, pictures whose slices can be
+    moved through, training curves. Then, folded, all scores with standard deviations and 95 %
+    intervals, paired tests, figures, cards of the trained runs, and published values beside what
+    was measured of them. The page needs no other file and no network; links lead to runs and
+    images beside it. Files that cannot be read are listed, and the exit status is then 2.
 
     \b
     Examples:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 PLANES = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
 """Plane -> canonical axes that run right, up, and through it."""
 
+SIDES = {"axial": "LRPA", "coronal": "LRIS", "sagittal": "PAIS"}
+"""Plane -> directions of the body at the left, right, bottom and top of its picture."""
+
 Window = tuple[float, float]
 """Darkest and brightest intensity shown."""
 
@@ -141,13 +144,8 @@ class Frame:
             ax.set_xlabel(f"{'ijk'[x]} →", labelpad=1, fontsize=SIZE - 1)
             ax.text(-0.01, 0.5, f"{'ijk'[y]} →", rotation=90, ha="right", **common)
             return
-        across, up = {
-            "axial": ("LR", "PA"),
-            "coronal": ("LR", "IS"),
-            "sagittal": ("PA", "IS"),
-        }[name]
         places = [(0.04, 0.5), (0.96, 0.5), (0.5, 0.045), (0.5, 0.955)]
-        for (px, py), letter in zip(places, across + up, strict=True):
+        for (px, py), letter in zip(places, SIDES[name], strict=True):
             ax.text(px, py, letter, ha="center", **common, **look)
 
     def outline(self, ax: Axes, labels: Array, name: str) -> set[int]:

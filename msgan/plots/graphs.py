@@ -39,6 +39,8 @@ def curves(
     hue: str | None = "scale",
     columns: Sequence[str] | None = None,
     smooth: int = 1,
+    across: int = 3,
+    width: float = WIDTH,
     caption: str = "",
 ) -> Figure:
     """Training curves: a panel for each metric, a line for each scale.
@@ -50,6 +52,8 @@ def curves(
         hue: Column that separates lines; ignored if absent.
         columns: Metrics to draw; default every other numeric column.
         smooth: Width of a running mean in rows; the raw values stay visible behind it.
+        across: Panels beside each other.
+        width: Of the figure in inches.
 
     Raises:
         InputError: no such column, nothing to draw, or a line that is not JSON.
@@ -70,12 +74,12 @@ def curves(
     note = caption or "Training curves."
     if smooth > 1:
         note += (
-            f" Strong: running mean over {smooth} rows; faint: every row; short curves as they are."
+            f" Bold: mean of {smooth} logged values; thin: raw values; short curves as they are."
         )
-    across = min(3, len(chosen))
+    across = min(across, len(chosen))
     down = ceil(len(chosen) / across)
     with style():
-        figure = new_figure(WIDTH, 2.1 * down + 0.45, note)
+        figure = new_figure(width, 2.1 * down + 0.45, note)
         axes = figure.subplots(down, across, squeeze=False)
         groups = [(None, table)] if hue is None else list(table.groupby(hue, sort=True))
         for index, name in enumerate(chosen):

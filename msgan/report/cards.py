@@ -11,10 +11,17 @@ from msgan import presets
 from msgan.config import CascadeConfig
 from msgan.documents import json_of
 from msgan.report.page import duration
+from msgan.report.pictures import Picture, drawn
 from msgan.report.table import Cell, Table, file_name
 from msgan.runs.run import CARD, CONFIG, DONE, Run, flat
 from msgan.training.log import LOG, rows
 from msgan.types import InputError
+
+DRAWN = ("l1", "validation_l1")
+"""Columns of the logs that are drawn."""
+
+SMOOTH = 5
+"""Logged values of a running mean."""
 
 DIGITS = 12
 """Of a hash that stand in the open; all of them are in the fold-out."""
@@ -32,6 +39,8 @@ class RunCard:
         config: YAML.
         preset: The one its configuration is nearest to.
         differences: Key, value in that preset, value here.
+        folder: Where it lies.
+        curves: Of its training; None where nothing was logged.
     """
 
     name: str
@@ -41,6 +50,8 @@ class RunCard:
     config: str
     preset: str
     differences: tuple[tuple[str, str, str], ...]
+    folder: Path
+    curves: Picture | None = None
 
 
 def run_card(folder: Path, name: str) -> RunCard:
@@ -74,7 +85,31 @@ def run_card(folder: Path, name: str) -> RunCard:
         config=(folder / CONFIG).read_text(encoding="utf-8"),
         preset=preset,
         differences=differences,
+        folder=folder,
+        curves=_curves(run, name),
     )
+
+
+def _curves(run: Run, name: str) -> Picture | None:
+    """L1 of training and validation against steps, a line a scale; None where none is logged."""
+    import pandas as pd
+
+    from msgan import plots
+
+    lines = [{**row, "scale": f"s{i}"} for i in run.used for row in rows(run.folder_of(i) / LOG)]
+    table = pd.DataFrame(lines)
+    for column in DRAWN:
+        if column in table:
+            table[column] = pd.to_numeric(table[column], "coerce")
+    there = [c for c in DRAWN if c in table and table[c].notna().any()]
+    if not there:
+        return None
+    figure = plots.curves(table, columns=there, smooth=SMOOTH, across=1, width=4.2)
+    text = (
+        "Mean absolute error on training patches and, of the averaged weights, on validation "
+        f"patches, against steps; intensities in [-1, 1]. Bold: mean of {SMOOTH} logged values."
+    )
+    return drawn(figure, name, text)
 
 
 def _together(data: Any) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import msgan
 from msgan.metrics import CATALOGUE
@@ -17,54 +16,21 @@ from msgan.report import archive
 from msgan.report.cards import RunCard, run_card
 from msgan.report.csv_tables import SCORES
 from msgan.report.experiment import Experiment, find
-from msgan.report.page import duration, value_text
-from msgan.report.published_vs_ours import NOT_RUN, Entry, comparison_table, published_vs_ours
+from msgan.report.found import findings
+from msgan.report.links import link
+from msgan.report.part import Part
+from msgan.report.published_vs_ours import comparison_table, published_vs_ours
 from msgan.report.results import FILE
 from msgan.report.run_cache import source_hash
-from msgan.report.table import Table
+from msgan.report.summary import summarised
 from msgan.report.tables import difference_tables, other_tables, score_tables
-from msgan.report.template import CAUTION, render
-from msgan.report.translations import Translations, translations
+from msgan.report.template import CAUTION, FOLDER, hash_of, render
+from msgan.report.translations import translations
 from msgan.runs.run import CARD as RUN_CARD
 from msgan.types import InputError
 
 PAGE = "report.html"
 TABLES = "tables"
-
-
-@dataclass(frozen=True)
-class Part:
-    """One experiment of the page."""
-
-    experiment: Experiment
-    tables: Sequence[Table]
-    tests: Sequence[Table]
-    others: Sequence[Table]
-
-    @property
-    def figures(self) -> list[tuple[str, str]]:
-        """Key figures as they are read."""
-        return [(name, value_text(value)) for name, value in self.experiment.figures.items()]
-
-    @property
-    def facts(self) -> list[tuple[str, str]]:
-        """What, when, from which code and with what."""
-        card = self.experiment.card
-        versions = card.get("versions")
-        known = {
-            "notebook": self.experiment.stem,
-            "preset": card.get("preset"),
-            "data": card.get("data"),
-            "finished": card.get("finished"),
-            "status": card.get("status"),
-            "error": card.get("error"),
-            "time": duration(card["seconds"]) if _is_number(card.get("seconds")) else None,
-            "peak memory": f"{card['peak MiB']} MiB" if _is_number(card.get("peak MiB")) else None,
-            "machine": card.get("machine"),
-            "commit": card.get("git"),
-            "versions": _listed(versions) if isinstance(versions, Mapping) else None,
-        }
-        return [(name, str(value)) for name, value in known.items() if value]
 
 
 @dataclass(frozen=True)
@@ -96,30 +62,36 @@ def write_report(runs: str | os.PathLike[str], out: str | os.PathLike[str]) -> W
     """
     runs, out = Path(runs), Path(out)
     experiments, trained = find(runs)
-    made = translations(runs)
+    made = translations(runs, out, [e.folder for e in experiments if e.scores is not None])
     if not (experiments or trained or made):
         looked = f"{archive.CARD}, {SCORES}, {FILE}, *.stamp.json, {RUN_CARD} or translations"
         raise InputError(f"{runs}: nothing to report: looked for {looked}")
     _check_writable(out)
-    parts = [Part(e, score_tables(e), difference_tables(e), other_tables(e)) for e in experiments]
+    parts = [_part(e, out) for e in experiments]
     cards, unread = _cards(trained, runs)
-    entries = published_vs_ours(experiments)
-    book = comparison_table(entries)
+    entries = [e for e in published_vs_ours(experiments) if e.ours is not None]
+    book = comparison_table(entries) if entries else None
     tables = [t for p in parts for t in (*p.tables, *p.tests, *p.others)]
-    tables += [*(card.scales for card in cards), *([made.table] if made else []), book]
-    name = runs.resolve().name
+    tables += [card.scales for card in cards]
+    if made:
+        tables += [*made.means, *([made.table] if made.table else [])]
+    tables += [book] if book else []
+    script = (FOLDER / "viewer.js").read_text(encoding="utf-8")
     page = render(
         "report.html",
         better=_better(),
-        name=name,
-        summary=_summary(parts, made, cards, entries),
+        name=runs.resolve().name,
         caution=CAUTION,
+        summary=summarised(parts, made, cards, out),
         translations=made,
         about=_about(parts, cards),
         experiments=parts,
         cards=cards,
+        links={card.name: link(card.folder, out) for card in cards},
         unread=unread,
         ledger=book,
+        script=script,
+        script_hash=hash_of(script),
     )
     with atomic_folder(out / TABLES) as folder:
         for table in tables:
@@ -129,6 +101,18 @@ def write_report(runs: str | os.PathLike[str], out: str | os.PathLike[str]) -> W
     problems = [f"{e.stem}: {line}" for e in experiments for line in e.problems]
     problems += made.problems if made else ()
     return Written(out / PAGE, len(tables), (*problems, *unread))
+
+
+def _part(experiment: Experiment, out: Path) -> Part:
+    scores = experiment.scores
+    return Part(
+        experiment,
+        score_tables(experiment),
+        difference_tables(experiment),
+        other_tables(experiment),
+        () if scores is None else findings(scores, experiment.tests),
+        link(experiment.page or experiment.folder, out),
+    )
 
 
 def _better() -> str:
@@ -168,25 +152,6 @@ def _cards(trained: Iterable[Path], runs: Path) -> tuple[list[RunCard], list[str
     return cards, unread
 
 
-def _summary(
-    parts: Sequence[Part],
-    made: Translations | None,
-    cards: Sequence[RunCard],
-    entries: Sequence[Entry],
-) -> str:
-    done = sum(entry.ours is not None for entry in entries)
-    missing = sum(entry.ours is None for entry in entries)
-    images = f"{_count(made.count, 'translation')}, " if made else ""
-    return images + (
-        f"{_count(len(parts), 'experiment')}, {_count(len(cards), 'trained cascade')}; of the "
-        f"papers' numbers {done} stand beside ours and {missing} were {NOT_RUN}."
-    )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
 def _about(parts: Sequence[Part], cards: Sequence[RunCard]) -> list[tuple[str, str]]:
     """Facts of the report itself, and of what it reports where all agree on them."""
     facts = [dict(part.facts) for part in parts] + [dict(card.facts) for card in cards]
@@ -206,11 +171,3 @@ def _about(parts: Sequence[Part], cards: Sequence[RunCard]) -> list[tuple[str, s
         ("machines", shared("machine")),
         ("versions", shared("versions")),
     ]
-
-
-def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)

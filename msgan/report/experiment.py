@@ -43,6 +43,8 @@ class Experiment:
         others: Further tables by file name.
         pictures: Of the executed notebook.
         problems: A line for each file that could not be read.
+        folder: Where they lie.
+        page: Of the executed notebook, if there is one.
     """
 
     stem: str
@@ -54,6 +56,8 @@ class Experiment:
     others: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     pictures: tuple[Picture, ...] = ()
     problems: tuple[str, ...] = ()
+    folder: Path = Path()
+    page: Path | None = None
 
     @property
     def data(self) -> str:
@@ -142,6 +146,8 @@ def _load(folder: Path) -> Experiment:
         others={name: table for name, table in others.items() if table is not None},
         pictures=shown,
         problems=tuple(problems),
+        folder=folder,
+        page=page if (page := path.with_suffix(".html")).is_file() else None,
     )
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgan.report.page import reduced
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WIDTH = 1500
 """Longest side of a picture in a report, in pixels: sharp on a page, light to send."""
@@ -46,6 +50,14 @@ def pictures(notebook: Mapping[str, Any]) -> tuple[Picture, ...]:
                 address = reduced(base64.b64decode(encoded), WIDTH)
                 found.append(Picture(address, heading, said))
     return tuple(found)
+
+
+def drawn(figure: Figure, heading: str, text: str) -> Picture:
+    """A figure for a page, which sets its caption itself, in letters that fit the screen."""
+    figure.supxlabel("")
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=150, bbox_inches="tight", pad_inches=0.05)
+    return Picture(reduced(stream.getvalue(), WIDTH), heading, text)
 
 
 def _words(source: str, heading: str) -> tuple[str, str]:

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell as it is read."""
+    """One cell as it is read; ``link`` is where a page leads from it."""
 
     text: str
     interval: str = ""
     best: bool = False
+    link: str = ""
 
     @property
     def plain(self) -> str:

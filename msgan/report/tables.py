@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msgan import metrics
+from msgan.report.best import best_of
 from msgan.report.experiment import UNSTATED, Experiment
 from msgan.report.table import Cell, Table, file_name, number, p_value
 from msgan.statistics import bootstrap_mean
@@ -122,11 +123,9 @@ def _cell(record: Mapping[Any, Any], frame: pd.DataFrame, n: int) -> Cell:
         text += f" (n = {record['n']})"
     bounds = (record["low"], record["high"])
     interval = ", ".join(number(bound, measure) for bound in bounds)
-    # Signed errors and times have no best row.
-    metric = metrics.metric_of(column)
-    rivals = frame.loc[frame["measure"] == column, "mean"].dropna()
-    choose = max if metric is not None and metric.better == "higher" else min
-    best = metric is not None and len(rivals) > 1 and record["mean"] == choose(rivals)
+    rivals = frame.loc[frame["measure"] == column]
+    winners = rivals["method"].iloc[sorted(best_of(column, rivals["mean"].tolist()))]
+    best = record["method"] in set(winners)
     return Cell(text, f"[{interval}]" if math.isfinite(sum(bounds)) else "", best)
 
 

@@ -1,38 +1,56 @@
-"""Translations made by commands, for a report: a table of them, and pictures beside the source."""
+"""Translations on disk, for a report: their scores, pictures beside the source, viewers."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msgan.data.volume import open_volume
+from msgan.data.volume import Volume, open_volume
 from msgan.metrics import SIMILARITY
+from msgan.plots.frame import Window, usual_window
+from msgan.report.best import best_of
 from msgan.report.catalog import Translated, catalog
+from msgan.report.experiment import Experiment
 from msgan.report.fault import Fault
-from msgan.report.page import reduced
-from msgan.report.pictures import WIDTH, Picture
+from msgan.report.found import OURS, findings
+from msgan.report.links import link
+from msgan.report.pictures import Picture, drawn
+from msgan.report.reduced import factors_for, reduced
 from msgan.report.table import Cell, Table, number
-from msgan.report.tables import header_of
+from msgan.report.tables import header_of, score_tables
+from msgan.report.viewer import Viewer, viewer
 from msgan.translate.provenance import Provenance
 from msgan.types import Array, InputError
 
-SHOWN = 6
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHOWN = 3
 """Pictures of a report; the table has all translations."""
 
 MOST_VOXELS = 1 << 26
-"""Of an image that is drawn: it is read as a whole."""
+"""Of an image that is drawn voxel by voxel; a larger one is drawn reduced."""
 
 NOTE = (
     "Every image named here is synthetic. Scores against the real image, where msgan evaluate has "
     "compared both; rows without a run are baselines, which use no network."
 )
+
+STEM = "translations"
+"""How the files of their tables begin."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One translation that is shown: its picture, and a viewer of its slices."""
+
+    picture: Picture
+    viewer: Viewer
 
 
 @dataclass(frozen=True)
@@ -40,35 +58,62 @@ class Translations:
     """What a folder holds of them.
 
     Attributes:
-        table: A line for each image, and for each row that it was compared with.
-        pictures: Of the first :data:`SHOWN`.
-        count: How many there are.
+        table: A line for each image, and for each row that it was compared with; None where all
+            translations are of notebooks, which have their own tables.
+        means: Scores by task and region, over all images that no table of a study has.
+        found: What these say, a sentence each.
+        shown: The first :data:`SHOWN`, of different tasks and runs as far as there are some.
+        tasks: As ``t1→t2``: images and subjects.
+        count: How many translations no notebook made.
+        runs: Folders of the trained runs that made them.
         problems: A line for each that cannot be shown.
     """
 
-    table: Table
-    pictures: tuple[Picture, ...]
+    table: Table | None
+    means: tuple[Table, ...]
+    found: tuple[str, ...]
+    shown: tuple[Shown, ...]
+    tasks: tuple[tuple[str, int, int], ...]
     count: int
+    runs: tuple[Path, ...]
     problems: tuple[str, ...]
 
 
-def translations(runs: Path) -> Translations | None:
-    """Those below a folder that no notebook made; None where there are none."""
+def translations(runs: Path, page: Path, scored: Sequence[Path] = ()) -> Translations | None:
+    """Those below a folder; None where there are none.
+
+    Args:
+        runs: The folder.
+        page: Folder of the page, from which links lead to the images.
+        scored: Folders of studies whose tables have the scores of the translations below them.
+    """
     found = catalog(runs)
-    books = {page.with_suffix("") for page in found.pages}
+    books = {path.with_suffix("") for path in found.pages}
     own = [one for one in found.translated if not one.provenance.regions]
     own = [one for one in own if not books & {*one.provenance.result.parents}]
-    faults = [fault for fault in found.faults if _concerns(fault, runs)]
-    if not own:
+    studied = [one for one in found.translated if one not in own and one.method == OURS]
+    if not (own or studied):
         return None
-    problems = [str(fault) for fault in faults]
-    pictures: list[Picture] = []
-    for one in own[:SHOWN]:
+    problems = [str(fault) for fault in found.faults if own and _concerns(fault, runs)]
+    shown: list[Shown] = []
+    for one in _chosen(own or studied):
         try:
-            pictures.append(_picture(one))
-        except (InputError, OSError) as error:
+            shown.append(_shown(one))
+        except (InputError, OSError, ValueError) as error:
             problems.append(" ".join(str(error).split()))
-    return Translations(_table(own, runs), tuple(pictures), len(own), tuple(problems))
+    tables = {folder.resolve() for folder in scored}
+    alone = [one for one in own if not tables & {*one.provenance.result.resolve().parents}]
+    means, sentences = _means(alone)
+    return Translations(
+        _table(own, runs, page) if own else None,
+        tuple(means),
+        tuple(sentences),
+        tuple(shown),
+        tuple(_tasks(own)),
+        len(own),
+        tuple(dict.fromkeys(one.provenance.run for one in own if one.provenance.run)),
+        tuple(problems),
+    )
 
 
 def _concerns(fault: Fault, runs: Path) -> bool:
@@ -76,45 +121,61 @@ def _concerns(fault: Fault, runs: Path) -> bool:
     return fault.path.suffix == ".json" or not fault.path.is_dir()
 
 
-def _table(own: Sequence[Translated], runs: Path) -> Table:
+def _tasks(own: Sequence[Translated]) -> Iterator[tuple[str, int, int]]:
+    for task in dict.fromkeys(one.task for one in own):
+        people = [one.subject for one in own if one.task == task]
+        yield task, len(people), len(set(people))
+
+
+def _chosen(found: Sequence[Translated]) -> list[Translated]:
+    """A few of them: first one of each study, task and run, then more."""
+    kinds = {(one.study, one.task, one.provenance.run): one for one in reversed(found)}
+    first = [one for one in found if one in kinds.values()]
+    return [*first, *(one for one in found if one not in first)][:SHOWN]
+
+
+# --- scores -------------------------------------------------------------------------------------
+
+
+def _table(own: Sequence[Translated], runs: Path, page: Path) -> Table:
     import pandas as pd
 
-    lines = [line for one in own for line in _lines(one, runs)]
-    frame = pd.DataFrame(lines)
+    lines = [(one, line) for one in own for line in _lines(one, runs)]
+    frame = pd.DataFrame([line for _, line in lines])
     measures = [m for m in SIMILARITY if m in frame]
     columns = ["image", "of", "task", "row", "region", *measures]
     best = _best(frame, measures)
-    rows = tuple(
-        tuple(
-            Cell(number(value, name) if name in measures else str(value), best=(k, name) in best)
-            if value == value and value is not None  # a number that is none
-            else Cell("–")
-            for name, value in ((name, frame[name].iloc[k]) for name in columns)
-        )
-        for k in range(len(frame))
-    )
+    rows = []
+    for k, (one, line) in enumerate(lines):
+        cells = []
+        for name in columns:
+            value = line.get(name)
+            if value is None or value != value:  # a number that is none
+                cells.append(Cell("–"))
+            elif name in measures:
+                cells.append(Cell(number(float(value), name), best=(k, name) in best))
+            else:
+                there = link(one.provenance.result, page) if name == "image" else ""
+                cells.append(Cell(str(value), link=there))
+        rows.append(tuple(cells))
     heads = (*columns[:5], *(header_of(m) for m in measures))
-    return Table("translations", "Translations", NOTE, heads, rows, frame, words=5)
+    return Table(STEM, "Each translation", NOTE, heads, tuple(rows), frame, words=5)
 
 
-def _best(frame: Any, measures: Sequence[str]) -> set[tuple[int, str]]:
+def _best(frame: pd.DataFrame, measures: Sequence[str]) -> set[tuple[int, str]]:
     """Cells that are the best of an image and region, where several rows are compared."""
-    from msgan.metrics import CATALOGUE
-
     found: set[tuple[int, str]] = set()
     for _, part in frame.groupby(["image", "region"], sort=False):
         for name in measures:
-            values = part[name].astype(float).dropna()
-            if len(values) > 1:
-                end = values.max() if CATALOGUE[name].better == "higher" else values.min()
-                found |= {(int(k), name) for k in values.index[values == end]}
+            places = best_of(name, part[name].astype(float).tolist())
+            found |= {(int(part.index[k]), name) for k in places}
     return found
 
 
 def _lines(one: Translated, runs: Path) -> Iterator[dict[str, Any]]:
     trace = one.provenance
-    place = trace.result
-    image = place.relative_to(runs).as_posix() if place.is_relative_to(runs) else place.name
+    place, root = trace.result, runs.absolute()
+    image = place.relative_to(root).as_posix() if place.is_relative_to(root) else place.name
     about = {"image": image, "of": one.subject, "task": one.task}
     if not trace.scores:
         yield {**about, "row": _row(trace), "region": "not scored"}
@@ -126,41 +187,93 @@ def _lines(one: Translated, runs: Path) -> Iterator[dict[str, Any]]:
 
 
 def _row(trace: Provenance) -> str:
-    return f"{trace.method}, {trace.run.name}" if trace.run else trace.method
+    return f"{trace.method} ({trace.run.name})" if trace.run else trace.method
 
 
-def _picture(one: Translated) -> Picture:
+def _means(own: Sequence[Translated]) -> tuple[list[Table], list[str]]:
+    """Tables of means by region and task, and what the last region of each task says.
+
+    The last is the narrowest: inside a mask, where there is one.
+    """
+    import pandas as pd
+
+    lines = [line for one in own if one.provenance.scores for line in _lines(one, Path())]
+    if not lines:
+        return [], []
+    frame = pd.DataFrame(lines).rename(columns={"row": "method", "of": "subject"})
+    frame = frame.drop_duplicates(["task", "region", "method", "subject"]).drop(columns="image")
+    frame = frame.assign(**{m: pd.to_numeric(frame[m], "coerce") for m in SIMILARITY if m in frame})
+    frame["dims"] = f"{own[0].provenance.grid.dims}D" if own[0].provenance.grid else ""
+    frame["range"] = "black to white of the real image"
+    tables: list[Table] = []
+    sentences: dict[object, list[str]] = {}
+    for region, part in frame.groupby("region", sort=False):
+        about = {"data": "the translations of this folder"}
+        tables += score_tables(Experiment(f"{STEM}-{region}", "", about, scores=part))
+        sentences |= {task: findings(own) for task, own in part.groupby("task", sort=False)}
+    return tables, [line for own in sentences.values() for line in own]
+
+
+# --- pictures -----------------------------------------------------------------------------------
+
+
+def _shown(one: Translated) -> Shown:
     """Source, translation and, where it is known, the real image and the difference."""
-    from msgan import plots
-
     trace = one.provenance
     real = trace.real if trace.real is not None and trace.real.exists() else None
     with ExitStack() as stack:
-        paths = [trace.image, trace.result, *([real] if real else [])]
-        volumes = [stack.enter_context(open_volume(path, check=False)) for path in paths]
-        for volume in volumes:
-            if not volume.grid.same_as(volumes[1].grid, 1e-3):
+        paths = {"source": trace.image, "translated": trace.result}
+        paths |= {"real": real} if real else {}
+        volumes = {t: stack.enter_context(open_volume(p, check=False)) for t, p in paths.items()}
+        for volume in volumes.values():
+            if not volume.grid.same_as(volumes["translated"].grid, 1e-3):
                 raise InputError(f"{volume.path}: lies on another grid than {trace.result}")
-            if prod(volume.grid.shape) > MOST_VOXELS:
-                raise InputError(
-                    f"{volume.path}: {prod(volume.grid.shape)} voxels: too large to be drawn here; "
-                    "msgan explore shows it"
-                )
-        images = [volume.whole() for volume in volumes]
-        affine = volumes[1].grid.affine
-    place: dict[str, Any] = {"affine": affine} if affine.shape == (4, 4) else {}
-    if len(images) == 3:
-        figure = plots.compare(*images, unit=trace.unit, **place)
+        picture, windows = _picture(one, volumes)
+        pair = ("translated", "real") if real else None
+        return Shown(
+            picture,
+            viewer(trace.result.name, volumes, windows, unit=trace.unit, difference=pair),
+        )
+
+
+def _picture(one: Translated, volumes: dict[str, Volume]) -> tuple[Picture, dict[str, Window]]:
+    """The picture, and the windows of its images."""
+    from msgan import plots
+
+    trace, grid = one.provenance, volumes["translated"].grid
+    factors = factors_for(grid.shape, grid.spacing, MOST_VOXELS)
+    images = {title: reduced(v.read, grid.shape, factors) for title, v in volumes.items()}
+    place: dict[str, Any] = {"spacing": [s * f for s, f in zip(grid.spacing, factors, strict=True)]}
+    if grid.dims == 3:
+        place["affine"] = grid.affine
+    windows = {title: _window(image) for title, image in images.items()}
+    made = f"{one.subject}, {one.task} by {_row(trace)}; the translation is synthetic."
+    if "real" in images:
+        windows["translated"] = windows["real"]
+        figure = plots.compare(
+            *images.values(),
+            window=windows["real"],
+            source_window=windows["source"],
+            unit=trace.unit,
+            **place,
+        )
+        text = f"{made} Left to right: source, translated, real, and translated minus real "
+        text += "(red: brighter than real, blue: darker)."
     else:
-        shown = dict(zip(("source", "translated"), map(_scaled, images), strict=True))
+        shown = {t: _scaled(image, windows[t]) for t, image in images.items()}
         figure = plots.slices(shown, unit="each in its own range", **place)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=150)
-    text = f"{one.subject}, {one.task} by {_row(trace)}; the translation is synthetic."
-    text += "" if real else " No real image is known."
-    return Picture(reduced(stream.getvalue(), WIDTH), trace.result.name, text)
+        text = f"{made} Above the source, below its translation. No real image is known."
+        text = text.replace("Above", "Left").replace("below", "right") if grid.dims == 2 else text
+    if max(factors) > 1:
+        text += f" Drawn from means of {'×'.join(map(str, factors))} voxels."
+    return drawn(figure, trace.result.name, text), windows
 
 
-def _scaled(image: Array) -> Array:
-    low, high = np.percentile(image, (0.5, 99.5))
-    return np.clip((image - low) / ((high - low) or 1), 0, 1)
+def _window(image: Array) -> Window:
+    """0.5 and 99.5 % of the intensities."""
+    return usual_window([image]) if np.isfinite(image).any() else (0.0, 1.0)
+
+
+def _scaled(image: Array, window: Window) -> Array:
+    low, high = window
+    return np.clip((image - low) / (high - low), 0, 1)

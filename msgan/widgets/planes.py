@@ -9,11 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from msgan.data.grid import Grid
-from msgan.plots.frame import PLANES
+from msgan.plots.frame import PLANES, SIDES
 from msgan.types import Array, Box, InputError, Shape
-
-SIDES = {"axial": "LRPA", "coronal": "LRIS", "sagittal": "PAIS"}
-"""Plane -> directions of the body at the left, right, bottom and top of its picture."""
 
 
 @dataclass(frozen=True, eq=False)
