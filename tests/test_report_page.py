@@ -122,14 +122,14 @@ def test_found_is_read_from_the_tables_and_shown_as_text(tmp_path):
     folder = tmp_path / "smoke" / "06"
     folder.mkdir(parents=True)
     scores({"<b>": (0.5,), "cascade": (0.4,)}).to_csv(folder / "scores.csv", index=False)
-    found = found_in(folder, "smoke")
+    found = found_in(folder, {}, "smoke")
     assert found.sentences[-1] == NO_CLAIM
     assert "“<b>” (0.500) has the highest SSIM" in str(found)
     assert "&lt;b&gt;" in found._repr_html_()
     assert "<b>" not in found._repr_html_()
-    assert len(found_in(folder, "small").sentences) == 1
+    assert len(found_in(folder, {"a": 1}, "small").sentences) == 1
     (folder / "scores.csv").write_text("a,b\n1,2\n")
-    assert "Not read: scores.csv: no column 'method'." in str(found_in(folder, "small"))
+    assert "Not read: scores.csv: no column 'method'." in str(found_in(folder, {"a": 1}, "small"))
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,9 @@ from msgan.types import Array, Box, InputError, Reader
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+NEARLY_ALL = 0.9
+"""Share of a plane from which on its magnified part is taken for all of it."""
+
 
 def zooms(
     images: Mapping[str, Reader],
@@ -51,7 +54,8 @@ def zooms(
         at: Index of the slice; None: the middle.
         centre: Of the magnified part, as shares of the plane's width and height from the lower
             left (2D: upper left).
-        zoom: Side of the magnified part as a share of the plane's.
+        zoom: Side of the magnified part as a share of the plane's. One that is nearly all of it
+            is not shown a second time as a whole.
         window: Darkest and brightest intensity; default 0.5 and 99.5 % of the first slice.
         unit: Of the intensities.
         columns: Pictures in a row.
@@ -76,32 +80,36 @@ def zooms(
     extent = frame.extent(name)
     inner = (zoom * extent[0], zoom * extent[1])
     corner = (centre[0] * extent[0] - inner[0] / 2, centre[1] * extent[1] - inner[1] / 2)
-    note = f"{caption} First the whole slice, then the part in its frame of each image, magnified; "
-    note += "single voxels stay visible."
+    framed = zoom < NEARLY_ALL
+    what = "First the whole slice, then the part in its frame" if framed else "The same slice"
+    note = f"{caption} {what} of each image{', magnified' * framed}; single voxels stay visible."
     colour = colours()[1]
-    count = len(shown) + 1
+    count = len(shown) + framed
     columns = min(columns, count)
     with style():
         figure, axes = panels(
             ceil(count / columns), columns, [extent], note, side=1.2, title=0.27, gap=0.34
         )
         look: dict[str, Any] = {"vmin": low, "vmax": high, "letters": False}
-        whole = axes[0][0]
-        mappable = frame.show(whole, shown[first], name, None, **look)
-        whole.set_title(wrapped(first, 100 // columns))
-        from matplotlib.patches import Rectangle
+        if framed:
+            from matplotlib.patches import Rectangle
 
-        whole.add_patch(Rectangle(corner, *inner, fill=False, ec=colour, lw=1.2))
-        if affine is not None:
-            frame.scale_bar(whole, name)
-        for ax, (title, image) in zip(axes.ravel()[1:], shown.items(), strict=False):
-            frame.show(ax, image, name, None, **look)
+            whole = axes[0][0]
+            frame.show(whole, shown[first], name, None, **look)
+            whole.set_title(wrapped(first, 100 // columns))
+            whole.add_patch(Rectangle(corner, *inner, fill=False, ec=colour, lw=1.2))
+        for ax, (title, image) in zip(axes.ravel()[framed:], shown.items(), strict=False):
+            mappable = frame.show(ax, image, name, None, **look)
             ax.set_title(wrapped(title, 100 // columns))
+            if not framed:
+                continue
             ax.set_xlim(corner[0], corner[0] + inner[0])
             ends = (corner[1], corner[1] + inner[1])
             ax.set_ylim(ends[::-1] if frame.upside_down else ends)
             for spine in ax.spines.values():
                 spine.set(visible=True, edgecolor=colour, linewidth=1.2)
+        if affine is not None:
+            frame.scale_bar(axes[0][0], name)
         hide(axes, count)
         drawn = [ax for row in axes for ax in row if ax.images]
         colorbar(figure, mappable, drawn, with_unit("intensity", unit))

@@ -12,6 +12,7 @@ import numpy as np
 
 from msgan.metrics import CATALOGUE, metric_of
 from msgan.report.csv_tables import SCORES, TESTS, read_scores, read_tests
+from msgan.report.results import Figure, value_text
 from msgan.types import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ PAIRED = (
 
 NO_CLAIM = "Preset smoke: these numbers show that everything runs and make no claim of quality."
 
-MAY_BE_SMOKE = "Of the preset smoke, these numbers make no claim of quality."
+MAY_BE_SMOKE = "Numbers of the preset smoke make no claim of quality."
 """Where the preset is not known."""
 
 
@@ -49,13 +50,14 @@ class Found:
         return f'<div class="found"><strong>Found</strong><ul>{items}</ul></div>'
 
 
-def found_in(folder: Path, preset: str | None = None) -> Found:
+def found_in(folder: Path, figures: Mapping[str, Figure], preset: str | None = None) -> Found:
     """What the tables in the folder of a notebook's results say.
 
     Tables that cannot be read say so in place of their sentences.
 
     Args:
         folder: With ``scores.csv`` and ``tests.csv``, where the notebook wrote them.
+        figures: Key figures, which stand in for sentences where there is no table.
         preset: The one that the notebook ran with; None: not known.
     """
     scores = tests = None
@@ -69,6 +71,8 @@ def found_in(folder: Path, preset: str | None = None) -> Found:
         sentences.append(f"Not read: {' '.join(str(error).split())}.")
     if scores is not None:
         sentences += findings(scores, tests)
+    if not sentences:
+        sentences = [f"{name}: {value_text(value)}" for name, value in figures.items()]
     return Found((*sentences, *caution(preset)))
 
 

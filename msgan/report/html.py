@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from msgan.report.around import BEGIN, CONTENTS, END, with_contents
+from msgan.report.notebook_tables import readable
 from msgan.report.template import CAUTION, FOLDER
 
 
@@ -13,7 +15,9 @@ def to_html(notebook: Any, folder: Path, title: str) -> str:
 
     JupyterLab's look without the libraries that its pages load: for formulas, diagrams, widgets.
     Widgets leave a still picture; formulas and diagrams are none of a notebook here. The text
-    that describes a figure is kept, which the original drops.
+    that describes a figure is kept, which the original drops, and is its caption on a narrow
+    screen. The best values of tables are marked, long tables of tests are folded. Links to other
+    pages have their place; :func:`msgan.report.around.connect` fills it.
 
     Args:
         notebook: As executed.
@@ -24,5 +28,11 @@ def to_html(notebook: Any, folder: Path, title: str) -> str:
 
     template = (FOLDER / "notebook.html").read_text(encoding="utf-8")
     exporter = HTMLExporter(embed_images=True, raw_template=template)
-    resources = {"metadata": {"name": title, "path": str(folder)}, "caution": CAUTION}
-    return str(exporter.from_notebook_node(notebook, resources=resources)[0])
+    resources = {
+        "metadata": {"name": title, "path": str(folder)},
+        "caution": CAUTION,
+        "contents": CONTENTS,
+        "around": BEGIN + END,
+        "style": (FOLDER / "notebook.css").read_text(encoding="utf-8"),
+    }
+    return with_contents(str(exporter.from_notebook_node(readable(notebook), resources)[0]))

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import platform
+import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,7 +18,7 @@ import psutil
 
 import msgan
 from msgan.paths import write_text
-from msgan.report.results import Figure, read_results
+from msgan.report.results import read_results, value_text
 from msgan.report.run_cache import Run, source_hash
 from msgan.report.template import CAUTION, render
 from msgan.types import InputError
@@ -70,6 +71,8 @@ def _card(out: Path, folder: Path, run: Run) -> dict[str, Any]:
     return {
         "status": run.status,
         "title": title_of(notebook) or run.stem,
+        "number": run.stem.partition("_")[0],
+        "about": about_of(notebook),
         "page": page,
         "notebook": f"{run.stem}.ipynb" if page else f"notebooks/{run.stem}.ipynb",
         "results": f"{run.stem}/" if (out / run.stem).is_dir() else "",
@@ -100,6 +103,17 @@ def title_of(notebook: dict[str, Any]) -> str:
     return ""
 
 
+def about_of(notebook: dict[str, Any]) -> str:
+    """The first sentence below the first heading of the text cells, without marks."""
+    for cell in notebook.get("cells", []):
+        if cell["cell_type"] == "markdown":
+            lines = "".join(cell["source"]).splitlines()
+            text = " ".join(line for line in lines if not line.startswith("#")).strip()
+            plain = re.sub(r"[`*]", "", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text))
+            return re.split(r"(?<=[^.]{4}[.!?])\s", " ".join(plain.split()), maxsplit=1)[0]
+    return ""
+
+
 def _thumbnail(notebook: dict[str, Any]) -> str:
     """The first picture of the outputs, reduced, as a data address; empty if there is none."""
     for cell in notebook.get("cells", []):
@@ -119,11 +133,6 @@ def reduced(png: bytes, side: int = 2 * THUMBNAIL) -> str:
         small = io.BytesIO()
         image.save(small, "PNG")
     return "data:image/png;base64," + base64.b64encode(small.getvalue()).decode()
-
-
-def value_text(value: Figure) -> str:
-    """A key figure as it is shown."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def duration(seconds: float) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from msgan.report.experiment import Experiment
-from msgan.report.page import duration, value_text
+from msgan.report.page import duration
+from msgan.report.results import value_text
 from msgan.report.table import Table
 
 

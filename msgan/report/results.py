@@ -6,9 +6,13 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgan.paths import write_text
 from msgan.types import InputError
+
+if TYPE_CHECKING:
+    from msgan.report.found import Found
 
 RESULTS = "MSGAN_RESULTS"
 """Environment variable the runner sets for a notebook: the folder of the whole run."""
@@ -52,14 +56,21 @@ def results_folder(stem: str, preset: str) -> Path:
     return folder
 
 
-def write_results(folder: Path, figures: Mapping[str, Figure]) -> None:
+def write_results(folder: Path, figures: Mapping[str, Figure]) -> Found:
     """Write the key figures of a notebook to ``folder/results.json`` for the index page.
 
     Args:
         folder: The notebook's results folder.
         figures: Name (with its unit) to value, in the order of display.
+
+    Returns:
+        What was found, for the last cell to show: a sentence for each task of the scores that the
+        notebook has written to ``folder``, else the key figures.
     """
+    from msgan.report.found import found_in, preset_below
+
     write_text(folder / FILE, json.dumps(dict(figures), indent=1) + "\n")
+    return found_in(folder, figures, preset_below(folder))
 
 
 def read_results(folder: Path) -> dict[str, Figure]:
@@ -78,6 +89,11 @@ def read_results(folder: Path) -> dict[str, Figure]:
     if not isinstance(figures, dict) or not all(isinstance(v, Figure) for v in figures.values()):
         raise InputError(f"{path.name}: expected one flat object of numbers and strings")
     return figures
+
+
+def value_text(value: Figure) -> str:
+    """A key figure as it is shown."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def forget_results(folder: Path) -> None:

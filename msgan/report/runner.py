@@ -15,10 +15,11 @@ from msgan.leftovers import PARTIAL, sweep
 from msgan.lock import alone
 from msgan.paths import write_text
 from msgan.report import run_cache
+from msgan.report.around import connect
 from msgan.report.check import page_faults
 from msgan.report.execute import declared, execute
 from msgan.report.html import to_html
-from msgan.report.page import write_index
+from msgan.report.page import load_notebook, title_of, write_index
 from msgan.report.results import forget_results
 from msgan.report.run_cache import Run
 from msgan.report.side_by_side import Processes, Task, side_by_side
@@ -94,11 +95,13 @@ def run_notebooks(
         key = run_cache.run_key(notebook, parameters, run_cache.source_hash(), *surroundings)
         return parameters, key
 
+    titles = {stem: title_of(load_notebook(path)) or stem for stem, path in paths.items()}
     with _alone(out):
         runs = {stem: run_cache.recall(out, stem, inputs(stem)[1]) for stem in paths}
 
         def publish() -> None:
             write_index(out, folder, preset, list(runs.values()))
+            connect(out, titles, [run.stem for run in runs.values() if run.status == "running"])
 
         def begin(stem: str) -> Task | None:
             parameters, key = inputs(stem)

@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from msgan.data.volume import Volume, open_volume
 from msgan.metrics import SIMILARITY
-from msgan.plots.frame import Window, usual_window
 from msgan.report.best import best_of
 from msgan.report.catalog import Translated, catalog
 from msgan.report.experiment import Experiment
 from msgan.report.fault import Fault
 from msgan.report.found import OURS, findings
 from msgan.report.links import link
-from msgan.report.pictures import Picture, drawn
-from msgan.report.reduced import factors_for, reduced
+from msgan.report.shown import Shown, row_of, shown_of
 from msgan.report.table import Cell, Table, number
 from msgan.report.tables import header_of, score_tables
-from msgan.report.viewer import Viewer, viewer
-from msgan.translate.provenance import Provenance
-from msgan.types import Array, InputError
+from msgan.types import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SHOWN = 3
 """Pictures of a report; the table has all translations."""
-
-MOST_VOXELS = 1 << 26
-"""Of an image that is drawn voxel by voxel; a larger one is drawn reduced."""
 
 NOTE = (
     "Every image named here is synthetic. Scores against the real image, where msgan evaluate has "
@@ -43,14 +32,6 @@ NOTE = (
 
 STEM = "translations"
 """How the files of their tables begin."""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """One translation that is shown: its picture, and a viewer of its slices."""
-
-    picture: Picture
-    viewer: Viewer
 
 
 @dataclass(frozen=True)
@@ -98,7 +79,7 @@ def translations(runs: Path, page: Path, scored: Sequence[Path] = ()) -> Transla
     shown: list[Shown] = []
     for one in _chosen(own or studied):
         try:
-            shown.append(_shown(one))
+            shown.append(shown_of(one))
         except (InputError, OSError, ValueError) as error:
             problems.append(" ".join(str(error).split()))
     tables = {folder.resolve() for folder in scored}
@@ -178,16 +159,12 @@ def _lines(one: Translated, runs: Path) -> Iterator[dict[str, Any]]:
     image = place.relative_to(root).as_posix() if place.is_relative_to(root) else place.name
     about = {"image": image, "of": one.subject, "task": one.task}
     if not trace.scores:
-        yield {**about, "row": _row(trace), "region": "not scored"}
+        yield {**about, "row": row_of(trace), "region": "not scored"}
     regions = [line.get("region") for line in trace.scores]
     for line in sorted(trace.scores, key=lambda one: regions.index(one.get("region"))):
-        row = _row(trace) if line.get("method") == trace.method else line.get("method")
+        row = row_of(trace) if line.get("method") == trace.method else line.get("method")
         scores = {m: line[m] for m in SIMILARITY if m in line}
         yield {**about, "row": row, "region": line.get("region", ""), **scores}
-
-
-def _row(trace: Provenance) -> str:
-    return f"{trace.method} ({trace.run.name})" if trace.run else trace.method
 
 
 def _means(own: Sequence[Translated]) -> tuple[list[Table], list[str]]:
@@ -212,68 +189,3 @@ def _means(own: Sequence[Translated]) -> tuple[list[Table], list[str]]:
         tables += score_tables(Experiment(f"{STEM}-{region}", "", about, scores=part))
         sentences |= {task: findings(own) for task, own in part.groupby("task", sort=False)}
     return tables, [line for own in sentences.values() for line in own]
-
-
-# --- pictures -----------------------------------------------------------------------------------
-
-
-def _shown(one: Translated) -> Shown:
-    """Source, translation and, where it is known, the real image and the difference."""
-    trace = one.provenance
-    real = trace.real if trace.real is not None and trace.real.exists() else None
-    with ExitStack() as stack:
-        paths = {"source": trace.image, "translated": trace.result}
-        paths |= {"real": real} if real else {}
-        volumes = {t: stack.enter_context(open_volume(p, check=False)) for t, p in paths.items()}
-        for volume in volumes.values():
-            if not volume.grid.same_as(volumes["translated"].grid, 1e-3):
-                raise InputError(f"{volume.path}: lies on another grid than {trace.result}")
-        picture, windows = _picture(one, volumes)
-        pair = ("translated", "real") if real else None
-        return Shown(
-            picture,
-            viewer(trace.result.name, volumes, windows, unit=trace.unit, difference=pair),
-        )
-
-
-def _picture(one: Translated, volumes: dict[str, Volume]) -> tuple[Picture, dict[str, Window]]:
-    """The picture, and the windows of its images."""
-    from msgan import plots
-
-    trace, grid = one.provenance, volumes["translated"].grid
-    factors = factors_for(grid.shape, grid.spacing, MOST_VOXELS)
-    images = {title: reduced(v.read, grid.shape, factors) for title, v in volumes.items()}
-    place: dict[str, Any] = {"spacing": [s * f for s, f in zip(grid.spacing, factors, strict=True)]}
-    if grid.dims == 3:
-        place["affine"] = grid.affine
-    windows = {title: _window(image) for title, image in images.items()}
-    made = f"{one.subject}, {one.task} by {_row(trace)}; the translation is synthetic."
-    if "real" in images:
-        windows["translated"] = windows["real"]
-        figure = plots.compare(
-            *images.values(),
-            window=windows["real"],
-            source_window=windows["source"],
-            unit=trace.unit,
-            **place,
-        )
-        text = f"{made} Left to right: source, translated, real, and translated minus real "
-        text += "(red: brighter than real, blue: darker)."
-    else:
-        shown = {t: _scaled(image, windows[t]) for t, image in images.items()}
-        figure = plots.slices(shown, unit="each in its own range", **place)
-        text = f"{made} Above the source, below its translation. No real image is known."
-        text = text.replace("Above", "Left").replace("below", "right") if grid.dims == 2 else text
-    if max(factors) > 1:
-        text += f" Drawn from means of {'×'.join(map(str, factors))} voxels."
-    return drawn(figure, trace.result.name, text), windows
-
-
-def _window(image: Array) -> Window:
-    """0.5 and 99.5 % of the intensities."""
-    return usual_window([image]) if np.isfinite(image).any() else (0.0, 1.0)
-
-
-def _scaled(image: Array, window: Window) -> Array:
-    low, high = window
-    return np.clip((image - low) / (high - low), 0, 1)
