@@ -168,6 +168,17 @@ def test_a_translation_has_scores_a_picture_and_a_viewer(tmp_path, dims):
     assert list(table["ssim"]) == [0.5, 0.7]
 
 
+def test_pictures_are_of_different_tasks_and_people_first(tmp_path):
+    for k, (subject, source) in enumerate((("a", "t1"), ("a", "t1"), ("b", "t1"), ("a", "pd"))):
+        path = beside(translated(tmp_path / "r", f"{k}", 2, scored=False))
+        path.write_text(
+            json.dumps(json.loads(path.read_text()) | {"subject": subject, "source": source})
+        )
+    _, page = page_of(tmp_path / "r", tmp_path / "out")
+    assert [alt.split(":")[0] for alt in page.alts] == ["0.nii", "3.nii", "2.nii"]
+    assert "Pictures of 3 of 4" in page.words
+
+
 def test_without_a_real_image_source_and_translation_are_shown(tmp_path):
     translated(tmp_path / "r", "a", 3, real=False, scored=False)
     _, page = page_of(tmp_path / "r", tmp_path / "out")

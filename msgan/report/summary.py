@@ -75,9 +75,16 @@ def summarised(
         found=tuple(_found(parts, made)),
         tables=shown,
         more=every - len(shown),
-        curves=tuple(card.curves for card in cards if card.curves)[:CURVES],
+        curves=_curves(made, cards),
         runs=tuple((run.name, link(run, page)) for run in (made.runs if made else ())),
     )
+
+
+def _curves(made: Translations | None, cards: Sequence[RunCard]) -> tuple[Picture, ...]:
+    """Of the runs that made the translations, where they are among the cards, else of the first."""
+    used = {run.resolve() for run in (made.runs if made else ())}
+    own = [card for card in cards if card.folder.resolve() in used]
+    return tuple(card.curves for card in own or cards if card.curves)[:CURVES]
 
 
 def _task_of(table: Table) -> object:

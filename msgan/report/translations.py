@@ -46,7 +46,7 @@ class Translations:
         shown: The first :data:`SHOWN`, of different tasks and runs as far as there are some.
         tasks: As ``t1→t2``: images and subjects.
         count: How many translations no notebook made.
-        runs: Folders of the trained runs that made them.
+        runs: Folders of the trained runs that made them, or those shown where notebooks did.
         problems: A line for each that cannot be shown.
     """
 
@@ -77,7 +77,8 @@ def translations(runs: Path, page: Path, scored: Sequence[Path] = ()) -> Transla
         return None
     problems = [str(fault) for fault in found.faults if own and _concerns(fault, runs)]
     shown: list[Shown] = []
-    for one in _chosen(own or studied):
+    chosen = _chosen(own or studied)
+    for one in chosen:
         try:
             shown.append(shown_of(one))
         except (InputError, OSError, ValueError) as error:
@@ -92,7 +93,7 @@ def translations(runs: Path, page: Path, scored: Sequence[Path] = ()) -> Transla
         tuple(shown),
         tuple(_tasks(own)),
         len(own),
-        tuple(dict.fromkeys(one.provenance.run for one in own if one.provenance.run)),
+        tuple(dict.fromkeys(o.provenance.run for o in own or chosen if o.provenance.run)),
         tuple(problems),
     )
 
@@ -109,10 +110,11 @@ def _tasks(own: Sequence[Translated]) -> Iterator[tuple[str, int, int]]:
 
 
 def _chosen(found: Sequence[Translated]) -> list[Translated]:
-    """A few of them: first one of each study, task and run, then more."""
-    kinds = {(one.study, one.task, one.provenance.run): one for one in reversed(found)}
-    first = [one for one in found if one in kinds.values()]
-    return [*first, *(one for one in found if one not in first)][:SHOWN]
+    """A few of them: first one of each task and run, then of other subjects, then more."""
+    first = {(one.task, one.provenance.run): one for one in reversed(found)}
+    others = {(one.task, one.subject): one for one in reversed(found)}
+    ordered = [one for kind in (first, others) for one in found if one in kind.values()]
+    return list({id(one): one for one in (*ordered, *found)}.values())[:SHOWN]
 
 
 # --- scores -------------------------------------------------------------------------------------
