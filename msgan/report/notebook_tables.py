@@ -171,7 +171,7 @@ def _narrow(soup: Any, caption: Any) -> None:
 
 
 def _fold(soup: Any, table: Any, what: str) -> None:
-    caption = table.caption.get_text(" ", strip=True) if table.caption else ""
+    caption = table.caption.extract().get_text(" ", strip=True) if table.caption else ""
     details = table.wrap(soup.new_tag("details", attrs={"class": "msgan-fold"}))
     summary = soup.new_tag("summary")
     summary.string = ": ".join(filter(None, (what, caption)))
