@@ -121,6 +121,25 @@ class Preparation(Model):
 
     The spacing, not the shape, is the same for all subjects, so that a voxel means the same
     everywhere. ``spacing_mm = None`` keeps each source's own spacing: nothing is interpolated.
+
+    Attributes:
+        spacing_mm: Side of a voxel of the finest scale along each axis, in mm; None: that of each
+            source. A training writes the median of its subjects.
+        scales: How often the resolution doubles: the scales are s0 to s(scales). None: until the
+            longest side of s0 is at most ``longest``.
+        longest: Longest side of s0 in voxels, where ``scales`` is None.
+        intensity: How values are scaled. ``percentile``: ``high`` is a percentile of the
+            foreground, as for MR; ``window``: ``low`` and ``high`` are source values, as of a CT in
+            HU.
+        low: Source value shown as -1 (black); None: the smallest value of the foreground.
+        high: Shown as 1 (white): a percentile of the foreground, or a source value.
+        foreground: Voxels above this source value are foreground.
+        crop: Box that is translated: around the ``foreground``, or around the ``lungs`` of a chest
+            CT (3D, in HU).
+        margin: Voxels kept around that box.
+        padding: Source value, or ``nan``, of voxels that were never measured: they are background.
+        ranges: Scaling of modalities whose values differ in kind from the target's, as of MR where
+            the target is a CT; by modality.
     """
 
     spacing_mm: tuple[Annotated[float, Field(gt=0, le=1000)], ...] | None = None
@@ -179,6 +198,17 @@ class SketchConfig(Model):
 
     The channel ``image`` is the image itself and no sketch; it is for paired cascades and CycleGAN.
     ``auto_context`` is what another run made of it (:attr:`CascadeConfig.auto_context`).
+
+    Attributes:
+        channels: What a sketch consists of, one or more of :data:`CHANNELS`.
+        sigma: Standard deviation of the Gaussian smoothing before gradients, voxels of the scale.
+        low: Canny threshold that a voxel must exceed to continue an edge: a share of the response
+            to a step over the whole range, or of the surroundings with ``weight: local``.
+        high: Canny threshold, in the same unit, that a voxel must exceed to begin an edge.
+        steps: How many voxels an edge is continued from where it began; bounded, so that tiles
+            agree.
+        weight: What an edge is weighted by: its ``gradient``, or its gradient relative to those
+            around it (``local``), which depends less on the modality.
     """
 
     channels: tuple[str, ...] = Field(("edges",), max_length=16)
@@ -205,7 +235,17 @@ class SketchConfig(Model):
 
 
 class ConditioningAugmentation(Model):
-    """What keeps the errors of one scale from the next (extended paper, section 2.2)."""
+    """What keeps the errors of one scale from the next (extended paper, section 2.2).
+
+    Attributes:
+        noise: Standard deviation of the noise added to contexts, images being in [-1, 1].
+        blur_share: Share of the contexts that are blurred.
+        blur_sigma: Standard deviation of that blur, voxels of the context.
+        half_share: Share of the contexts of which the finer half of the resolution is removed.
+        sketch_noise: Standard deviation of the noise added to sketches, which are in [0, 1].
+        generated_share: Share of the contexts that come from the trained scales below instead of
+            the real image; above 0, scales are trained in order.
+    """
 
     noise: float = Field(0.05, ge=0, description="standard deviation, image in [-1, 1]")
     blur_share: float = Field(0.3, ge=0, le=1)
@@ -224,6 +264,10 @@ class ContrastAugmentation(Model):
     edges that are strong in one are weak in the other. Differs: the papers only add noise.
 
     Attributes:
+        share: Share of the samples whose sketch is that of a recoloured image.
+        variants: How many recoloured copies are made of each subject and kept in the cache.
+        knots: Points of the random piecewise-linear curve of intensities.
+        noise: Largest standard deviation of the noise that is added to a recoloured image.
         kind: What is drawn: ``curve`` a piecewise-linear curve of the intensity; ``rich`` curves,
             clusters and random convolutions that differ between places, blur, bias and textured
             noise (MR); ``kernel`` other kernels of the same scan (CT), HU as they are.
@@ -355,7 +399,17 @@ class NetworkFamily(Model):
 
 
 class CascadeNetwork(NetworkFamily):
-    """What the networks of a cascade's families have."""
+    """What the networks of a cascade's families have.
+
+    Attributes:
+        lr_width: Features of the first level of the generator of s0 (LR), doubled at each further.
+        lr_levels: Levels of resolution of that generator.
+        dropout: Share of features that dropout sets to 0 in training.
+        hr_width: Features of the generators of s1..sn (HR).
+        hr_blocks: Residual blocks of each of them.
+        discriminator_width: Features of the first level of the discriminator D.
+        conditional: Whether D sees sketch and context beside the image that it judges.
+    """
 
     lr_width: int = Field(64, ge=1, le=WIDEST, description="features of the LR U-Net's first level")
     lr_levels: int = Field(4, ge=1, le=12)
@@ -379,6 +433,7 @@ class MeganNetwork(CascadeNetwork):
     """Sizes of the published networks.
 
     Attributes:
+        family: The published networks (Uzunova et al. 2020).
         patch: Side of the only patches that the generators of s1..sn run at, voxels.
         lr_border: s0 sees the image to its border and nothing around it.
     """
@@ -402,7 +457,12 @@ class MeganNetwork(CascadeNetwork):
 
 
 class SeamlessNetwork(CascadeNetwork):
-    """Sizes of the networks whose tiles join exactly; patches of any side."""
+    """Sizes of the networks whose tiles join exactly; patches of any side.
+
+    Attributes:
+        family: The networks of this package, the default.
+        lr_border: Voxels of background around an image that s0 sees, on its own grid.
+    """
 
     detail: ClassVar[bool] = True
     family: Literal["seamless"] = "seamless"
@@ -422,7 +482,11 @@ class SeamlessNetwork(CascadeNetwork):
 
 
 class PairNetwork(NetworkFamily):
-    """Sizes of a family of pairs; what would do nothing in it, or harm, is fixed."""
+    """Sizes of a family of pairs; what would do nothing in it, or harm, is fixed.
+
+    Attributes:
+        discriminator_width: Features of the first level of the discriminator D.
+    """
 
     pairs: ClassVar[bool] = True
     blended: ClassVar[bool] = True
@@ -443,6 +507,15 @@ class MdaunetNetwork(PairNetwork):
 
     The last three fields switch off, one by one, what table 2 leaves out; its fourth switch, the
     plain loss, is ``training.gan``: ``log``. D sees images alone.
+
+    Attributes:
+        family: 3D-mDAUNet, on pairs.
+        features: Features of each level of the generator G, finest first.
+        growth: Features that each convolution of a residual dense block adds, by level.
+        blocks: Residual dense blocks of each level.
+        multi_input: Whether the coarser levels of G see the image too.
+        multi_output: Whether the coarser levels of G make an image too, which D judges.
+        voxelwise: Whether D judges each voxel, or else the whole patch.
     """
 
     perceptual: ClassVar[bool] = True
@@ -490,10 +563,11 @@ class EaGanNetwork(PairNetwork):
     """Sizes of Ea-GAN (Yu et al. 2019) and its edge loss. D sees the source too.
 
     Attributes:
+        family: Ea-GAN, on pairs.
         width: Features of the U-Net's first level; it has as many levels as halve a patch to one
             voxel (published: seven of 128).
         edges_judged: Whether D sees the Sobel map of an image beside it: dEa-GAN, else gEa-GAN.
-        edge_weight: Of the distance between the Sobel maps.
+        edge_weight: Weight of the distance between the Sobel maps.
         edge_rise: Share of all steps in which this weight rises from 0 (published: 20 of 200
             epochs).
     """
@@ -524,7 +598,16 @@ class EaGanNetwork(PairNetwork):
 
 
 class ResvitNetwork(PairNetwork):
-    """Sizes of ResViT (Dalmaz et al. 2022), which translates slices. D sees the source too."""
+    """Sizes of ResViT (Dalmaz et al. 2022), which translates slices. D sees the source too.
+
+    Attributes:
+        family: ResViT, on pairs.
+        width: Features of the first convolution of the generator.
+        tokens: Features of a token of the transformer.
+        depth: Layers of the transformer.
+        heads: Heads of its attention; they divide ``tokens``.
+        dropout: Share of the features of tokens that dropout sets to 0 in training.
+    """
 
     sliced: ClassVar[bool] = True
     title: ClassVar[str] = "ResViT (Dalmaz et al. 2022)"
@@ -551,7 +634,19 @@ class ResvitNetwork(PairNetwork):
 
 
 class PtnetNetwork(PairNetwork):
-    """Sizes of PTNet3D (Zhang et al. 2022) and its feature loss. D sees the source too."""
+    """Sizes of PTNet3D (Zhang et al. 2022) and its feature loss. D sees the source too.
+
+    Attributes:
+        family: PTNet3D, on pairs.
+        width: Features of the first performer of the generator.
+        tokens: Features of a token of the bottleneck.
+        depth: Layers of the transformers of the bottleneck and of the global branch.
+        heads: Heads of the bottleneck's attention; they divide ``tokens``.
+        global_tokens: Features of a token of the global branch.
+        global_heads: Heads of the global branch's attention; they divide ``global_tokens``.
+        feature_weight: Weight of the distance between the discriminator's features of real and
+            generated images.
+    """
 
     title: ClassVar[str] = "PTNet3D (Zhang et al. 2022)"
     paper: ClassVar[str] = (
@@ -611,7 +706,36 @@ def network_of(family: str = "seamless", **sizes: Any) -> NetworkFamily:
 
 
 class TrainConfig(Model):
-    """Optimisation of each scale."""
+    """Optimisation of each scale.
+
+    Attributes:
+        steps: Updates of the generator of each of the scales s1..sn.
+        lr_steps: Updates of the generator of s0.
+        batch: Patches of one step at s1..sn; several processes share them.
+        lr_batch: Images, or crops, of one step at s0; several processes share them.
+        patch: Side of the patches that s1..sn are trained on, voxels.
+        lr_patch: Side of the crops that s0 is trained on, voxels; None: whole images.
+        label_share: Share of the patches, and of the crops of s0, whose centre is a labelled voxel.
+        learning_rate: Learning rate of Adam, of generators and discriminators.
+        decay: How the learning rate falls: not at all, along a cosine to a fiftieth, linearly to 0
+            in the second half, or by half after every quarter of the steps (``step``).
+        beta1: Decay of Adam's mean of gradients.
+        gan: Adversarial loss: of the paper (``log``), least squares, these with smoothed labels
+            (Ea-GAN), or relativistic (3D-mDAUNet), with means over the batch and its voxels or over
+            the batch alone.
+        gan_weight: Weight of the adversarial loss of the generator.
+        l1_weight: Weight of the mean absolute difference from the real image.
+        l2_weight: Weight of the mean squared difference from the real image.
+        gradient_weight: Weight of the gradient difference from the real image (MedSynth).
+        discriminator_accuracy: Share of right answers above which the discriminator is not updated.
+        ema: Decay of the moving average of the generator's weights, which is what is kept.
+        mirror: Axes along which samples are mirrored at random.
+        validate_every: Steps between two validations; the best weights are kept.
+        patience: Validations without a better result after which a training ends.
+        checkpoint_every: Steps between two checkpoints, from which a training can be resumed.
+        precision: Of the numbers in networks: 32 bits, or 16 where that is enough
+            (``16-mixed``, ``bf16-mixed``).
+    """
 
     steps: int = Field(..., ge=1, le=MOST_STEPS, description="generator updates of each HR scale")
     lr_steps: int = Field(..., ge=1, le=MOST_STEPS, description="generator updates of s0")
@@ -663,6 +787,23 @@ class CascadeConfig(Model):
     ``mdaunet`` makes of it a 3D-mDAUNet (:class:`msgan.methods.mdaunet.MDAUNet`), which alone may
     have a ``perceptual`` loss, and the other families of pairs (:class:`PairNetwork`) what it is
     compared with.
+
+    Attributes:
+        dims: Number of axes of the images: 2 or 3.
+        seed: Decides all random numbers: the same seed gives the same weights on a CPU.
+        preparation: How a file becomes an image on the working grid.
+        sketch: What the sketches show.
+        conditioning: What is done to contexts and sketches in training.
+        contrast: Random recolouring of the target before its sketch is taken, in training.
+        guidance: What of the source is used beside its sketch.
+        labels: Values of the label map that are drawn over the sketch, in this order.
+        drop_inputs: What the generators of s1..sn do not see: ``sketch`` or ``context``.
+        paired: Modality that sketches are taken from in training; None: the target itself.
+        auto_context: Hash of the weights whose results are the sketch's channel ``auto_context``.
+        cycle: Makes of scale n a CycleGAN; None: a cascade.
+        perceptual: Perceptual loss of 3D-mDAUNet; None: without.
+        network: Family and sizes of the networks.
+        training: How each scale is trained.
     """
 
     dims: Literal[2, 3] = 3
