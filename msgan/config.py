@@ -509,7 +509,7 @@ class MdaunetNetwork(PairNetwork):
     plain loss, is ``training.gan``: ``log``. D sees images alone.
 
     Attributes:
-        family: 3D-mDAUNet, on pairs.
+        family: The networks of 3D-mDAUNet, which learns from pairs.
         features: Features of each level of the generator G, finest first.
         growth: Features that each convolution of a residual dense block adds, by level.
         blocks: Residual dense blocks of each level.
@@ -563,7 +563,7 @@ class EaGanNetwork(PairNetwork):
     """Sizes of Ea-GAN (Yu et al. 2019) and its edge loss. D sees the source too.
 
     Attributes:
-        family: Ea-GAN, on pairs.
+        family: The networks of Ea-GAN, which learns from pairs.
         width: Features of the U-Net's first level; it has as many levels as halve a patch to one
             voxel (published: seven of 128).
         edges_judged: Whether D sees the Sobel map of an image beside it: dEa-GAN, else gEa-GAN.
@@ -601,7 +601,7 @@ class ResvitNetwork(PairNetwork):
     """Sizes of ResViT (Dalmaz et al. 2022), which translates slices. D sees the source too.
 
     Attributes:
-        family: ResViT, on pairs.
+        family: The networks of ResViT, which learns from pairs.
         width: Features of the first convolution of the generator.
         tokens: Features of a token of the transformer.
         depth: Layers of the transformer.
@@ -637,7 +637,7 @@ class PtnetNetwork(PairNetwork):
     """Sizes of PTNet3D (Zhang et al. 2022) and its feature loss. D sees the source too.
 
     Attributes:
-        family: PTNet3D, on pairs.
+        family: The networks of PTNet3D, which learns from pairs.
         width: Features of the first performer of the generator.
         tokens: Features of a token of the bottleneck.
         depth: Layers of the transformers of the bottleneck and of the global branch.

@@ -30,6 +30,7 @@ from msgan.config import (
 from msgan.types import InputError
 
 PRESETS = ("smoke", "small", "published")
+"""Names of the presets."""
 
 ANATOMIES = ("any", "brain", "thorax", "xray")
 """What a preset is for: ``any`` image; MR of ``brain`` with tumours (2020, 3.2.2); CT kernels of
@@ -203,6 +204,7 @@ have the steps of the cascade they are compared with."""
 MDAUNET_TRAINING = dict(
     gan="relativistic", gan_weight=1e-4, l1_weight=1.0, l2_weight=0.0, beta1=0.9, decay="step"
 )
+"""Objective and optimiser of 3D-mDAUNet."""
 
 # fmt: off
 EA_GAN: dict[str, dict[str, Any]] = {
@@ -222,6 +224,7 @@ EA_GAN_TRAINING = dict(
     gan="least_squares_smooth", gan_weight=1.0, l1_weight=300.0, l2_weight=0.0, beta1=0.5,
     decay="linear",
 )  # fmt: skip
+"""Objective and optimiser of Ea-GAN."""
 
 # fmt: off
 RESVIT: dict[str, dict[str, Any]] = {
@@ -247,6 +250,7 @@ cores of a CPU; they have the steps of the cascade they are compared with."""
 RESVIT_TRAINING = dict(
     gan="least_squares", gan_weight=1.0, l1_weight=100.0, l2_weight=0.0, beta1=0.5, decay="linear"
 )
+"""Objective and optimiser of ResViT."""
 
 # fmt: off
 PTNET: dict[str, dict[str, Any]] = {
@@ -279,6 +283,7 @@ PTNET_TRAINING = dict(
     beta1=0.9,
     decay="linear",
 )
+"""Objective and optimiser of PTNet3D."""
 
 Row = Mapping[str, Any]
 PAIRS: dict[type[PairNetwork], tuple[Mapping[str, Row], Row]] = {

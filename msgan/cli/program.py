@@ -114,6 +114,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+"""The program, to which every command is added."""
 
 
 def _version(wanted: bool) -> None:

@@ -77,8 +77,8 @@ class IntensityMap:
 
         The upper end is a percentile of the foreground, because single voxels are outliers; the
         lower end is the background's value, so that background is exactly -1. The percentile is
-        read from a histogram that outliers of any size leave alone (:mod:`.histogram`): it is
-        the value of a voxel to about the precision of float32.
+        read from a histogram that outliers of any size leave alone
+        (:mod:`msgan.data.histogram`): it is the value of a voxel to about the precision of float32.
 
         Args:
             read: The image on its source grid, in source units.

@@ -14,6 +14,7 @@ READERS: dict[str, Callable[[Path, str], Source]] = {
     for module in (nifti, mgh, itk, omezarr, picture)
     for suffix in module.SUFFIXES
 }
+"""How a file is opened, by its suffix."""
 
 
 def source_of(path: Path) -> Source:

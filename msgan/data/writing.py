@@ -45,7 +45,7 @@ def write_volume(
     A file of that name is replaced.
 
     ``read`` is asked for boxes of at most 8 MiB that are multiples of 64 voxels wide where they
-    can be (:func:`msgan.data.store.pieces`). ``.nii.gz`` is compressed from a file in the scratch
+    can be (:func:`msgan.data.pieces.pieces`). ``.nii.gz`` is compressed from a file in the scratch
     folder, so that it is read alike. Pictures are held in memory. Integer types are rounded,
     never clipped.
 

@@ -118,4 +118,4 @@ FAMILIES: dict[str, CascadeFamily | PairFamily] = {
         lambda net, dims: PyramidDiscriminator(dims, net.discriminator_width),
     ),
 }
-"""By :attr:`msgan.config.NetworkFamily.family`."""
+"""By the ``family`` that a configuration states."""

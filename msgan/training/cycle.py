@@ -146,7 +146,7 @@ class CycleStep:
 
     @property
     def precision(self) -> Precision:
-        """See :attr:`msgan.training.step.Step.precision`."""
+        """As that of :class:`msgan.training.step.Step`."""
         return self.fabric.strategy.precision
 
     def update(self, batch: Batch, step: int, rate: float) -> dict[str, Tensor]:

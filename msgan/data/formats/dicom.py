@@ -49,6 +49,7 @@ __all__ = [
 ]
 
 NO_IMAGES = ("RTDOSE", "RTSTRUCT", "RTPLAN", "SEG", "SR", "PR", "KO", "REG")
+"""Modalities of DICOM files that hold no image."""
 ENHANCED = ("2.1", "2.2", "4.1", "4.3", "4.4", "6.2", "128.1", "130")
 """Ends of the SOP classes that keep spacing and rescale of each frame in tables of their own."""
 

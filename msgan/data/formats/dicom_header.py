@@ -59,6 +59,8 @@ TAGS = [
     "ModalityLUTSequence",
     *APART,
 ]
+"""Elements that are read of every header."""
+
 SNIFFED = 1 << 12
 """Bytes that are looked at where a file has no DICM mark."""
 

@@ -34,6 +34,7 @@ from msgan.types import Array, InputError, Reader
 __all__ = ["ANALYZE", "SUFFIXES", "pair_of", "read", "write"]
 
 SUFFIXES = (".nii", ".nii.gz")
+"""Of files with header and voxels in one."""
 PAIR = (".hdr", ".hdr.gz", ".img", ".img.gz")
 NIFTI1_LONGEST_AXIS = 32767
 ROUNDING_MM = 0.01

@@ -29,6 +29,7 @@ MOST_EXTENSIONS = 1 << 20
 """Bytes of extensions that are looked through; some programs keep whole DICOM headers there."""
 
 ANALYZE = "not a NIfTI file but Analyze, which states no reliable orientation: convert it to NIfTI"
+"""What is said of an Analyze file."""
 EXTENSION_STEP = 16
 COMMENT = 6
 
