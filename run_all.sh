@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything the repository shows, from a fresh clone: makes the environment if there is none, then
-# runs the notebooks (smoke, small, published) into reports/runs/PRESET/, the checks (test), or
-# JupyterLab on what there is to look at (explore).
+# runs the notebooks (smoke, small, published) into reports/runs/PRESET/, the checks (test), builds the
+# documentation (docs), or JupyterLab on what there is to look at (explore).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
@@ -11,12 +11,15 @@ usage() {
   cat <<'TEXT'
 usage: ./run_all.sh [smoke|small|published] [--data-root DIR] [--only GLOB] [--jobs N]
        ./run_all.sh test
+       ./run_all.sh docs
        ./run_all.sh explore [DIR] [--no-browser] [--port N]
 
   smoke      minutes on 2 CPU cores; only shows that everything runs (default)
   small      a few hours on 2 CPU cores; the tables of docs/results.md, on phantoms
   published  the published sizes and data
   test       lint, format, types, layers, tests with coverage
+  docs       the documentation as a site in reports/site/html; notebooks are shown with the results
+             in reports/runs, where there are some
   explore    JupyterLab with the results in reports/runs, or the images in DIR; if there are
              none yet, the model that comes with the package translates a phantom
 
@@ -38,7 +41,7 @@ die() {
 # --- arguments ---------------------------------------------------------------------------------
 mode=smoke
 case ${1-} in
-  smoke | small | published | test | explore) mode=$1; shift ;;
+  smoke | small | published | test | docs | explore) mode=$1; shift ;;
 esac
 options=()
 if [[ $mode == explore ]]; then  # its arguments are those of msgan explore
@@ -57,7 +60,7 @@ while (($#)); do
     *) usage >&2; die "unknown argument: $1" ;;
   esac
 done
-[[ $mode != test || ${#options[@]} -eq 0 ]] || die "test takes no options"
+[[ ! $mode =~ ^(test|docs)$ || ${#options[@]} -eq 0 ]] || die "$mode takes no options"
 
 # --- environment -------------------------------------------------------------------------------
 # Whether interpreter $1 imports msgan, and from this very folder. The folder itself must not be
@@ -128,6 +131,9 @@ export PATH
 # --- work --------------------------------------------------------------------------------------
 if [[ $mode == explore ]]; then
   exec "$python" -m msgan.cli explore ${options[@]+"${options[@]}"}
+fi
+if [[ $mode == docs ]]; then
+  exec "$python" docs/site/build.py
 fi
 if [[ $mode != test ]]; then
   exec "$python" -m msgan.report run --preset "$mode" ${options[@]+"${options[@]}"}

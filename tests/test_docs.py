@@ -104,7 +104,7 @@ def test_the_layers_are_those_of_the_contract() -> None:
 
 
 def test_the_map_of_the_tree_is_complete() -> None:
-    tree = section(read("README.md"), "The tree").split("```")[1]
+    tree = section(read("docs/architecture.md"), "The tree").split("```")[1]
     shown = set(re.findall(r"^  (\w+)(?:/|\.py)", tree, re.M))
     names = {p.stem for p in (ROOT / "msgan").iterdir() if not p.name.startswith("_")}
     assert shown == names
