@@ -52,12 +52,14 @@ THUMBNAIL = 320
 def main(folder: Path) -> int:
     """Build the site into ``folder``; the number of faults."""
     started = time.perf_counter()
-    source, out = folder / "source", folder / "html"
+    source, out, kept = folder / "source", folder / "html", folder / "doctrees"
     stage(source)
+    if _older(kept / "environment.pickle", HERE):
+        shutil.rmtree(kept, ignore_errors=True)
     from sphinx.cmd.build import build_main
 
     arguments = ["-b", "html", "-W", "--keep-going", "-q", "-c", str(HERE)]
-    arguments += ["-d", str(folder / "doctrees"), str(source), str(out)]
+    arguments += ["-d", str(kept), str(source), str(out)]
     if build_main(arguments):
         return 1
     trees = site_pages.modules(ROOT / "msgan")
@@ -77,6 +79,12 @@ def main(folder: Path) -> int:
     return len(faults)
 
 
+def _older(file: Path, folder: Path) -> bool:
+    """Whether a file is older than one of those in a folder; one that is missing is not."""
+    newest = max(path.stat().st_mtime for path in folder.rglob("*.*") if path.suffix != ".pyc")
+    return file.is_file() and file.stat().st_mtime < newest
+
+
 # --- sources -----------------------------------------------------------------------------------
 
 
@@ -88,7 +96,8 @@ def stage(folder: Path) -> None:
     for name in DOCUMENTS:
         made[name] = (ROOT / name).read_text(encoding="utf-8")
     made["docs/gallery.md"] = with_thumbnails(made["docs/gallery.md"], folder / "docs")
-    made["README.md"] = "---\norphan: true\n---\n\n" + (ROOT / "README.md").read_text("utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    made["README.md"] = f"---\norphan: true\n---\n\n{readme}".replace("docs/index.md", "index.md")
     made["index.md"] = index(made.pop("docs/index.md"))
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         made[f"notebooks/{path.name}"] = notebook(path)

@@ -26,9 +26,9 @@ autodoc_member_order = "bysource"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
-# Only names of this package are pages of this site: others are shown without a link.
+# Only public names of this package are in this site: others are shown without a link.
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"(?!msgan\.).*")]
+nitpick_ignore_regex = [(r"py:.*", r"(?!msgan\.).*|.*\._.*")]
 
 html_theme = "furo"
 html_title = "msgan"

@@ -20,7 +20,7 @@ NAME = re.compile(r"(msgan(?:\.\w+)+)(?:\(.*\))?")
 NOTEBOOK = re.compile(r"notebooks/(\d\d_\w+)\.ipynb")
 LITERAL = re.compile(r"(``.*?``)")
 # Of emphasis and substitutions: (batch, channels, *spatial) and |x - y| are neither.
-MARK = re.compile(r"\*(?=\w)(?![\w ]+\*(?!\w))|\|")
+MARK = re.compile(r"\*(?=[\w(])(?![\w ]+\*(?!\w))|\|")
 HISTORY = "CHANGELOG"
 """It speaks of names that are gone."""
 

@@ -275,7 +275,8 @@ training:
 In Python, `updated` gives another configuration with some values changed, and validates the whole:
 
 ```python
-config = ms.presets.preset("small").updated(labels=(1, 2, 4), training={"steps": 3000, "batch": 2})
+preset = ms.presets.preset("small")
+config = preset.updated(labels=(1, 2, 4), training={"steps": 3000, "batch": 2})
 ```
 
 An unknown key, or values that do not fit together, are an error that names key, value and rule. A
@@ -325,7 +326,10 @@ def commands_page(program: Any, name: str = "msgan") -> str:
     """MyST of a page with every command of a typer program, its arguments and options."""
     text = "# Command line\n\n" + _words(program) + "\n"
     for path, command in _commands(program, name):
-        text += f"\n## {path}\n\n{_words(command)}\n{_parameters(path, command)}"
+        context = command.context_class(command, info_name=path)
+        usage = command.get_usage(context).removeprefix("Usage: ")
+        text += f"\n## {path}\n\n```text\n{usage}\n```\n\n"
+        text += _words(command) + _parameters(command, context)
     return text
 
 
@@ -358,13 +362,12 @@ def _words(command: Any) -> str:
     return text
 
 
-def _parameters(path: str, command: Any) -> str:
-    context = command.context_class(command, info_name=path)
+def _parameters(command: Any, context: Any) -> str:
     rows: dict[str, list[tuple[str, str]]] = {"argument": [], "option": []}
     for parameter in command.params:
         if (record := parameter.get_help_record(context)) and parameter.name != "help":
             rows[parameter.param_type_name].append(record)
-    text = f"```text\n{command.get_usage(context).removeprefix('Usage: ')}\n```\n\n"
+    text = ""
     for title, records in rows.items():
         if records:
             text += f"| {title} | meaning |\n| --- | --- |\n"
