@@ -30,6 +30,7 @@ napoleon_use_rtype = False
 nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r"(?!msgan\.).*|.*\._.*")]
 
+smartquotes = False  # -- begins an option
 html_theme = "furo"
 html_title = "msgan"
 html_static_path = [str(HERE / "static")]

@@ -120,6 +120,13 @@ def short_signature(
     return None
 
 
+def skip_settings(
+    _app: Sphinx, _kind: str, name: str, _of: Any, skip: bool, _o: Any
+) -> bool | None:
+    """Leave out how pydantic checks a configuration."""
+    return True if name == "model_config" else None
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
     app.connect("doctree-read", link_names)
@@ -127,4 +134,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("env-updated", note_aliases)
     app.connect("autodoc-process-docstring", plain_words, priority=100)
     app.connect("autodoc-process-signature", short_signature)
+    app.connect("autodoc-skip-member", skip_settings)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -232,6 +232,8 @@ def _shown(value: Any) -> str:
 
     if isinstance(value, BaseModel) or value == {}:
         return "see below" if value else "{}"
+    if isinstance(value, str):
+        return f"`{value}`"
     return f"`{json.dumps(value)}`" if value is not None else "none"
 
 
@@ -383,5 +385,6 @@ def _default(words: str) -> str:
     found = re.fullmatch(r"(.*?)\s*\[(default: |required)(.*?)(;? ?required)?\]", words)
     if found is None:
         return words.replace("*", "\\*")
-    note = f"{found[2]}{found[3]}".replace("*", "\\*")
+    rest = re.sub(r"^\((.*)\)", r"\1", found[3])  # a default in words is in brackets of its own
+    note = f"{found[2]}{rest}".replace("*", "\\*")
     return f"{found[1]} *({note})*".replace("<", "\\<")
