@@ -65,7 +65,7 @@ def test_fit_and_translate(dims, tmp_path):
         "config.yaml", "run.json", "sketches.json", "cache", "s0", "s1", "s2"
     }  # fmt: skip
     kept = {p.name.split(".")[0] for p in (run.folder / "s1").iterdir()}
-    assert kept == {"generator", "metrics", "events", "done"}
+    assert kept == {"generator", "checkpoint", "metrics", "events", "done"}
     again = Run.open(run.folder)
     assert again == run
     assert again.config.preparation.spacing_mm == (1.0,) * dims

@@ -31,7 +31,7 @@ def train(
         typer.Option(
             metavar="MODALITY",
             help="Modality to generate, such as t2.",
-            show_default="required; with --resume the run's",
+            show_default="required; with --resume or --parent that run's",
         ),
     ] = None,
     preset: Annotated[
@@ -39,7 +39,7 @@ def train(
         typer.Option(
             metavar="NAME",
             help="smoke (minutes; only shows that everything runs), small or published.",
-            show_default="smoke; with --resume the run's configuration",
+            show_default="smoke; with --resume or --parent that run's configuration",
         ),
     ] = None,
     config: Annotated[
@@ -65,6 +65,24 @@ def train(
             "--resume", help="Continue the run in RUN where it stopped; start it if there is none."
         ),
     ] = False,
+    parent: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Finished run to go on from, with --more-steps; it is left as it is.",
+            show_default="a training from the beginning",
+        ),
+    ] = None,
+    more_steps: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Steps to train each scale of --scale beyond those of --parent; the other scales "
+            "are copied.",
+            show_default="none",
+        ),
+    ] = None,
     device: Annotated[
         str, typer.Option(metavar="auto|cpu|cuda", help="auto: cuda if available.")
     ] = "auto",
@@ -93,10 +111,16 @@ def train(
     the subjects are drawn over the sketches if the configuration lists them (labels: [1, 2, 4]).
     The images decide between 2D and 3D. Several GPUs: torchrun --nproc-per-node N -m msgan.cli ...
 
+    With --parent and --more-steps a finished run is trained longer, as a new run of the same data
+    and configuration. Networks, their moving averages and optimisers go on, and steps are counted
+    on; the schedule of the learning rate begins again and spans the N steps (a constant rate
+    stays), and so does the patience. The parent's best weights are replaced only by better ones.
+
     \b
     Examples:
         msgan train phantoms/manifest.csv --target t2 --preset smoke --out runs/t2
         msgan train phantoms/manifest.csv --out runs/t2 --resume
+        msgan train phantoms/manifest.csv --parent runs/t2 --more-steps 40 --out runs/t2_longer
     """
     from msgan.data.cohort import Cohort
     from msgan.data.padding import padding_of
@@ -107,6 +131,9 @@ def train(
     logging.getLogger("lightning_fabric.utilities.distributed").setLevel(logging.WARNING)
     scales = _scales(scale)
     inputs.require_manifest(manifest)
+    if (parent is None) != (more_steps is None):
+        raise InputError("--parent and --more-steps: expected both, or none of them")
+    elder = None if parent is None else Run.open(parent)
     old: Run | None = None
     if (out / CARD).is_file():
         if resume:
@@ -117,12 +144,13 @@ def train(
                 "another folder"
             )
     cohort = Cohort.from_manifest(manifest, root or manifest.parent)
-    _check_outputs(out, cache, [manifest, config], cohort, resume)
-    target = target or (old.target if old else None)
+    _check_outputs(out, cache, [manifest, config, parent], cohort, resume)
+    known = old or elder
+    target = target or (known.target if known else None)
     if target is None:
         raise InputError("--target is missing: a new run needs the modality to learn")
-    if old is not None and preset is None and config is None:
-        chosen = old.config
+    if known is not None and preset is None and config is None:
+        chosen = known.config
     else:
         chosen = configuration(preset or "smoke", config, lambda: _dims(cohort, str(target)))
     if padding is not None:
@@ -136,18 +164,19 @@ def train(
         else ["no subject of split val: the best weights are chosen on training subjects"]
     )
     before = _finished(old) if old else []
+    totals: dict[int, int] = {}
 
     with console.Bars("preparing images") as bars:
 
         def report(row: dict[str, Any]) -> None:
             if remarks:
                 console.note(f"note: {remarks.pop()}")
-            settings = chosen.training
-            total = settings.steps if row["scale"] else settings.lr_steps
+            if row["scale"] not in totals:
+                totals[row["scale"]] = Run.open(out).total(row["scale"])
             text = f"l1 {row['l1']:.4f}"
             if "validation_l1" in row:
                 text += f", validation l1 {row['validation_l1']:.4f}"
-            stage = f"scale {row['scale']}"
+            stage, total = f"scale {row['scale']}", totals[row["scale"]]
             bars.update(stage, row["step"], total, "steps", text, row["seconds"])
 
         run = fit(
@@ -161,6 +190,8 @@ def train(
             report=report,
             features=_features(chosen),
             remark=lambda text: console.note(f"note: {text}"),
+            parent=elder,
+            more_steps=more_steps,
         )
     if run.config.guidance.on:
         console.note(f"note: {out}: match: {run.config.guidance.match}")

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from msgan.match.profile import TargetProfile
 from msgan.memory.process import peak_resident_bytes
 from msgan.methods.workers import processes
 from msgan.paths import sha256
-from msgan.runs.run import Run
+from msgan.runs.run import CARD, Run
 from msgan.sketch.strength import Strengths, strengths
 from msgan.training.cache import AutoContext, CachedSubject, cached, require_room
 from msgan.training.checkpoint import fingerprint
@@ -53,6 +54,8 @@ def fit(
     auto_context: AutoContext | None = None,
     features: nn.Module | None = None,
     remark: Callable[[str], None] | None = None,
+    parent: Run | None = None,
+    more_steps: int | None = None,
 ) -> Run:
     """Train a cascade on the ``target`` images of a cohort, or go on where it stopped.
 
@@ -77,14 +80,21 @@ def fit(
         features: The network whose features the perceptual loss compares, of the weights
             ``config.perceptual.backbone``.
         remark: Called with what is to be told of an image, as doubts about its unit.
+        parent: A finished run of the same configuration and data to go on from (see
+            :mod:`msgan.runs.parent`): ``scales`` are trained longer, all others copied. ``out``
+            becomes a run of its own, which goes on without ``parent`` where it stopped.
+        more_steps: For how many steps each of these scales is trained beyond ``parent``.
 
     Raises:
         InputError: No subject has the images, a file is at fault, the images of a pair lie on
             different grids, a scale does not exist or needs one that is not trained,
             ``config.auto_context`` is stated and not made, or ``config.perceptual`` and there are
             no ``features`` of it, ``out`` holds another run, another process is training one of the
-            scales there, or the disk is full.
+            scales there, the disk is full, or ``parent`` is not finished, of other data or another
+            configuration.
     """
+    if (parent is None) != (more_steps is None):
+        raise InputError(f"{more_steps} more steps: expected with a parent, and only with one")
     if config.paired == target:
         raise InputError(f"paired {config.paired}: is the target itself")
     if config.cycle and config.cycle.source == target:
@@ -126,13 +136,20 @@ def fit(
                 if not first <= scale <= run.scales:
                     known = f"there are {first} to {run.scales}"
                     raise InputError(f"scale {scale} does not exist: {known}")
-            if config.conditioning.generated_share:
+            begun = (run.folder / CARD).is_file()
+            if parent is not None:
+                heritage = parent.longer(chosen, more_steps or 0)
+                parent.require_same_training(run)
+                run = replace(run, parent=heritage)
+            elif begun:
+                run = replace(run, parent=Run.open(run.folder).parent)
+            if config.conditioning.generated_share and (begun or parent is None):
                 check_order(run, chosen)
             folder = Path(cache) if cache is not None else run.folder / CACHE
             images = opened | domain
             with _agreed(fabric):
                 if fabric.is_global_zero:  # it holds the scales for all processes of this training
-                    run.create()
+                    run.create(parent)
                     if config.guidance.on and not (run.folder / profile.FILE).is_file():
                         _profile(opened, config).save(run.folder)
                     locks.enter_context(run.alone([i for i in chosen if not run.finished(i)]))
@@ -270,8 +287,9 @@ def _train(
                 placed = _placed(generate_contexts(run, ready, scale, fabric.device), fabric)
         train, held, *others = ([placed[name] for name in part] for part in parts)
         folder = run.folder_of(scale)
+        longer = run.parent.span(scale) if run.parent else None
         about = train_scale(
-            run.config, scale, train, held, folder, fabric, report, others, features
+            run.config, scale, train, held, folder, fabric, report, others, features, longer
         )
         if fabric.is_global_zero:
             run.finish(scale, about | _peaks(fabric))

@@ -13,7 +13,8 @@ from msgan.documents import json_of
 from msgan.report.page import duration
 from msgan.report.pictures import Picture, drawn
 from msgan.report.table import Cell, Table, file_name
-from msgan.runs.run import CARD, CONFIG, DONE, Run, flat
+from msgan.runs.parent import DONE
+from msgan.runs.run import CARD, CONFIG, Run, flat
 from msgan.training.log import LOG, rows
 from msgan.types import InputError
 
@@ -76,6 +77,8 @@ def run_card(folder: Path, name: str) -> RunCard:
         "machine": str(raw.get("machine", "not recorded")),
         "versions": ", ".join(f"{k} {v}" for k, v in versions) or "not recorded",
     }
+    if run.parent is not None:
+        facts["trained longer than"] = str(run.parent)
     preset, differences = nearest_preset(config)
     return RunCard(
         name=name,

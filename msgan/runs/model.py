@@ -23,7 +23,8 @@ from msgan.match.profile import FILE
 from msgan.paths import atomic_folder, room, write_text
 from msgan.runs import model_card
 from msgan.runs.checksums import checksums
-from msgan.runs.run import CARD, CONFIG, DONE, README, Run
+from msgan.runs.parent import DONE
+from msgan.runs.run import CARD, CONFIG, README, Run
 from msgan.sketch import strength
 from msgan.sketch.strength import Strengths
 from msgan.training import checkpoint
@@ -130,6 +131,8 @@ def describe(run: Run, about: About, *, names: bool = False) -> dict[str, Any]:
     stated["summary"] = about.summary or f"Translates {run.config.dims}D images to {run.target}."
     weights = {f"s{i}": _parameters(run, i) for i in run.used}
     training = {f"s{i}": _training(run, i) for i in run.used}
+    if run.parent is not None:
+        told["parent"] = run.parent.to_dict()
     extra = {"format": FORMAT, **stated, "parameters": weights, "training": training}
     return {**told, "data": dict(data), "model": extra}
 

@@ -12,6 +12,7 @@ import yaml
 from msgan.config import CascadeConfig
 from msgan.metrics import CATALOGUE
 from msgan.printing import code, markdown, printable
+from msgan.runs.parent import Parent
 from msgan.runs.run import perceptual_loss
 
 HUB_LICENCES = ("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0")
@@ -232,6 +233,8 @@ def _training(card: Mapping[str, Any], config: CascadeConfig) -> str:
         "Versions": markdown(", ".join(f"{name} {v}" for name, v in made.items())),
         "Commit of msgan": markdown(str(card["git"] or "not known")),
     }
+    if "parent" in card:
+        facts["Trained longer than"] = markdown(str(Parent(**card["parent"])))
     if config.network.perceptual:
         facts["Perceptual loss"] = perceptual_loss(config)
     return "\n".join(lines) + "\n\n" + _facts(facts)

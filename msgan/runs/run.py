@@ -26,13 +26,14 @@ from msgan.documents import json_of, shown
 from msgan.lock import alone
 from msgan.match.profile import FILE, TargetProfile
 from msgan.networks.generator import Generator
-from msgan.paths import inside, write_text
+from msgan.paths import atomic_folder, inside, write_text
 from msgan.runs import checksums
 from msgan.runs.bundled import CARD, located
+from msgan.runs.parent import DONE, Parent
 from msgan.sketch import strength
 from msgan.training import checkpoint
 from msgan.training.log import LOG
-from msgan.training.loop import CHECKPOINT, WEIGHTS
+from msgan.training.loop import CHECKPOINT, INHERITED, WEIGHTS
 from msgan.training.step import build_generator
 from msgan.types import InputError
 
@@ -40,9 +41,6 @@ CONFIG = "config.yaml"
 
 README = "README.md"
 """Card of a model for people."""
-
-DONE = "done.json"
-"""What is known of the training of a scale that came to its end."""
 
 PATIENCE = 60.0
 """Seconds to wait for another process that makes the same folder: it writes two small files."""
@@ -60,6 +58,7 @@ class Run:
         target: Modality whose appearance was learnt.
         intensity: Range of the target in source units, [-1, 1] inside.
         data: SHA-256 of the files of each training and validation subject.
+        parent: The finished run that this one goes on from, if it does.
     """
 
     folder: Path
@@ -67,6 +66,7 @@ class Run:
     target: str
     intensity: IntensityMap
     data: Mapping[str, str]
+    parent: Parent | None = None
 
     @property
     def scales(self) -> int:
@@ -95,11 +95,41 @@ class Run:
     def key(self) -> str:
         """Hash of configuration, data and code version: two runs of one key are the same."""
         content = [self.config.model_dump(mode="json"), self.target, dict(self.data)]
+        content += [self.parent.to_dict()] if self.parent else []
         text = json.dumps([*content, msgan.__version__], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def create(self) -> None:
+    def total(self, scale: int) -> int:
+        """Steps that s_i is trained, those of its parent among them."""
+        span = self.parent.span(scale) if self.parent else None
+        settings = self.config.training
+        return span.end if span else settings.steps if scale else settings.lr_steps
+
+    def longer(self, scales: Iterable[int], more: int) -> Parent:
+        """This run as the parent of one that trains scales for more steps.
+
+        Raises:
+            InputError: It is not finished, or has not kept the state of its training.
+        """
+        return Parent.of(self.folder, self.key, self.used, scales, more)
+
+    def require_same_training(self, new: Run) -> None:
+        """Refuse a run that would go on from this one with another configuration or other data.
+
+        Raises:
+            InputError: Names the first difference.
+        """
+        if difference := _first_difference(self, new):
+            raise InputError(
+                f"{new.folder}: cannot go on from {self.folder}: {difference}: a longer training "
+                "has the data and the configuration of its parent"
+            )
+
+    def create(self, parent: Run | None = None) -> None:
         """Write configuration and card, or accept those of the same run.
+
+        Args:
+            parent: The run that :attr:`parent` describes, whose state is copied.
 
         Raises:
             InputError: The folder holds a run of another configuration, data or version.
@@ -117,7 +147,13 @@ class Run:
             if path.is_file():  # by another process, meanwhile
                 self._same(_card(path))
                 return
-            self._write()
+            if self.parent is None:
+                self._write(self.folder)
+                return
+            assert parent is not None
+            with atomic_folder(self.folder) as folder:
+                self.parent.hand_on(parent.folder, folder)
+                self._write(folder)
 
     def _same(self, old: Mapping[str, Any]) -> None:
         if old.get("key") != self.key:
@@ -125,8 +161,8 @@ class Run:
                 f"{self.folder}: holds another run ({self._difference(old)}): choose another folder"
             )
 
-    def _write(self) -> None:
-        self.config.save(self.folder / CONFIG)
+    def _write(self, folder: Path) -> None:
+        self.config.save(folder / CONFIG)
         card = {
             "key": self.key,
             "target": self.target,
@@ -139,7 +175,9 @@ class Run:
         }
         if self.config.network.perceptual:
             card["perceptual_loss"] = perceptual_loss(self.config)
-        write_text(self.folder / CARD, json.dumps(card, indent=1) + "\n")
+        if self.parent is not None:
+            card["parent"] = self.parent.to_dict()
+        write_text(folder / CARD, json.dumps(card, indent=1) + "\n")
 
     @contextmanager
     def alone(self, scales: Iterable[int]) -> Iterator[None]:
@@ -178,9 +216,10 @@ class Run:
             raise InputError(f"{path}: data: expected a hash of each subject")
         if config.preparation.scales is None:
             raise InputError(f"{folder / CONFIG}: preparation.scales: is not stated, as a run must")
-        run = cls(folder, config, target, intensity, data)
+        parent = Parent.from_dict(path, card["parent"]) if "parent" in card else None
+        run = cls(folder, config, target, intensity, data, parent)
         for scale in range(run.scales + 1):
-            for name in (WEIGHTS, CHECKPOINT, DONE, LOG):
+            for name in (WEIGHTS, CHECKPOINT, INHERITED, DONE, LOG):
                 inside(folder, f"s{scale}/{name}")
         for name in (FILE, strength.FILE, README):
             inside(folder, name)
@@ -193,25 +232,19 @@ class Run:
 
     def _difference(self, card: Mapping[str, Any]) -> str:
         """The first thing in which the run that is there differs from this one."""
-        old, new = (
-            flat({"target": target, "data": data, **config.model_dump(mode="json")})
-            for target, data, config in (
-                (
-                    card.get("target"),
-                    card.get("data", {}),
-                    CascadeConfig.load(self.folder / CONFIG),
-                ),
-                (self.target, self.data, self.config),
-            )
+        there = _stated_by(
+            card.get("target"), card.get("data", {}), CascadeConfig.load(self.folder / CONFIG)
         )
-        for name in {**new, **old}:
-            if old.get(name) != new.get(name):
-                return f"{name} is {old.get(name)} there and {new.get(name)} here"
+        here = _stated_by(self.target, self.data, self.config)
+        own = self.parent.to_dict() if self.parent else {}
+        there |= flat({"parent": card.get("parent") or {}})
+        if difference := _unlike(there, here | flat({"parent": own})):
+            return difference
         versions = card.get("versions")
-        there = versions.get("msgan") if isinstance(versions, dict) else "unknown"
-        if there == msgan.__version__:
+        old = versions.get("msgan") if isinstance(versions, dict) else "unknown"
+        if old == msgan.__version__:
             return "its settings have the names of an older version"
-        return f"made by version {there}, this is {msgan.__version__}"
+        return f"made by version {old}, this is {msgan.__version__}"
 
     @property
     def profile(self) -> TargetProfile:
@@ -232,9 +265,9 @@ class Run:
         return path.is_file() and (self.folder_of(scale) / WEIGHTS).is_file()
 
     def finish(self, scale: int, about: Mapping[str, Any]) -> None:
-        """Note that the training of s_i came to its end and drop what only resuming needs."""
+        """Note that the training of s_i came to its end; its state stays for a longer one."""
         write_text(self.folder_of(scale) / DONE, json.dumps(about, indent=1) + "\n")
-        (self.folder_of(scale) / CHECKPOINT).unlink(missing_ok=True)
+        (self.folder_of(scale) / INHERITED).unlink(missing_ok=True)
 
     def weights(self, scale: int) -> Path:
         """The file with the best averaged weights of s_i.
@@ -322,6 +355,22 @@ def _intensity(path: Path, card: Mapping[str, Any]) -> IntensityMap:
             f"{path}: intensity: low {shown(own.get('low'))} and high {shown(own.get('high'))}: "
             "expected two finite numbers in this order"
         ) from None
+
+
+def _stated_by(target: Any, data: Any, config: CascadeConfig) -> dict[str, Any]:
+    return flat({"target": target, "data": data, **config.model_dump(mode="json")})
+
+
+def _unlike(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The first value in which two runs differ, in words; empty where none does."""
+    for name in {**new, **old}:
+        if old.get(name) != new.get(name):
+            return f"{name} is {old.get(name)} there and {new.get(name)} here"
+    return ""
+
+
+def _first_difference(old: Run, new: Run) -> str:
+    return _unlike(*(_stated_by(r.target, r.data, r.config) for r in (old, new)))
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
@@ -33,8 +34,24 @@ VALIDATION_IMAGES = 4
 
 WEIGHTS = "generator.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
+INHERITED = "parent.safetensors"
+"""Weights of the run that a longer training goes on from; only while training."""
 
 Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Span:
+    """The steps of a longer training.
+
+    Attributes:
+        begun: Steps that another run has done; their state is in the checkpoint.
+        end: Steps when it is done.
+    """
+
+    begun: int
+    end: int
+
 
 LEARNERS: dict[str, Callable[..., Learner]] = {"mdaunet": MdaunetStep}
 """Of families that are trained in a way of their own, from what :func:`learner_of` takes."""
@@ -50,6 +67,7 @@ def train_scale(
     report: Report | None = None,
     others: Sequence[Sequence[CachedSubject]] = (),
     features: nn.Module | None = None,
+    longer: Span | None = None,
 ) -> dict[str, Any]:
     """Train s_i until its steps are done or validation stops improving.
 
@@ -68,6 +86,10 @@ def train_scale(
         others: Of the source domain, where that is learnt from too (CycleGAN): subjects for
             training and for validation.
         features: Of the perceptual loss, where ``config.perceptual`` states one.
+        longer: Where the training goes on from another run's: its networks and optimisers are in
+            the checkpoint, what it has kept in ``parent.safetensors``. Steps are counted on, so
+            samples are new ones; the learning rate's schedule begins again and spans the further
+            steps; the patience begins again. What is kept is at first what the other run kept.
 
     Returns:
         What the header of the weights tells: step, validation L1, seconds.
@@ -77,6 +99,8 @@ def train_scale(
     """
     settings = config.training
     total = settings.lr_steps if scale == 0 else settings.steps
+    span = longer or Span(0, total)
+    total = span.end
     batch = settings.lr_batch if scale == 0 else settings.batch
     if batch % fabric.world_size:
         raise InputError(f"batch {batch} is not a multiple of the {fabric.world_size} processes")
@@ -96,6 +120,10 @@ def train_scale(
     }
     if (folder / CHECKPOINT).is_file():
         state = checkpoint.load(step, folder / CHECKPOINT)
+    if not span.begun <= state["step"] <= total:
+        raise InputError(
+            f"{folder / CHECKPOINT}: is of step {state['step']}, expected {span.begun} to {total}"
+        )
     log = Log(folder, state["step"]) if fabric.is_global_zero else None
 
     def sampler(*domains: Sequence[CachedSubject]) -> Any:
@@ -116,11 +144,14 @@ def train_scale(
     if not state["step"] and scale and config.guidance.detail:
         # It begins at the slope transfer, and what is kept must not fall behind that.
         _validate(step, val_batches, state, folder, fabric)
+    if longer and state["step"] == span.begun:
+        _inherit(step, val_batches, state, folder, fabric)
     try:
         while state["step"] < total and state["stale"] < settings.patience:
             now = state["step"]
             torch.manual_seed(seeds.derive(config.seed, "dropout", scale, now, fabric.global_rank))
-            values = step.update(batches.get(now), now, learning_rate(settings, now, total))
+            rate = learning_rate(settings, now - span.begun, total - span.begun)
+            values = step.update(batches.get(now), now, rate)
             state["step"] = now + 1
             state["seconds"] = perf_counter() - start
             state["waited"] = waited + batches.waited
@@ -138,7 +169,6 @@ def train_scale(
                         f"{settings.learning_rate:g}; run again to go on from the last checkpoint"
                     )
                 if log:
-                    rate = learning_rate(settings, now, total)
                     row = _row(scale, values, state, rate)
                     log.write(row)
                     if report:
@@ -187,14 +217,33 @@ def _mean(fabric: Fabric, value: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _validate(
-    step: Learner, val_batches: list[Batch], state: dict[str, Any], folder: Path, fabric: Fabric
-) -> None:
-    """Score the averaged generator on held-out images, as by L1; keep it if it is the best."""
+def _score(step: Learner, val_batches: list[Batch], fabric: Fabric) -> float:
+    """Score of the averaged generator on held-out images, as by L1."""
     total = sum(float(step.score(batch)) for batch in val_batches)
     # Of all processes the same: GPUs differ in the last bit, and all must stop at one step.
     mine = torch.tensor(total / len(val_batches), dtype=torch.float64, device=fabric.device)
-    score = float(_mean(fabric, mine))
+    return float(_mean(fabric, mine))
+
+
+def _inherit(
+    step: Learner, val_batches: list[Batch], state: dict[str, Any], folder: Path, fabric: Fabric
+) -> None:
+    """Keep what the other run kept, scored anew: the scales below may make other contexts now."""
+    about = checkpoint.load_weights(step.ema, folder / INHERITED)
+    score = _score(step, val_batches, fabric)
+    best_step = about.get("step", state["best_step"])
+    state |= {"best": score, "best_step": best_step, "stale": 0, "validation_l1": score}
+    if fabric.is_global_zero:
+        known = {"step": best_step, "best": score, "seconds": about.get("seconds", 0.0)}
+        checkpoint.save_weights(step.ema, folder / WEIGHTS, known)
+    checkpoint.load(step, folder / CHECKPOINT)
+
+
+def _validate(
+    step: Learner, val_batches: list[Batch], state: dict[str, Any], folder: Path, fabric: Fabric
+) -> None:
+    """Score the averaged generator; keep it if it is the best."""
+    score = _score(step, val_batches, fabric)
     state["validation_l1"] = score
     if score < state["best"] or step.latest:
         state |= {"best": score, "best_step": state["step"], "stale": 0}
