@@ -86,7 +86,8 @@ def test_the_search_finds_what_is_planted(tmp_path):
 
 
 def test_names_in_dicom_headers_are_neither_written_nor_printed(here, runs):
-    first = dicom(here / "in" / "a", 1, "t1 Mueller Anna", SHAPE[3][2])
+    kept = {"FrameOfReferenceUID": "1.2.3"}  # in a series that is made of it
+    first = dicom(here / "in" / "a", 1, "t1 Mueller Anna", SHAPE[3][2], **kept)
     dicom(here / "in" / "b", 2, "t2 Mueller Anna", PatientID="4711471148")
     dicom(here / "in" / "c", 3, "Anna Mueller", PatientID="anon", ProtocolName="")
     dicom(here / "mixed" / "d", 5, "t1 Anna")
@@ -102,13 +103,14 @@ def test_names_in_dicom_headers_are_neither_written_nor_printed(here, runs):
         msgan_cli("data", "sort", here / "in", here / "other", "--by", "kernel", status=2),
         msgan_cli("translate", run, first, here / "out.nii"),
         msgan_cli("translate", run, first, here / "other.zarr", "--keep", here / "kept"),
+        msgan_cli("translate", run, first, here / "made", "--format", "dicom"),
         msgan_cli("translate", run, two, here / "no.nii", status=2),
         msgan_cli("evaluate", here / "out.nii", first, "--json", here / "scores.json"),
         msgan_cli("evaluate", two, first, status=2),
         msgan_cli("sketch", first, here / "sketch.nii"),
         msgan_cli("report", here / "runs", "--out", here / "report"),
     ]
-    assert "2 DICOM series in one folder (4 slices of series 5, 4 slices" in done[6].stderr
+    assert "2 DICOM series in one folder (4 slices of series 5, 4 slices" in done[7].stderr
     assert {p.name for p in (here / "sorted").glob("*/*")} == {
         *("t1_s001", "t1_s005", "t1_s006", "t2", "series003")
     }

@@ -34,6 +34,7 @@ class Job:
         labels: Label map that is read, too.
         keep: Folder for the images of all scales.
         uncertainty: Spread to write.
+        dicom: The result is a folder for a DICOM series.
     """
 
     source: Path
@@ -43,6 +44,7 @@ class Job:
     uncertainty: Path | None = None
     subject: Subject | None = None
     modality: str | None = None
+    dicom: bool = False
 
     @property
     def reads(self) -> Subject | Path:
@@ -81,6 +83,22 @@ def is_folder(image: Path, out: Path) -> bool:
     return True
 
 
+def is_images(image: Path, out: Path) -> bool:
+    """Whether every image of a folder is meant where results are DICOM series; by what is there.
+
+    Raises:
+        InputError: There is nothing, or the result has the name of a file.
+    """
+    from msgan.data.store import suffix_of
+    from msgan.data.volume import READERS
+
+    if not image.exists():
+        raise InputError(f"{image}: no such file or folder")
+    if suffix_of(out) in (*READERS, *OTHERS):
+        raise InputError(f"{out}: a DICOM series is a folder: leave out {suffix_of(out)}")
+    return image.is_dir() and not _readable(image)
+
+
 def missing(jobs: Sequence[Job]) -> list[Job]:
     """Jobs whose results are not there yet; says how many are."""
     left = [job for job in jobs if not os.path.lexists(job.result)]
@@ -99,7 +117,8 @@ def changed(method: Generation, jobs: Sequence[Job], options: Mapping[str, Any])
         options: Of the translations.
     """
     wanted = {name: options[name] for name in ("precision", "padding")}
-    left = [job for job in jobs if not _unchanged(method, job, wanted, options["modality"])]
+    who, kept = options["modality"], options["keep_identity"]
+    left = [job for job in jobs if not _unchanged(method, job, wanted, who, kept)]
     if len(left) < len(jobs):
         console.note(
             f"note: {len(jobs) - len(left)} of {len(jobs)} results are there already, of the same "
@@ -108,7 +127,9 @@ def changed(method: Generation, jobs: Sequence[Job], options: Mapping[str, Any])
     return left
 
 
-def _unchanged(method: Generation, job: Job, wanted: dict[str, Any], modality: str | None) -> bool:
+def _unchanged(
+    method: Generation, job: Job, wanted: dict[str, Any], modality: str | None, identity: bool
+) -> bool:
     from msgan.translate import expected_id
     from msgan.translate.provenance import trace_of
 
@@ -116,7 +137,9 @@ def _unchanged(method: Generation, job: Job, wanted: dict[str, Any], modality: s
         return False
     try:
         found = trace_of(job.result)
-        if found is None or (job.keep is not None and found.scales is None):
+        if found is None or found.identity != identity:
+            return False
+        if job.keep is not None and found.scales is None:
             return False
         own: dict[str, Any] = {"modality": job.modality or modality, "labels": job.labels}
         return found.id == expected_id(method, job.reads, **own, **wanted)
@@ -155,7 +178,8 @@ def check_outputs(run: Run, jobs: Sequence[Job], force: bool) -> None:
     # A folder of scales may hold a source, but not be one or lie in one.
     require_apart(owners, sources, holding=True)
     instead = "" if len(jobs) == 1 else ", or --skip-existing to translate the others"
-    outputs.check(results, sources, force=force, instead=instead)
+    series = {job.result for job in jobs if job.dicom}
+    outputs.check(results, sources, force=force, instead=instead, series=series)
 
 
 def of_folder(
@@ -165,6 +189,8 @@ def of_folder(
     labels: Path | None = None,
     keep: Path | None = None,
     uncertainty: Path | None = None,
+    *,
+    dicom: bool = False,
 ) -> list[Job]:
     """A translation for each image of a folder.
 
@@ -175,6 +201,7 @@ def of_folder(
         labels: Folder with a label map of the same name for each.
         keep: Folder that gets a folder of scales for each.
         uncertainty: Folder that gets a spread for each, under the name of the result.
+        dicom: Each result is a folder with a DICOM series.
 
     Raises:
         InputError: There is no image, or two would be written to one name.
@@ -196,14 +223,14 @@ def of_folder(
         if not fnmatch(path.name, pattern):
             continue
         inner = path.parent.relative_to(folder)
-        kept = suffix_of(path) in WRITERS
-        result = out / inner / (path.name if kept else f"{stem_of(path)}.nii.gz")
+        name = path.name if suffix_of(path) in WRITERS else f"{stem_of(path)}.nii.gz"
+        result = out / inner / (stem_of(path) if dicom else name)
         if result in jobs:
             raise InputError(f"{path} and {jobs[result].source} would both be written to {result}")
         drawn = None if labels is None else labels / inner / path.name
         scales = None if keep is None else keep / inner / stem_of(path)
-        spread = None if uncertainty is None else uncertainty / inner / result.name
-        jobs[result] = Job(path, result, drawn, scales, spread)
+        spread = None if uncertainty is None else uncertainty / inner / name
+        jobs[result] = Job(path, result, drawn, scales, spread, dicom=dicom)
     if not jobs:
         raise InputError(f"{folder}: no image in this folder or below it is named {pattern}")
     return list(jobs.values())
@@ -241,6 +268,8 @@ def of_manifest(
     modality: str | None,
     keep: Path | None = None,
     uncertainty: Path | None = None,
+    *,
+    dicom: bool = False,
 ) -> list[Job]:
     """A translation for each subject of a split.
 
@@ -252,6 +281,7 @@ def of_manifest(
         modality: Which image of each; None: the only one that is not the target.
         keep: Folder that gets a folder of scales for each.
         uncertainty: Folder that gets a spread for each.
+        dicom: Each result is a folder with a DICOM series.
 
     Raises:
         InputError: There is no such subject or image, or it is not told which image is meant.
@@ -283,8 +313,8 @@ def of_manifest(
         suffix = suffix_of(path) if suffix_of(path) in WRITERS else ".nii.gz"
         scales = None if keep is None else keep / subject.name
         spread = None if uncertainty is None else uncertainty / f"{subject.name}{suffix}"
-        result = out / f"{subject.name}{suffix}"
-        jobs.append(Job(path, result, None, scales, spread, subject, asked))
+        result = out / (subject.name if dicom else f"{subject.name}{suffix}")
+        jobs.append(Job(path, result, None, scales, spread, subject, asked, dicom))
     return jobs
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +28,7 @@ def check(
     *,
     force: bool,
     instead: str = "",
+    series: Collection[Path] = (),
 ) -> None:
     """Refuse results that would replace something, before any work is done.
 
@@ -36,6 +37,7 @@ def check(
         sources: What is read: never replaced, with or without ``force``.
         force: Replace results that are there.
         instead: Another way out than ``--force``, for the message.
+        series: Those that are folders for a DICOM series.
 
     Raises:
         InputError: A result is one of the sources, a part of one or in one; is there already and
@@ -48,7 +50,7 @@ def check(
     names: dict[str, Path] = {}
     require_apart(results, given)
     for result in results:
-        require_kind(result)
+        require_kind(result, series=result in series)
         other = names.setdefault(_place(result), result)
         if other is not result:
             raise InputError(f"{result}: two results would have this name")

@@ -19,6 +19,7 @@ from msgan.cli.jobs import (
     changed,
     check_outputs,
     is_folder,
+    is_images,
     is_manifest,
     missing,
     of_folder,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 Precision = Literal["float32", "bfloat16", "float16"]
 Split = Literal["train", "val", "test", "all"]
 Polarity = Literal["auto", "same", "inverted"]
+Format = Literal["file", "dicom"]
 
 
 def translate(
@@ -139,6 +141,23 @@ def translate(
             show_default="not written",
         ),
     ] = None,
+    kind: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            metavar="file|dicom",
+            help="dicom: each result is a folder with a derived DICOM series (CT for results in "
+            "HU, else MR). file: as the suffix says.",
+        ),
+    ] = "file",
+    keep_identity: Annotated[
+        bool,
+        typer.Option(
+            "--keep-identity",
+            help="With --format dicom: patient and study of IN, a DICOM series, stand in the "
+            "result too. Without, nothing of them does.",
+        ),
+    ] = False,
     padding: Padding = None,
     force: outputs.Force = False,
     skip_existing: Annotated[
@@ -159,6 +178,9 @@ def translate(
     written become .nii.gz); of a manifest, an image of each subject under the subject's name. There
     an unreadable image is reported and the others go on; the exit status is then 2.
 
+    With --format dicom OUT is a folder for a series, or for one of each image. It refers to the
+    slices of a DICOM source and has its frame of reference.
+
     Existing results are not overwritten: of a folder or a manifest, those of the same images and
     weights are left; if another exists, nothing is done, unless --force or --skip-existing is
     given. Input files are never overwritten.
@@ -168,6 +190,7 @@ def translate(
         msgan translate runs/t2 phantoms/patient000/patient000_t1.nii.gz t2.nii.gz
         msgan translate runs/t2 phantoms/patient000 translated --match '*_t1*'
         msgan translate runs/t2 phantoms/manifest.csv cohort --modality t1
+        msgan translate runs/t2 phantoms/patient000/patient000_t1.nii.gz t2_series --format dicom
         msgan translate brain-phantom-t2 phantoms/patient000/patient000_t1.nii.gz first.nii.gz
     """
     from msgan.data.cohort import Cohort
@@ -183,8 +206,10 @@ def translate(
     )
     if tile is not None and tile % 2:
         raise InputError(f"--tile {tile}: expected an even number of voxels")
-    listed = is_manifest(image)
-    many = listed or is_folder(image, out)
+    listed, dicom = is_manifest(image), kind == "dicom"
+    if keep_identity and not dicom:
+        raise InputError("--keep-identity: expected --format dicom")
+    many = listed or (is_images(image, out) if dicom else is_folder(image, out))
     if skip_existing and (force or not many):
         raise InputError("--skip-existing: expected a folder or a manifest, and no --force")
     if not listed and (split or root):
@@ -202,12 +227,15 @@ def translate(
     nothing = padding_of(padding) if padding is not None else None
     stated = {"modality": modality, "polarity": polarity}
     options = {**vars(limits), **stated, "device": device, "padding": nothing}
+    options |= {"dicom": dicom, "keep_identity": keep_identity}
     if listed:
         cohort = Cohort.from_manifest(image, (root or image.parent).absolute())
-        jobs = of_manifest(cohort, asked, out, split, modality, keep, uncertainty)
+        jobs = of_manifest(cohort, asked, out, split, modality, keep, uncertainty, dicom=dicom)
     else:
         files = labels, keep, uncertainty
-        jobs = of_folder(image, out, match, *files) if many else [Job(image, out, *files)]
+        jobs = [Job(image, out, *files, dicom=dicom)]
+        if many:
+            jobs = of_folder(image, out, match, *files, dicom=dicom)
     if many and not force:
         jobs = changed(asked, jobs, options)
     if skip_existing:

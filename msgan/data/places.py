@@ -106,13 +106,20 @@ def reading(source: Path) -> None:
         target[1].add(source)
 
 
-def require_kind(out: str | os.PathLike[str]) -> None:
+def require_kind(out: str | os.PathLike[str], *, series: bool = False) -> None:
     """Refuse an image's name that something of another kind has; a file may be replaced.
+
+    Args:
+        out: File, or folder.
+        series: A folder for a DICOM series is meant, where an older one of ours may be.
 
     Raises:
         InputError: A folder stands where a file is meant, or the reverse, or the name is too long.
     """
     out = Path(out)
+    if series:
+        _require_series(out)
+        return
     zarr = suffix_of(out) == ".zarr"
     try:
         os.lstat(out)
@@ -130,6 +137,26 @@ def require_kind(out: str | os.PathLike[str]) -> None:
         raise InputError(f"{out}: exists and is not a Zarr folder")
     if not (out.is_dir() or out.is_file() or out.is_symlink()):
         raise InputError(f"{out}: is neither a file nor a folder, expected the name of a file")
+
+
+def _require_series(out: Path) -> None:
+    """Refuse a folder for a DICOM series that holds anything but an older one of ours."""
+    from msgan.data.formats.dicom import header_of, is_dicom, mark_of
+
+    if not os.path.lexists(out):
+        return
+    if not out.is_dir():
+        raise InputError(f"{out}: is a file, expected a folder for a DICOM series")
+    for file in sorted(out.iterdir()):
+        try:
+            ours = file.is_file() and is_dicom(file) and bool(mark_of(header_of(file)))
+        except InputError:
+            ours = False
+        if not ours:
+            raise InputError(
+                f"{out}: holds {file.name}, which is no slice of a synthetic series: choose "
+                "another folder"
+            )
 
 
 def files_of(path: Path) -> Iterator[Path]:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from msgan import paths
-from msgan.data.formats import itk, nifti, omezarr, picture
+from msgan.data.formats import dicom_derived, itk, nifti, omezarr, picture
+from msgan.data.formats.dicom_derived import Derivation
 from msgan.data.grid import Grid
 from msgan.data.places import require_kind, writing
 from msgan.data.store import description, named, suffix_of
@@ -89,6 +90,50 @@ def write_volume(
         try:
             about = description("" if generated is True else generated) if generated else ""
             WRITERS[suffix](t, grid, stored, unit, kind, about)
+            if ready is not None:
+                ready()
+        except InputError as error:
+            raise named(path, error) from error
+
+
+def write_series(
+    path: str | os.PathLike[str],
+    grid: Grid,
+    read: Reader,
+    derived: Derivation,
+    *,
+    ready: Callable[[], None] | None = None,
+) -> None:
+    """Write the image that ``read`` gives as a DICOM series; the folder appears when complete.
+
+    An older series of ours in ``path`` is replaced as a whole. Memory is that of a slice.
+
+    Args:
+        path: Folder.
+        grid: Shape and affine, in 3D.
+        read: See :func:`write_volume`; 16 bits are stored of its values.
+        derived: What the series says of itself.
+        ready: Called when it is complete, just before it gets its name.
+
+    Raises:
+        InputError: The folder holds anything else, a value is not finite, no series can hold the
+            image (:func:`msgan.data.formats.dicom_derived.require_series`), or a disk is full;
+            nothing is left behind.
+    """
+    path, kind = Path(path), np.dtype(np.float32)
+    require_kind(path, series=True)
+
+    def stored(box: Box) -> Array:
+        return _stored(path, read(box), box, kind)
+
+    need = prod(grid.shape) * 2
+    with (
+        writing(path),
+        paths.room(path.parent, need, path.name),
+        paths.atomic_folder(path) as folder,
+    ):
+        try:
+            dicom_derived.write(folder, grid, stored, derived)
             if ready is not None:
                 ready()
         except InputError as error:

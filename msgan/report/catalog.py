@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from msgan.data.store import suffix_of
 from msgan.report.fault import Fault, tried
 from msgan.report.images import Images, images_in
 from msgan.runs.run import CARD, Run
 from msgan.training.log import LOG
-from msgan.translate.provenance import Provenance, sidecar, trace_of
+from msgan.translate.provenance import Provenance, sidecar, stem_of, trace_of
 from msgan.types import InputError
 
 SCALE = re.compile(r"y(\d+)\.(nii|nii\.gz|mha|nrrd|zarr)")
@@ -226,7 +225,7 @@ def _scales(files: Sequence[Path]) -> tuple[Path, ...]:
 
 def _sidecars(here: Path, names: Sequence[str], files: Sequence[Path]) -> list[Path]:
     """JSON files beside an image, as BIDS has them as well."""
-    stems = {f.name[: len(f.name) - len(suffix_of(f))] for f in files}
+    stems = {stem_of(f) for f in files}
     return [here / n for n in names if n.endswith(".json") and n[:-5] in stems]
 
 

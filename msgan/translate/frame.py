@@ -18,11 +18,13 @@ import msgan
 from msgan.config import Preparation
 from msgan.data.cohort import Prepared, Subject, prepare
 from msgan.data.formats import picture
+from msgan.data.formats.dicom_derived import Derivation, require_series
 from msgan.data.intensity import IntensityMap
 from msgan.data.padding import Padding
 from msgan.data.places import require_apart, require_kind
-from msgan.data.store import suffix_of
-from msgan.data.writing import WRITERS, write_volume
+from msgan.data.store import description, suffix_of
+from msgan.data.volume import READERS
+from msgan.data.writing import WRITERS, write_series, write_volume
 from msgan.documents import json_of
 from msgan.memory import process
 from msgan.paths import require_scratch, require_space, room, scratch_root, together, write_text
@@ -35,6 +37,7 @@ from msgan.translate.provenance import (
     content_hash,
     files_read,
     id_of,
+    mark_of,
     now,
     provenance,
     require_sidecar,
@@ -67,6 +70,8 @@ def translated(
     progress: Progress | None = None,
     remark: Callable[[str], None] | None = None,
     uncertainty: str | os.PathLike[str] | None = None,
+    dicom: bool = False,
+    keep_identity: bool = False,
 ) -> Translation:
     """Translate one image by any method.
 
@@ -78,7 +83,8 @@ def translated(
     Args:
         method: What makes the result.
         source: Image file or subject of a cohort.
-        out: File to write; its suffix decides the format. One that is there is replaced.
+        out: File to write; its suffix decides the format. One that is there is replaced. With
+            ``dicom`` a folder.
         uncertainty: File for the spread of what the result is made of, of a method that tells it.
 
     See :class:`Options` for the other arguments.
@@ -93,13 +99,18 @@ def translated(
     out = Path(out)
     if labels is not None and not method.labels:
         raise InputError(f"{labels}: this run was trained without labels; leave them out")
-    results = [out] if uncertainty is None else [out, Path(uncertainty)]
-    for path in results:
+    files = [] if dicom else [out]
+    files += [] if uncertainty is None else [Path(uncertainty)]
+    if dicom:
+        _check_series(out, method.dims)
+    elif keep_identity:
+        raise InputError("an identity can be kept in a DICOM series only")
+    for path in files:
         if suffix_of(path) not in WRITERS:
             raise InputError(f"{path}: unknown suffix; expected one of {', '.join(WRITERS)}")
         if method.intensity is not None:
             voxel_type(path, method.dims, method.intensity)
-    _check_places(source, labels, results, keep)
+    _check_places(source, labels, out, files, keep)
     limits, where = Limits(memory, gpu_memory, tile, precision), pick_device(device)
     method.check(where, limits)
     require_scratch()
@@ -107,9 +118,25 @@ def translated(
     hashes = _hashes(source, modality, labels)
     with prepare(source, modality, prep, labels, **demands(method)) as subject:
         intensity = method.intensity or subject.intensity
-        dtype = voxel_type(out, len(subject.grid.shape), intensity)
+        dims = len(subject.grid.shape)
+        dtype = "float32" if dicom else voxel_type(out, dims, intensity)
         output = prod(subject.grid.source.shape) * np.dtype(dtype).itemsize
-        asked = {"keep": keep is not None, "staged": ".nii.gz" in map(suffix_of, results)}
+        staged = dicom or ".nii.gz" in map(suffix_of, files)
+        asked = {"keep": keep is not None, "staged": staged}
+        number = id_of([decided, precision], hashes)
+        derived = None
+        if dicom:
+            derived = Derivation(
+                number,
+                description(mark_of(_run_id(method), number)),
+                method.target,
+                intensity.unit,
+                intensity.low,
+                intensity.high,
+                files_read(source, modality, labels)["image"],
+                keep_identity,
+            )
+            require_series(subject.grid.source, derived)
         planned = method.plan(subject, where, limits, output=output, **asked)
         for note in subject.notes if remark is not None else ():
             remark(note)  # type: ignore[misc]
@@ -119,7 +146,7 @@ def translated(
         with Scratch.open(scratch_root(), key) as work:
             missing = planned.scratch_bytes - work.bytes - subject.unpacked_bytes
             with room(scratch_root(), max(0, missing), SCRATCH):
-                for path in results:
+                for path in dict.fromkeys((out, *files)):
                     require_space(path.parent, planned.output_bytes, "the result")
                 made = method.make(
                     Making(
@@ -151,7 +178,7 @@ def translated(
                     run_id=_run_id(method),
                     weights=method.weights,
                     hashes=hashes,
-                    id=id_of([decided, precision], hashes),
+                    id=number,
                     grid=grid if tiles else None,
                     tiles=tiles,
                     notes=made.notes,
@@ -161,6 +188,7 @@ def translated(
                     commit=commit,
                     scales=keep and Path(keep),
                     uncertainty=uncertainty and Path(uncertainty),
+                    identity=keep_identity,
                 )
                 options: dict[str, Any] = {"unit": intensity.unit, "generated": trace.mark}
                 if keep is not None:
@@ -180,7 +208,11 @@ def translated(
                     own.save(beside(out))
 
                 with _restored(beside(out)):
-                    write_volume(out, subject.grid.source, read, dtype=dtype, ready=told, **options)
+                    if derived is not None:
+                        write_series(out, subject.grid.source, read, derived, ready=told)
+                    else:
+                        told_by = {"dtype": dtype, "ready": told, **options}
+                        write_volume(out, subject.grid.source, read, **told_by)
             seconds, notes = perf_counter() - start, (*subject.notes, *made.notes)
             return Translation(out, planned, seconds, method.run, grid, tiles, notes, trace)
 
@@ -285,6 +317,16 @@ def voxel_type(out: Path, dims: int | None, intensity: IntensityMap) -> str:
     return "uint8" if high <= 255 else "uint16"
 
 
+def _check_series(out: Path, dims: int | None) -> None:
+    """Refuse what no DICOM series can be, before the image is opened."""
+    if dims == 2:
+        raise InputError(
+            f"{out}: a DICOM series is of 3 axes, the run was trained on 2: choose another format"
+        )
+    if suffix_of(out) in (*READERS, ".dcm", ".ima"):
+        raise InputError(f"{out}: a DICOM series is a folder: leave out {suffix_of(out)}")
+
+
 def _write_spread(
     path: Path, subject: Prepared, read: Reader, intensity: IntensityMap, mark: str
 ) -> None:
@@ -299,7 +341,8 @@ def _write_spread(
 def _check_places(
     source: Source,
     labels: str | os.PathLike[str] | None,
-    results: Sequence[Path],
+    out: Path,
+    files: Sequence[Path],
     keep: str | os.PathLike[str] | None,
 ) -> None:
     """Refuse to write onto what is read, and to where something of another kind is.
@@ -313,11 +356,12 @@ def _check_places(
     else:
         read.append(source)
     read = [path for path in read if path is not None]
+    results = list(dict.fromkeys((out, *files)))
     require_apart(results, read)
-    for out in results:
-        require_kind(out)
-    require_sidecar(results[0])
-    if len({os.path.realpath(path) for path in results}) < len(results):
+    for path in results:
+        require_kind(path, series=path not in files)
+    require_sidecar(out)
+    if out in files[1:] or len({os.path.realpath(path) for path in results}) < len(results):
         raise InputError(f"{results[-1]}: is the result itself: name another file")
     if keep is not None:
         folder = Path(keep)

@@ -54,6 +54,8 @@ class Options(TypedDict, total=False):
             process.
         progress: Called as tiles are done.
         remark: Called with what is to be told of the image, before anything is computed.
+        dicom: The result is a DICOM series, and ``out`` a folder.
+        keep_identity: The series states patient and study of the source, which is DICOM too.
     """
 
     modality: str | None
@@ -68,6 +70,8 @@ class Options(TypedDict, total=False):
     engine: Engine | None
     progress: Progress | None
     remark: Callable[[str], None] | None
+    dicom: bool
+    keep_identity: bool
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class Translation:
     """What a translation did.
 
     Attributes:
-        path: The written file.
+        path: The written file, or folder of a DICOM series.
         plan: Tiles, memory and disk as planned.
         seconds: Wall time.
         run: Folder of the run; None for a method without one.

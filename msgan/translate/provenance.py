@@ -24,7 +24,8 @@ from msgan.data.intensity import IntensityMap
 from msgan.data.places import files_of
 from msgan.data.store import suffix_of
 from msgan.data.subject import Subject
-from msgan.data.volume import open_volume
+from msgan.data.volume import READERS, open_volume
+from msgan.data.writing import WRITERS
 from msgan.documents import json_of
 from msgan.paths import sha256, write_text
 from msgan.types import InputError, Shape
@@ -33,6 +34,9 @@ OWN = {"method", "result", "tiles"}
 """Names in every sidecar, by which it is told from another program's JSON file."""
 
 ID_DIGITS = 12
+
+SUFFIXES = {*READERS, *WRITERS, ".hdr", ".img", ".dcm", ".ima"}
+"""What says a format at the end of a name; any other end belongs to the name of a folder."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Provenance:
         seconds: That it took.
         scales: Folder with the images of all scales, where they were kept.
         uncertainty: Image of the spread, where it was written.
+        identity: Whether the result is a DICOM series that states the source's patient.
         scores: Lines of a table, each with ``method``, ``region`` and scores against ``real``.
     """
 
@@ -102,13 +107,13 @@ class Provenance:
     seconds: float | None = None
     scales: Path | None = None
     uncertainty: Path | None = None
+    identity: bool = False
     scores: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def mark(self) -> str:
         """What the image says of itself, beside that it is synthetic."""
-        run = f"run {self.run_id}, " if self.run_id else ""
-        return f"{run}image {self.id}"
+        return mark_of(self.run_id, self.id)
 
     @property
     def person(self) -> Subject:
@@ -250,8 +255,16 @@ def id_of(decided: Any, hashes: Mapping[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
 
 
+def mark_of(run_id: str, number: str) -> str:
+    """What an image says of itself, beside that it is synthetic: :attr:`Provenance.mark`."""
+    return f"{f'run {run_id}, ' if run_id else ''}image {number}"
+
+
 def beside(result: str | os.PathLike[str]) -> Path:
-    """Where the sidecar of a result lies: ``patient000.json`` beside ``patient000.nii``."""
+    """Where the sidecar of a result lies: ``patient000.json`` beside ``patient000.nii``.
+
+    That of a DICOM series lies beside its folder.
+    """
     result = Path(result)
     return result.with_name(f"{stem_of(result)}.json")
 
@@ -330,6 +343,6 @@ def require_sidecar(result: str | os.PathLike[str]) -> None:
 def stem_of(path: Path) -> str:
     """Name without the suffix that says the format; of a folder of DICOM files, its name."""
     suffix = suffix_of(path)
-    if path.is_dir() and suffix != ".zarr":
+    if suffix not in SUFFIXES or (path.is_dir() and suffix != ".zarr"):
         return path.name
     return path.name[: len(path.name) - len(suffix)] or path.name

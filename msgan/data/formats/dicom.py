@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-
 from msgan.data.formats.dicom_header import (
-    APART,
     DIRECTORY,
     TAGS,
     Header,
@@ -19,16 +16,15 @@ from msgan.data.formats.dicom_header import (
     kernel_of,
     kinds_of,
     number,
-    numbers,
     series_number,
     series_of,
     whole,
 )
 from msgan.data.formats.dicom_packed import require_syntax
 from msgan.data.formats.dicom_pixels import Stored, mirror_of, scaling, stored_in, unit_of
-from msgan.data.formats.itk import LPS_TO_RAS
+from msgan.data.formats.dicom_stack import Slice, spacing_of, stacked, turned
 from msgan.data.grid import Grid
-from msgan.data.store import Source
+from msgan.data.store import MARKS, Source
 from msgan.types import Array, InputError
 
 __all__ = [
@@ -40,11 +36,13 @@ __all__ = [
     "is_dicom",
     "kernel_of",
     "kinds_of",
+    "mark_of",
     "number",
     "read_file",
     "read_series",
     "series_number",
     "series_of",
+    "slices_of",
     "unit_of",
 ]
 
@@ -53,67 +51,30 @@ NO_IMAGES = ("RTDOSE", "RTSTRUCT", "RTPLAN", "SEG", "SR", "PR", "KO", "REG")
 ENHANCED = ("2.1", "2.2", "4.1", "4.3", "4.4", "6.2", "128.1", "130")
 """Ends of the SOP classes that keep spacing and rescale of each frame in tables of their own."""
 
+MARK_END = "; "
+"""What the mark of a generated series ends with, in its DerivationDescription."""
+
 NO_MARK = "not a DICOM file: the DICM mark at byte 128 is missing"
-GAP_TOLERANCE = 0.05
-"""Slice distances may differ from their median by this fraction (headers round positions)."""
 MOST_NAMED = 6
 """Series that an error about too many of them names."""
-TILT_TOLERANCE = 0.01
-"""Sideways shift of the slices for each mm along their normal."""
-ANGLE_TOLERANCE = 1e-3
-"""Cosines may be off by this much (headers round them)."""
-SAME_MM = 1e-3
-"""Slices closer than this lie at one position."""
 
 
 def read_series(folder: Path) -> Source:
     """Headers of all DICOM files in ``folder``, which must be one complete series.
 
-    The slices are sorted by their position along the slice normal, never by name or number.
+    The slices are sorted by their position along the slice normal, never by name or number. A
+    series that was generated has the direction of its source, which its numbers tell.
     Localizers and what holds no image (reports, plans) are passed over beside a series.
 
     Raises:
         InputError: No or several series, slices that are missing, doubled, tilted or unlike, or
             rescaled only in part.
     """
-    headers, passed = _slices(headers_of(p for p in folder.iterdir() if p.is_file()))
-    if not headers:
-        raise InputError("no DICOM files in this folder")
-    series = {series_of(header) for _, header in headers}
-    if len(series) > 1:
-        raise InputError(
-            f"{len(series)} DICOM series in one folder ({_listed(headers)}): expected one; "
-            "`msgan data sort` gives each a folder of its own"
-        )
+    headers, passed = _members(folder)
     if len(headers) == 1:
         return read_file(headers[0][0])
-    along, across = [], []
-    for file, header in headers:
-        try:
-            _accept(header)
-            along.append(numbers(header, "ImagePositionPatient", 3))
-            across.append(numbers(header, "ImageOrientationPatient", 6) + _spacing(header))
-        except InputError as error:
-            raise InputError(f"{file.name}: {error}") from error
-    _alike(headers, across)
-    first, cosines = headers[0][1], np.reshape(across[0][:6], (2, 3))
-    if np.abs(cosines @ cosines.T - np.eye(2)).max() > ANGLE_TOLERANCE:
-        raise InputError(f"ImageOrientationPatient {across[0][:6]} is not a frame")
-    along_row, along_column = cosines
-    normal = np.cross(along_row, along_column)
-    positions = np.array(along)
-    order = np.argsort(positions @ normal, kind="stable")
-    positions = positions[order]
-    headers = [headers[i] for i in order]
-    _regular(positions, normal, headers)
-
-    row_mm, column_mm = across[0][6:]
-    affine = np.eye(4)
-    affine[:3, 0] = along_row * column_mm  # the first index runs along a row
-    affine[:3, 1] = along_column * row_mm
-    affine[:3, 2] = (positions[-1] - positions[0]) / (len(positions) - 1)
-    affine[:3, 3] = positions[0]
-    shape = (whole(first, "Columns"), whole(first, "Rows"), len(headers))
+    grid, headers = _stacked(headers)
+    first = headers[0][1]
     files = [file for file, _ in headers]
     dark = first.get("PhotometricInterpretation") == "MONOCHROME1"
     notes = [f"{len(passed)} files hold no slice of it, as {passed[0]}"] if passed else []
@@ -126,8 +87,44 @@ def read_series(folder: Path) -> Source:
         for file in files:
             yield _stored(file).shown(mirror).T[:, :, None]
 
-    grid = Grid(shape, LPS_TO_RAS @ affine)
-    return Source(grid, unit_of(first), blocks=blocks, notes=(*notes, *_remarks(first)))
+    told = (*notes, *_remarks(first))
+    return Source(grid, unit_of(first), blocks=blocks, notes=told, about=mark_of(first))
+
+
+def slices_of(path: Path) -> list[Slice]:
+    """File and tags of each slice of a series, along the third axis of its image.
+
+    Raises:
+        InputError: See :func:`read_series`.
+    """
+    headers, _ = _members(path) if path.is_dir() else ([(path, header_of(path))], [])
+    return headers if len(headers) == 1 else _stacked(headers)[1]
+
+
+def _members(folder: Path) -> tuple[list[Slice], list[str]]:
+    """The slices of the one series in a folder, by path, and the names of other files."""
+    headers, passed = _slices(headers_of(p for p in folder.iterdir() if p.is_file()))
+    if not headers:
+        raise InputError("no DICOM files in this folder")
+    series = {series_of(header) for _, header in headers}
+    if len(series) > 1:
+        raise InputError(
+            f"{len(series)} DICOM series in one folder ({_listed(headers)}): expected one; "
+            "`msgan data sort` gives each a folder of its own"
+        )
+    return headers, passed
+
+
+def _stacked(headers: list[Slice]) -> tuple[Grid, list[Slice]]:
+    """The grid of several slices, and the slices in the order of its third axis."""
+    for file, header in headers:
+        try:
+            _accept(header)
+        except InputError as error:
+            raise InputError(f"{file.name}: {error}") from error
+    grid, slices = stacked(headers)
+    ends = [number(slices[k][1], "InstanceNumber") or 0 for k in (0, -1)]
+    return turned(grid, slices) if mark_of(slices[0][1]) and ends[0] > ends[1] else (grid, slices)
 
 
 def read_file(path: Path) -> Source:
@@ -141,7 +138,7 @@ def read_file(path: Path) -> Source:
     header = header_of(path)
     _accept(header)
     tag = "PixelSpacing" if header.get("PixelSpacing") else "ImagerPixelSpacing"
-    spacing = _spacing(header, tag) if header.get(tag) else [1.0, 1.0]
+    spacing = spacing_of(header, tag) if header.get(tag) else [1.0, 1.0]
     grid = Grid.from_spacing((whole(header, "Rows"), whole(header, "Columns")), spacing)
 
     def blocks() -> Iterator[Array]:
@@ -150,10 +147,11 @@ def read_file(path: Path) -> Source:
         yield stored.shown(mirror_of(*stored.ends) if dark else None)
 
     notes = () if header.get(tag) else ("no PixelSpacing: pixels are taken to be 1 mm",)
-    return Source(grid, unit_of(header), blocks=blocks, notes=(*notes, *_remarks(header)))
+    told = (*notes, *_remarks(header))
+    return Source(grid, unit_of(header), blocks=blocks, notes=told, about=mark_of(header))
 
 
-def headers_of(files: Iterable[Path]) -> list[tuple[Path, Header]]:
+def headers_of(files: Iterable[Path]) -> list[Slice]:
     """Those of ``files`` that are DICOM, by path, with the tags that are used here.
 
     Raises:
@@ -164,7 +162,7 @@ def headers_of(files: Iterable[Path]) -> list[tuple[Path, Header]]:
     return [(file, h) for file, h in headers if h.get("SOPClassUID") != DIRECTORY]
 
 
-def _slices(headers: list[tuple[Path, Header]]) -> tuple[list[tuple[Path, Header]], list[str]]:
+def _slices(headers: list[Slice]) -> tuple[list[Slice], list[str]]:
     """The files that hold slices, and the names of others; all files where none does."""
 
     def is_slice(header: Header) -> bool:
@@ -177,7 +175,7 @@ def _slices(headers: list[tuple[Path, Header]]) -> tuple[list[tuple[Path, Header
     return slices, [file.name for file, header in headers if not is_slice(header)]
 
 
-def _listed(headers: list[tuple[Path, Header]]) -> str:
+def _listed(headers: list[Slice]) -> str:
     """Sizes of the series in words, with their kernels or else their numbers.
 
     Descriptions are not told: people write names into them.
@@ -191,13 +189,6 @@ def _listed(headers: list[tuple[Path, Header]]) -> str:
         names = [f"of series {numbered[key]}" if numbered[key] else "" for key in count]
     sizes = [f"{n} slices {x}".strip() for n, x in zip(count.values(), names, strict=True)]
     return ", ".join(sizes[:MOST_NAMED] + ["..."] * (len(sizes) > MOST_NAMED))
-
-
-def _spacing(header: Header, tag: str = "PixelSpacing") -> list[float]:
-    spacing = numbers(header, tag, 2)
-    if min(spacing) <= 0:
-        raise InputError(f"{tag} is {spacing}: expected two sizes above 0")
-    return spacing
 
 
 def _accept(header: Header) -> None:
@@ -229,6 +220,12 @@ def _accept(header: Header) -> None:
     scaling(header)
 
 
+def mark_of(header: Header) -> str:
+    """What a series that was generated by msgan says of itself; empty for any other."""
+    text = str(header.get("DerivationDescription") or "")
+    return text.partition(MARK_END)[0] if text.startswith(MARKS) else ""
+
+
 def _remarks(header: Header) -> tuple[str, ...]:
     """What the unit of a CT follows from, where that is not HU."""
     if header.get("Modality") != "CT" or unit_of(header) == "HU":
@@ -236,71 +233,6 @@ def _remarks(header: Header) -> tuple[str, ...]:
     if header.get("RescaleIntercept") is None:
         return ("CT without RescaleIntercept: values are as they are stored, not in HU",)
     return (f"CT with RescaleType {header.get('RescaleType')}: values are not in HU",)
-
-
-def _alike(headers: list[tuple[Path, Header]], across: list[list[float]]) -> None:
-    """Refuse slices that cannot be of one image."""
-    name, first = headers[0][0].name, headers[0][1]
-    for (file, header), own in zip(headers[1:], across[1:], strict=True):
-        who = f"slices {name} and {file.name} differ in"
-        usual = {"PhotometricInterpretation": "MONOCHROME2"}
-        usual["RescaleType"] = "HU" if first.get("Modality") == "CT" else "US"
-        for tag in ("Rows", "Columns", "Modality", *usual):
-            pair = [h.get(tag, usual.get(tag)) for h in (first, header)]
-            if pair[0] != pair[1]:
-                raise InputError(f"{who} {tag}: {pair[0]} and {pair[1]}")
-        for tag in ("RescaleSlope", "RescaleIntercept"):
-            with_it, without = (file.name, name) if first.get(tag) is None else (name, file.name)
-            if (header.get(tag) is None) != (first.get(tag) is None):
-                raise InputError(
-                    f"{without} has no {tag}, {with_it} has: values would be of two units"
-                )
-        parts = (("ImageOrientationPatient", slice(6)), ("PixelSpacing", slice(6, None)))
-        for tag, part in parts:
-            if not np.allclose(own[part], across[0][part], rtol=0, atol=1e-4):
-                raise InputError(f"{who} {tag}: {across[0][part]} and {own[part]}")
-
-
-def _regular(positions: Array, normal: Array, headers: list[tuple[Path, Header]]) -> None:
-    """Refuse slices that do not lie on a straight line along the normal at equal distances."""
-    names = [file.name for file, _ in headers]
-    places = positions @ normal
-    gaps = np.diff(places)
-    typical = float(np.median(gaps))
-    if gaps[same := int(gaps.argmin())] < SAME_MM:
-        raise InputError(
-            f"slices {names[same]} and {names[same + 1]} have the same position"
-            + _volumes(places, headers)
-        )
-    worst = int(np.abs(gaps - typical).argmax())
-    if abs(gaps[worst] - typical) > GAP_TOLERANCE * typical:
-        raise InputError(
-            f"missing slices or irregular positions: {gaps[worst]:.4g} mm between "
-            f"{names[worst]} and {names[worst + 1]}, {typical:.4g} mm elsewhere"
-        )
-    steps = np.diff(positions, axis=0)
-    shift = float(np.linalg.norm(steps - np.outer(gaps, normal), axis=1).max())
-    if shift > TILT_TOLERANCE * typical:
-        angle = np.degrees(np.arctan2(shift, typical))
-        raise InputError(f"gantry tilt of {angle:.1f} degrees: slices shift by {shift:.3g} mm each")
-
-
-def _volumes(places: Array, headers: list[tuple[Path, Header]]) -> str:
-    """What tells volumes of one series apart, in words."""
-    if len({header.get("SOPInstanceUID") for _, header in headers}) < len(headers):
-        return ": a slice is there twice"
-    for tag in APART:
-        volumes: dict[str, list[float]] = defaultdict(list)
-        for place, (_, header) in zip(places, headers, strict=True):
-            volumes[str(header.get(tag))].append(place)
-        once = all(np.diff(own).min(initial=np.inf) >= SAME_MM for own in volumes.values())
-        if len(volumes) > 1 and once and len(volumes) < len(places):
-            values = ", ".join([*volumes][:MOST_NAMED] + ["..."] * (len(volumes) > MOST_NAMED))
-            return (
-                f": {len(volumes)} volumes in one series, which differ in {tag} ({values}): "
-                "give each a folder of its own"
-            )
-    return ": several volumes in one series"
 
 
 def _stored(file: Path) -> Stored:

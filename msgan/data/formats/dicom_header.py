@@ -57,6 +57,8 @@ TAGS = [
     "RescaleIntercept",
     "RescaleType",
     "ModalityLUTSequence",
+    "DerivationDescription",
+    "InstanceNumber",
     *APART,
 ]
 """Elements that are read of every header."""
