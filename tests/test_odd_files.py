@@ -28,6 +28,13 @@ LOADS = {
     "pydicom_MR_small_bigendian.dcm": (
         ((64, 64), "a.u.", "", (0.3125, 0.3125), 127, 2145, 518.8813)
     ),
+    # Enhanced: all slices in one file; geometry as dcm2niix has it.
+    "enhanced_multiframe_mr.dcm": (
+        ((256, 256, 8), "a.u.", "PIR", (1, 1, 1.20001), 0, 1081.74841, 541.541062)
+    ),
+    "hyperfine_multiframe_mr.dcm": (
+        ((112, 138, 8), "a.u.", "LPS", (1.59, 1.61, 5), 0, 254, 127.07077)
+    ),
 }
 FAILS = {
     "bigendian_f4_with_NaN_tiny.nii": "153 of 1071 voxels are NaN or infinite",
@@ -35,8 +42,6 @@ FAILS = {
     "nifti2_4D.nii.gz": "4D image of shape (32, 20, 12, 2): expected 3 axes",
     "oblique_4D.nii.gz": "4D image of shape (128, 96, 24, 2): expected 3 axes",
     "freesurfer_4D_tiny.mgz": "4D image of shape (3, 4, 5, 2): expected 3 axes",
-    "enhanced_multiframe_mr.dcm": "multi-frame DICOM (8 frames)",
-    "hyperfine_multiframe_mr.dcm": "multi-frame DICOM (8 frames)",
     "pydicom_rtdose.dcm": "DICOM of modality RTDOSE is not an image",
     "pydicom_SC_rgb_rle_2frame.dcm": "RGB DICOM",
     "pydicom_MR_truncated.dcm": "truncated or damaged file",

@@ -1,4 +1,4 @@
-"""DICOM: a folder with one series, or a single file with one slice."""
+"""DICOM: a folder with one series, or a file with one slice or all of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from msgan.data.formats import dicom_enhanced
 from msgan.data.formats.dicom_header import (
     DIRECTORY,
     TAGS,
@@ -33,6 +34,7 @@ __all__ = [
     "about_of",
     "header_of",
     "headers_of",
+    "image_header",
     "is_dicom",
     "kernel_of",
     "kinds_of",
@@ -98,7 +100,9 @@ def slices_of(path: Path) -> list[Slice]:
         InputError: See :func:`read_series`.
     """
     headers, _ = _members(path) if path.is_dir() else ([(path, header_of(path))], [])
-    return headers if len(headers) == 1 else _stacked(headers)[1]
+    if len(headers) > 1:
+        return _stacked(headers)[1]
+    return dicom_enhanced.stack_of(headers[0][0])[1] if _of_frames(headers[0][1]) else headers
 
 
 def _members(folder: Path) -> tuple[list[Slice], list[str]]:
@@ -118,6 +122,11 @@ def _members(folder: Path) -> tuple[list[Slice], list[str]]:
 def _stacked(headers: list[Slice]) -> tuple[Grid, list[Slice]]:
     """The grid of several slices, and the slices in the order of its third axis."""
     for file, header in headers:
+        if _of_frames(header):
+            raise InputError(
+                f"{file.name}: all slices of an image ({header.get('NumberOfFrames')} frames) "
+                "beside other files: give it a folder of its own"
+            )
         try:
             _accept(header)
         except InputError as error:
@@ -130,12 +139,16 @@ def _stacked(headers: list[Slice]) -> tuple[Grid, list[Slice]]:
 def read_file(path: Path) -> Source:
     """A single-slice file (a radiograph, or one slice of a series) as a 2D image.
 
+    Enhanced CT and MR with several frames are images of 3 axes.
+
     Raises:
-        InputError: No DICOM image, several frames, or colour.
+        InputError: No DICOM image, several frames of another kind or of several volumes, or colour.
     """
     if not is_dicom(path):
         raise InputError(NO_MARK)
     header = header_of(path)
+    if _of_frames(header):
+        return _read_frames(path)
     _accept(header)
     tag = "PixelSpacing" if header.get("PixelSpacing") else "ImagerPixelSpacing"
     spacing = spacing_of(header, tag) if header.get(tag) else [1.0, 1.0]
@@ -149,6 +162,44 @@ def read_file(path: Path) -> Source:
     notes = () if header.get(tag) else ("no PixelSpacing: pixels are taken to be 1 mm",)
     told = (*notes, *_remarks(header))
     return Source(grid, unit_of(header), blocks=blocks, notes=told, about=mark_of(header))
+
+
+def _of_frames(header: Header) -> bool:
+    return dicom_enhanced.is_enhanced(header) and whole(header, "NumberOfFrames") > 1
+
+
+def _read_frames(path: Path) -> Source:
+    """An enhanced file; its frames are sorted by their position along their normal."""
+    grid, frames = dicom_enhanced.stack_of(path)
+    headers = [header for _, header in frames]
+    for header in headers:
+        _accept(header, frames=True)
+    first = headers[0]
+    dark = first.get("PhotometricInterpretation") == "MONOCHROME1"
+
+    def blocks() -> Iterator[Array]:
+        with dicom_enhanced.frame_reader(path, first) as read:
+            mirror = None
+            if dark:
+                ends = [read(header).ends for header in headers]
+                mirror = mirror_of(min(e[0] for e in ends), max(e[1] for e in ends))
+            for header in headers:
+                yield read(header).shown(mirror).T[:, :, None]
+
+    return Source(grid, unit_of(first), blocks=blocks, notes=_remarks(first), about=mark_of(first))
+
+
+def image_header(file: Path, tags: Iterable[str] = TAGS) -> Header:
+    """The tags of a file, as of an enhanced one those that its first frame has in tables.
+
+    Raises:
+        InputError: The header cannot be read.
+    """
+    header = header_of(file, tags)
+    if not _of_frames(header):
+        return header
+    first = dicom_enhanced.frames_of(file)[0][1]
+    return Header({**header.tags, **first.tags}, header.syntax)
 
 
 def headers_of(files: Iterable[Path]) -> list[Slice]:
@@ -191,8 +242,8 @@ def _listed(headers: list[Slice]) -> str:
     return ", ".join(sizes[:MOST_NAMED] + ["..."] * (len(sizes) > MOST_NAMED))
 
 
-def _accept(header: Header) -> None:
-    """Refuse what is no gray slice that can be decoded."""
+def _accept(header: Header, *, frames: bool = False) -> None:
+    """Refuse what is no gray slice that can be decoded; ``frames``: it is one of many."""
     modality = header.get("Modality")
     if modality in NO_IMAGES:
         raise InputError(f"DICOM of modality {modality} is not an image")
@@ -203,15 +254,15 @@ def _accept(header: Header) -> None:
     kind = header.get("PhotometricInterpretation")
     if kind not in (None, "MONOCHROME1", "MONOCHROME2"):
         raise InputError(f"DICOM with {kind} pixels: expected MONOCHROME1 or MONOCHROME2")
-    frames = whole(header, "NumberOfFrames", 1)
+    count = 1 if frames else whole(header, "NumberOfFrames", 1)
     enhanced = header.get("SOPClassUID") in [f"1.2.840.10008.5.1.4.1.1.{n}" for n in ENHANCED]
     if "MOSAIC" in kinds_of(header):
         raise InputError("a mosaic of all slices in one: convert it to NIfTI (dcm2niix) first")
-    if enhanced and frames == 1:
+    if enhanced and count == 1 and not frames:
         raise InputError("enhanced DICOM: convert it to NIfTI (dcm2niix) first")
-    if frames != 1:
+    if count != 1:
         raise InputError(
-            f"multi-frame DICOM ({frames} frames): convert it to NIfTI (dcm2niix) first"
+            f"multi-frame DICOM ({count} frames): convert it to NIfTI (dcm2niix) first"
         )
     for tag in ("Rows", "Columns"):
         if whole(header, tag) < 1:

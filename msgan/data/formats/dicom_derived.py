@@ -26,7 +26,8 @@ import numpy as np
 import msgan
 from msgan import paths
 from msgan.data.formats.dicom import MARK_END, slices_of
-from msgan.data.formats.dicom_header import dataset_of, is_dicom, series_number
+from msgan.data.formats.dicom_enhanced import FRAME
+from msgan.data.formats.dicom_header import Header, dataset_of, is_dicom, series_number
 from msgan.data.formats.dicom_stack import ANGLE_TOLERANCE, TILT_TOLERANCE
 from msgan.data.formats.itk import LPS_TO_RAS
 from msgan.data.grid import Grid
@@ -272,8 +273,9 @@ def _series(
     known, references = Dataset(), []
     if source is not None and of_dicom(source):
         slices = slices_of(source)
-        known = dataset_of(slices[0][0], (*PERSON, *PLACE, *MACHINE), pixels=False)
-        references = [_reference(header.get) for _, header in slices]
+        first = slices[0][0] if slices[0][0].is_file() else slices[0][0].parent  # of a frame
+        known = dataset_of(first, (*PERSON, *PLACE, *MACHINE), pixels=False)
+        references = [_reference(header) for _, header in slices]
     data.SpecificCharacterSet = "ISO_IR 192"
     for tag in EMPTY:
         setattr(data, tag, "")
@@ -401,10 +403,12 @@ def _slice(base: Dataset, grid: Grid, derived: Derivation, k: int) -> Dataset:
     return data
 
 
-def _reference(get: Any) -> Dataset:
+def _reference(header: Header) -> Dataset:
     """The source's slice (PS3.3, table 10-3)."""
-    item = _item(ReferencedSOPClassUID=get("SOPClassUID"))
-    item.ReferencedSOPInstanceUID = get("SOPInstanceUID")
+    item = _item(ReferencedSOPClassUID=header.get("SOPClassUID"))
+    item.ReferencedSOPInstanceUID = header.get("SOPInstanceUID")
+    if header.get(FRAME) is not None:
+        item.ReferencedFrameNumber = header.get(FRAME)
     purpose = _code("121322", "DCM", "Source image for image processing operation")
     item.PurposeOfReferenceCodeSequence = [purpose]
     return item

@@ -32,6 +32,7 @@ APART = (
     "ImageType",
     "FlipAngle",
     "AcquisitionTime",
+    "ComplexImageComponent",
 )
 """What tells volumes apart that share a series, the plainest first."""
 

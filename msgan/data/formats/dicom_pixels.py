@@ -143,6 +143,30 @@ def stored_in(file: Path) -> Stored:
         frame = get_frame(raw, 0, number_of_frames=1)
     except Exception as error:  # lengths that lie fail anywhere in pydicom
         raise InputError(f"{BAD} ({named(header.syntax)})") from error
+    return unpacked_values(header, layout, frame)
+
+
+def stored_values(header: Header, layout: Layout, raw: bytes, *, little: bool = True) -> Stored:
+    """The values of one uncompressed frame.
+
+    Args:
+        header: Of the frame.
+        layout: As the header states it.
+        raw: Bytes of this frame alone.
+        little: Whether the least significant byte comes first.
+
+    Raises:
+        InputError: There are too few bytes.
+    """
+    return Stored(header, *_split(_plain(raw, layout, little, "OW"), layout, header))
+
+
+def unpacked_values(header: Header, layout: Layout, frame: bytes) -> Stored:
+    """The values of one compressed frame.
+
+    Raises:
+        InputError: It cannot be decoded, or has another size than the header says.
+    """
     full = unpacked(frame, layout, header.syntax)
     if header.syntax == RUN_LENGTHS:
         return Stored(header, *_split(full, layout, header))

@@ -27,13 +27,23 @@ SAME_MM = 1e-3
 """Slices closer than this lie at one position."""
 
 
-def stacked(slices: list[Slice]) -> tuple[Grid, list[Slice]]:
+class SeveralVolumes(InputError):
+    """Slices lie at one position."""
+
+
+def stacked(
+    slices: list[Slice],
+    what: str = "series",
+    way_out: str = "give each a folder of its own",
+) -> tuple[Grid, list[Slice]]:
     """The grid of an image, and its slices along the third axis of it.
 
     They are sorted by their position along the slice normal, never by name or number.
 
     Args:
         slices: At least two, in any order.
+        what: They are of, for messages.
+        way_out: Where several volumes are in it.
 
     Raises:
         InputError: Slices are missing, doubled, tilted or unlike, or rescaled only in part.
@@ -55,7 +65,10 @@ def stacked(slices: list[Slice]) -> tuple[Grid, list[Slice]]:
     order = np.argsort(positions @ normal, kind="stable")
     positions = positions[order]
     slices = [slices[i] for i in order]
-    _regular(positions, normal, slices)
+    try:
+        _regular(positions, normal, slices)
+    except SeveralVolumes as error:
+        raise InputError(f"{error}{_volumes(positions @ normal, slices, what, way_out)}") from None
 
     row_mm, column_mm = across[0][6:]
     affine = np.eye(4)
@@ -117,10 +130,7 @@ def _regular(positions: Array, normal: Array, slices: list[Slice]) -> None:
     gaps = np.diff(places)
     typical = float(np.median(gaps))
     if gaps[same := int(gaps.argmin())] < SAME_MM:
-        raise InputError(
-            f"slices {names[same]} and {names[same + 1]} have the same position"
-            + _volumes(places, slices)
-        )
+        raise SeveralVolumes(f"slices {names[same]} and {names[same + 1]} have the same position")
     worst = int(np.abs(gaps - typical).argmax())
     if abs(gaps[worst] - typical) > GAP_TOLERANCE * typical:
         raise InputError(
@@ -134,9 +144,10 @@ def _regular(positions: Array, normal: Array, slices: list[Slice]) -> None:
         raise InputError(f"gantry tilt of {angle:.1f} degrees: slices shift by {shift:.3g} mm each")
 
 
-def _volumes(places: Array, slices: list[Slice]) -> str:
+def _volumes(places: Array, slices: list[Slice], what: str, way_out: str) -> str:
     """What tells volumes of one series apart, in words."""
-    if len({header.get("SOPInstanceUID") for _, header in slices}) < len(slices):
+    known = {(header.get("SOPInstanceUID"), header.get("FrameNumber")) for _, header in slices}
+    if len(known) < len(slices):
         return ": a slice is there twice"
     for tag in APART:
         volumes: dict[str, list[float]] = defaultdict(list)
@@ -146,7 +157,7 @@ def _volumes(places: Array, slices: list[Slice]) -> str:
         if len(volumes) > 1 and once and len(volumes) < len(places):
             values = ", ".join([*volumes][:MOST_NAMED] + ["..."] * (len(volumes) > MOST_NAMED))
             return (
-                f": {len(volumes)} volumes in one series, which differ in {tag} ({values}): "
-                "give each a folder of its own"
+                f": {len(volumes)} volumes in one {what}, which differ in {tag} ({values}): "
+                f"{way_out}"
             )
-    return ": several volumes in one series"
+    return f": several volumes in one {what}"

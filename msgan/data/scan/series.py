@@ -12,13 +12,14 @@ from typing import Any
 from msgan.data.formats.dicom import (
     NO_IMAGES,
     TAGS,
-    header_of,
+    image_header,
     kernel_of,
     kinds_of,
     number,
     series_of,
     unit_of,
 )
+from msgan.data.formats.dicom_enhanced import is_enhanced
 from msgan.data.pseudonym import pseudonym
 from msgan.data.scan.words import dosed, modality_of, words_of
 from msgan.documents import shown
@@ -92,7 +93,7 @@ def series_in(
     inside: dict[str, dict[tuple[str, str], list[tuple[str, Any]]]] = {}
     for path in files:
         try:
-            header = header_of(folder / path, (*TAGS, *MORE))
+            header = image_header(folder / path, (*TAGS, *MORE))
             key = series_of(header)
             if header.get("Modality") in SINGLE:
                 key = (path, key[1])
@@ -141,7 +142,7 @@ def _refusal(header: Any) -> str:
         return f"DICOM of modality {kind} is not an image"
     if "LOCALIZER" in kinds_of(header):
         return "a localizer"
-    if (frames := number(header, "NumberOfFrames") or 1) > 1:
+    if (frames := number(header, "NumberOfFrames") or 1) > 1 and not is_enhanced(header):
         return f"multi-frame DICOM ({frames:g} frames): convert it to NIfTI (dcm2niix) first"
     if not header.get("PixelSpacing") and kind in ("CT", "MR", "PT"):
         return f"{kind} without PixelSpacing"
