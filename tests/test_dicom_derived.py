@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from test_privacy import PERSON, PLANTED, dicom, seen
 
 from msgan.data import pieces
-from msgan.data.formats.dicom_derived import AIR, Derivation, Rescale
+from msgan.data.formats.dicom_derivation import AIR, Derivation, Rescale
 from msgan.data.grid import Grid
 from msgan.data.scan import propose
 from msgan.data.store import description

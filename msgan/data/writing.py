@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 
 from msgan import paths
 from msgan.data.formats import dicom_derived, itk, nifti, omezarr, picture
-from msgan.data.formats.dicom_derived import Derivation
+from msgan.data.formats.dicom_derivation import Derivation
 from msgan.data.grid import Grid
 from msgan.data.places import require_kind, writing
 from msgan.data.store import description, named, suffix_of

@@ -18,7 +18,8 @@ import msgan
 from msgan.config import Preparation
 from msgan.data.cohort import Prepared, Subject, prepare
 from msgan.data.formats import picture
-from msgan.data.formats.dicom_derived import Derivation, require_series
+from msgan.data.formats.dicom_derivation import Derivation
+from msgan.data.formats.dicom_derived import require_series
 from msgan.data.intensity import IntensityMap
 from msgan.data.padding import Padding
 from msgan.data.places import require_apart, require_kind
