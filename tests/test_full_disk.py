@@ -253,7 +253,7 @@ def test_a_training_on_a_disk_that_others_fill_is_one_line_and_no_signal(disk, t
 def test_a_training_goes_on_when_there_is_room_again(disk, tmp_path):
     cohort, config, run = cohort_in(tmp_path / "data"), tiny(), disk.path / "run"
     lines = []
-    for kib in range(30, 600, 30):
+    for kib in range(30, 900, 30):
         disk.resize(kib)
         try:
             fit(cohort, "t2", config, run, device="cpu")

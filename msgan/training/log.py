@@ -6,7 +6,8 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from io import BytesIO, FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,8 @@ class Log:
         whole = [json.dumps(row) + "\n" for row in rows(self._path) if row["step"] <= step]
         write_text(self._path, "".join(whole))
         self._stream = FileIO(self._path, "ab")
-        self._board = Board(folder, step + 1)
+        with _closing_on_failure(self._stream):
+            self._board = Board(folder, step + 1)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row.
@@ -91,9 +93,10 @@ class Board:
         self._path = folder / f"{name}.{os.getpid()}.{time.time_ns() % 10**9}"
         with naming(self._path):
             self._stream = FileIO(self._path, "wb")
-        self._put(Event(wall_time=time.time(), file_version="brain.Event:2"))
         start = SessionLog(status=SessionLog.START)
-        self._put(Event(wall_time=time.time(), step=purge, session_log=start))
+        with _closing_on_failure(self._stream):
+            self._put(Event(wall_time=time.time(), file_version="brain.Event:2"))
+            self._put(Event(wall_time=time.time(), step=purge, session_log=start))
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Append scalars of one step.
@@ -118,6 +121,16 @@ class Board:
     def close(self) -> None:
         """Write no more."""
         self._stream.close()
+
+
+@contextmanager
+def _closing_on_failure(stream: FileIO) -> Iterator[None]:
+    """A block that needs an open file; where the disk is full, nobody else would close it."""
+    try:
+        yield
+    except BaseException:
+        stream.close()
+        raise
 
 
 def _append(stream: FileIO, content: bytes) -> None:

@@ -141,12 +141,12 @@ def train_scale(
     ]
     batches = Prefetch(sampler(train, *others[:1]), "train", samples, stop=total)
     start, waited = perf_counter() - state["seconds"], state["waited"]
-    if not state["step"] and scale and config.guidance.detail:
-        # It begins at the slope transfer, and what is kept must not fall behind that.
-        _validate(step, val_batches, state, folder, fabric)
-    if longer and state["step"] == span.begun:
-        _inherit(step, val_batches, state, folder, fabric)
     try:
+        if not state["step"] and scale and config.guidance.detail:
+            # It begins at the slope transfer, and what is kept must not fall behind that.
+            _validate(step, val_batches, state, folder, fabric)
+        if longer and state["step"] == span.begun:
+            _inherit(step, val_batches, state, folder, fabric)
         while state["step"] < total and state["stale"] < settings.patience:
             now = state["step"]
             torch.manual_seed(seeds.derive(config.seed, "dropout", scale, now, fabric.global_rank))

@@ -126,7 +126,8 @@ def series_in(
                 reason = SPREAD.format(len(places[key]))
             if not reason and not alone and len(series) > 1:
                 reason = SEVERAL.format(len(series))
-            if not reason and alone and stacks and header.get("Modality") not in SINGLE:
+            whole = header.get("Modality") in SINGLE or is_enhanced(header)
+            if not reason and alone and stacks and not whole:
                 reason = "a single slice beside a series"
             if reason:
                 left += [(path, reason) for path, _ in members]
