@@ -16,7 +16,7 @@ from msgan.config import CascadeConfig, Preparation, TrainConfig, network_of
 from msgan.data.cohort import Cohort, Subject
 from msgan.data.grid import Grid
 from msgan.data.volume import write_volume
-from msgan.methods import shared
+from msgan.methods import code, shared
 from msgan.methods.refine import refine
 from msgan.networks.hr_generators import GuidedGenerator
 from msgan.paths import sha256
@@ -156,9 +156,9 @@ def test_the_key_knows_what_decides_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_process_hashes_its_code_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = shared.code_hash()
-    monkeypatch.setattr(shared, "DECIDING", "msgan.paths")
-    assert shared.code_hash() == first != shared.code_hash.__wrapped__()
+    first = code.code_hash()
+    monkeypatch.setattr(code, "DECIDING", "msgan.paths")
+    assert code.code_hash() == first != code.code_hash.__wrapped__()
 
 
 def test_who_asks_meanwhile_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,11 +188,11 @@ def test_processes_of_one_training_do_not_wait_for_each_other(monkeypatch, tmp_p
 
 
 def test_statements_count_and_words_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hashed = shared.code_hash.__wrapped__
+    hashed = code.code_hash.__wrapped__
     package = tmp_path / "msgan"
     (package / "training").mkdir(parents=True)
     monkeypatch.setattr(msgan, "__file__", str(package / "__init__.py"))
-    monkeypatch.setattr(shared, "DECIDING", "msgan.training.fit")
+    monkeypatch.setattr(code, "DECIDING", "msgan.training.fit")
     fit, losses, plot = package / "training" / "fit.py", package / "losses.py", package / "plot.py"
     text = (
         '"""Says."""\n\n\ndef f(x):\n    """Tells."""\n    from msgan.losses import A\n    return x'
@@ -215,7 +215,7 @@ def test_statements_count_and_words_do_not(tmp_path: Path, monkeypatch: pytest.M
 
 def test_what_training_imports_decides_the_weights() -> None:
     root = Path(msgan.__file__).parents[1]
-    files = {f.relative_to(root).as_posix() for f in shared._imported(root, shared.DECIDING)}
+    files = {f.relative_to(root).as_posix() for f in code._imported(root, code.DECIDING)}
     for name in (
         "types",
         "training/step",

@@ -21,9 +21,10 @@ from msgan.data.resample import nearly
 from msgan.match import profile
 from msgan.match.profile import TargetProfile
 from msgan.memory.process import peak_resident_bytes
+from msgan.methods.code import code_hash
 from msgan.methods.workers import processes
 from msgan.paths import sha256
-from msgan.runs.run import CARD, Run
+from msgan.runs.run import CARD, Run, device_name
 from msgan.sketch.strength import Strengths, strengths
 from msgan.training.cache import AutoContext, CachedSubject, cached, require_room
 from msgan.training.checkpoint import fingerprint
@@ -125,10 +126,7 @@ def fit(
                 for image in (*opened.values(), *sources.values(), *domain.values()):
                     for note in image.notes:
                         remark(note)
-            needed = modalities(target, config)
-            data = {name: _hash(usable[name], needed, config) for name in subjects}
-            for name in _names(others):
-                data[_of_source(name)] = _hash(cohort[name], (source,), config)
+            data = _hashes(cohort, target, config, subjects, _names(others))
             run = Run(Path(out), config, target, _range(opened.values()), _by_subject(data))
             chosen = run.used if scales is None else scales
             for scale in chosen:
@@ -292,7 +290,7 @@ def _train(
             run.config, scale, train, held, folder, fabric, report, others, features, longer
         )
         if fabric.is_global_zero:
-            run.finish(scale, about | _peaks(fabric))
+            run.finish(scale, about | _peaks(fabric) | _circumstances(fabric))
         fabric.barrier()
     if fabric.is_global_zero and all(map(run.finished, run.used)):
         shutil.rmtree(run.folder / FOLDER, ignore_errors=True)
@@ -309,6 +307,18 @@ def _peaks(fabric: Fabric) -> dict[str, int]:
 
         peaks["gpu_peak_MiB"] = round(torch.cuda.max_memory_allocated(fabric.device) / 2**20)
     return peaks
+
+
+def _circumstances(fabric: Fabric) -> dict[str, Any]:
+    """What the last bits of the weights depend on beside configuration, data and versions."""
+    import torch
+
+    return {
+        "device": device_name(fabric.device),
+        "threads": torch.get_num_threads(),
+        "processes": fabric.world_size,
+        "code": code_hash(),
+    }
 
 
 def _fabric(device: str, precision: Any) -> Fabric:
@@ -415,6 +425,34 @@ def _hash(subject: Subject, needed: Sequence[str], config: CascadeConfig) -> str
     files = [*images, subject.mask, subject.labels if config.labels else None]
     text = "".join(sha256(path) for path in files if path is not None)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _hashes(
+    cohort: Cohort,
+    target: str,
+    config: CascadeConfig,
+    subjects: Sequence[str],
+    others: Sequence[str],
+) -> dict[str, str]:
+    """Of the subjects that show the target, and of those that show a source domain alone."""
+    needed = modalities(target, config)
+    data = {name: _hash(cohort[name], needed, config) for name in subjects}
+    if config.cycle:
+        source = (config.cycle.source,)
+        data |= {_of_source(name): _hash(cohort[name], source, config) for name in others}
+    return data
+
+
+def data_hashes(cohort: Cohort, target: str, config: CascadeConfig) -> dict[str, str]:
+    """What :attr:`msgan.runs.run.Run.data` of a training on a cohort would be.
+
+    Raises:
+        InputError: No training subject has the images.
+    """
+    usable = cohort.with_modality(*modalities(target, config))
+    parts = _parts(usable, f"a {target}")
+    others = _parts(cohort.with_modality(config.cycle.source), "such an") if config.cycle else []
+    return _by_subject(_hashes(cohort, target, config, _names(parts), _names(others)))
 
 
 def _range(subjects: Any) -> IntensityMap:

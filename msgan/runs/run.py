@@ -19,6 +19,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 import msgan
 from msgan.config import CascadeConfig
 from msgan.data.intensity import IntensityMap
@@ -26,7 +28,7 @@ from msgan.documents import json_of, shown
 from msgan.lock import alone
 from msgan.match.profile import FILE, TargetProfile
 from msgan.networks.generator import Generator
-from msgan.paths import atomic_folder, inside, write_text
+from msgan.paths import atomic_folder, inside, sha256, write_text
 from msgan.runs import checksums
 from msgan.runs.bundled import CARD, located
 from msgan.runs.parent import DONE, Parent
@@ -265,8 +267,14 @@ class Run:
         return path.is_file() and (self.folder_of(scale) / WEIGHTS).is_file()
 
     def finish(self, scale: int, about: Mapping[str, Any]) -> None:
-        """Note that the training of s_i came to its end; its state stays for a longer one."""
-        write_text(self.folder_of(scale) / DONE, json.dumps(about, indent=1) + "\n")
+        """Note that the training of s_i came to its end; its state stays for a longer one.
+
+        The note states the SHA-256 of the weights (``sha256``).
+        """
+        path = self.folder_of(scale) / WEIGHTS
+        stated = {"sha256": sha256(path)} if path.is_file() else {}
+        note = json.dumps({**about, **stated}, indent=1)
+        write_text(self.folder_of(scale) / DONE, note + "\n")
         (self.folder_of(scale) / INHERITED).unlink(missing_ok=True)
 
     def weights(self, scale: int) -> Path:
@@ -304,6 +312,11 @@ def versions() -> dict[str, str]:
     names = ("torch", "numpy", "scipy", "nibabel", "zarr", "lightning-fabric")
     found = {"msgan": msgan.__version__, "python": platform.python_version()}
     return found | {name: version(name) for name in names}
+
+
+def device_name(device: torch.device) -> str:
+    """What computes: ``cpu``, or the name of a GPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def git_commit() -> str | None:
