@@ -30,7 +30,7 @@ from msgan.documents import json_of
 from msgan.memory import process
 from msgan.paths import require_scratch, require_space, room, scratch_root, together, write_text
 from msgan.runs.bundled import CARD
-from msgan.runs.run import git_commit, versions
+from msgan.runs.run import device_name, git_commit, versions
 from msgan.translate.maker import Maker, Making, Progress, Source, Translation
 from msgan.translate.plan import Limits
 from msgan.translate.provenance import (
@@ -187,6 +187,7 @@ def translated(
                     preparation=prep.model_dump(mode="json"),
                     versions=versions(),
                     commit=commit,
+                    computed=_computed(where, limits),
                     scales=keep and Path(keep),
                     uncertainty=uncertainty and Path(uncertainty),
                     identity=keep_identity,
@@ -265,6 +266,12 @@ def _hashes(
     source: Source, modality: str | None, labels: str | os.PathLike[str] | None
 ) -> dict[str, str]:
     return {name: content_hash(path) for name, path in files_read(source, modality, labels).items()}
+
+
+def _computed(device: torch.device, limits: Limits) -> dict[str, Any]:
+    """See :attr:`msgan.translate.provenance.Provenance.computed`."""
+    where = {"device": device_name(device), "threads": torch.get_num_threads()}
+    return {**vars(limits), **where}
 
 
 def _run_id(method: Maker) -> str:

@@ -70,6 +70,8 @@ class Provenance:
         preparation: How the source became an image in [-1, 1] (:class:`msgan.config.Preparation`).
         versions: Of the packages that decide the numbers.
         commit: Of the code, where it is a checkout.
+        computed: What the last bits depend on beside all that: ``precision``, ``device``,
+            ``threads``, and what was asked for: ``tile``, ``memory``, ``gpu_memory``.
         made: When, in UTC (ISO 8601).
         seconds: That it took.
         scales: Folder with the images of all scales, where they were kept.
@@ -103,6 +105,7 @@ class Provenance:
     preparation: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     commit: str | None = None
+    computed: Mapping[str, Any] = field(default_factory=dict)
     made: str = ""
     seconds: float | None = None
     scales: Path | None = None
