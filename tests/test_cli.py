@@ -42,6 +42,7 @@ COMMANDS = (
     "evaluate",
     "explore",
     "report",
+    "verify",
     "model export",
     "model card",
     "model list",
@@ -97,7 +98,7 @@ def test_every_command_and_option_is_explained():
 
 def test_commands_are_listed_in_the_order_they_are_used():
     listed = re.findall(r"^  ([a-z]+)  ", msgan_cli("--help").stdout, re.MULTILINE)
-    used = "phantom init data sketch train plan translate evaluate explore report model"
+    used = "phantom init data sketch train plan translate evaluate explore report verify model"
     assert listed == used.split()
 
 
@@ -110,7 +111,7 @@ def test_examples_of_the_help_run_in_order(tmp_path, monkeypatch):
     (tmp_path / "download").mkdir()
     shutil.copy(str(slice_of_ct), tmp_path / "download")
     lines = [line for command in COMMANDS for line in examples(command)]
-    assert len(lines) == 28
+    assert len(lines) == 30
     monkeypatch.setattr("msgan.cli.explore.run", lambda command: None)  # a server has no end
     for line in lines:
         small = line.replace("--subjects 4 --size 64", "--subjects 1 --size 24")

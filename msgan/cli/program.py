@@ -26,6 +26,7 @@ from msgan.cli import (
     sketch,
     train,
     translate,
+    verify,
 )
 from msgan.cli.faults import explanation, usage
 from msgan.printing import Escaped
@@ -40,7 +41,8 @@ HELP = "Train and run multi-scale patch GANs on 2D and 3D medical images of any 
 
 EPILOG = """\b
 Examples: msgan COMMAND --help
-Exit status: 0 done, 2 bad input (one line on stderr says what), 130 interrupted.
+Exit status: 0 done, 2 bad input (one line on stderr says what), 130 interrupted;
+1 where verify finds a difference.
 
 \b
 MSGAN_DEBUG=1    show the traceback of an error
@@ -61,6 +63,7 @@ ORDER = (
     "evaluate",
     "explore",
     "report",
+    "verify",
     "model",
 )
 """Commands as they are used one after the other."""
@@ -136,7 +139,7 @@ def _program(
 app.add_typer(phantom.app, name="phantom")
 app.add_typer(data.app, name="data")
 app.add_typer(model.app, name="model")
-for module in (init, sketch, train, plan, translate, evaluate, explore, report):
+for module in (init, sketch, train, plan, translate, evaluate, explore, report, verify):
     app.command()(getattr(module, module.__name__.rpartition(".")[2]))
 
 

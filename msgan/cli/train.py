@@ -173,11 +173,7 @@ def train(
                 console.note(f"note: {remarks.pop()}")
             if row["scale"] not in totals:
                 totals[row["scale"]] = Run.open(out).total(row["scale"])
-            text = f"l1 {row['l1']:.4f}"
-            if "validation_l1" in row:
-                text += f", validation l1 {row['validation_l1']:.4f}"
-            stage, total = f"scale {row['scale']}", totals[row["scale"]]
-            bars.update(stage, row["step"], total, "steps", text, row["seconds"])
+            progress(bars, totals[row["scale"]], row)
 
         run = fit(
             cohort,
@@ -188,7 +184,7 @@ def train(
             device=device,
             cache=cache,
             report=report,
-            features=_features(chosen),
+            features=features(chosen),
             remark=lambda text: console.note(f"note: {text}"),
             parent=elder,
             more_steps=more_steps,
@@ -203,6 +199,14 @@ def train(
     text = f"scales {', '.join(map(str, missing))} are still to be trained" if missing else "ready"
     which = f"scales {run.first} to {run.scales}" if len(run.used) > 1 else f"scale {run.first}"
     console.say(f"{out}: cascade of {which} for {target}: {text}")
+
+
+def progress(bars: console.Bars, total: int, row: dict[str, Any]) -> None:
+    """Show a logged row of a training as a bar, of the steps that its scale has in all."""
+    text = f"l1 {row['l1']:.4f}"
+    if "validation_l1" in row:
+        text += f", validation l1 {row['validation_l1']:.4f}"
+    bars.update(f"scale {row['scale']}", row["step"], total, "steps", text, row["seconds"])
 
 
 def _check_outputs(
@@ -287,7 +291,7 @@ def _unguided(own: dict[str, Any]) -> bool:
     )
 
 
-def _features(config: CascadeConfig) -> nn.Module | None:
+def features(config: CascadeConfig) -> nn.Module | None:
     """The network of the perceptual loss that is stated, from the file that is named for it."""
     from msgan.networks.vgg import FILES, Vgg19Features, weights_file
 

@@ -325,7 +325,7 @@ def _results(
         name = f"{number}/{len(ready)} {job.name}"
         try:
             with console.Bars(f"preparing {name}") as bars:
-                told: dict[str, Any] = {"progress": partial(_show, bars, name)}
+                told: dict[str, Any] = {"progress": partial(show, bars, name)}
                 told |= {"remark": bars.note, **_files(job), **options, **_whose(job, options)}
                 done: Any = apply(run, job.reads, job.result, **told)
         except Exception as error:
@@ -341,7 +341,8 @@ def _whose(job: Job, options: dict[str, Any]) -> dict[str, Any]:
     return {"modality": job.modality or options["modality"]}
 
 
-def _show(bars: console.Bars, name: str, stage: str, done: int, count: int) -> None:
+def show(bars: console.Bars, name: str, stage: str, done: int, count: int) -> None:
+    """Show how much of a stage of a translation is done."""
     bars.update(f"{name} {stage}", done, count, UNITS[stage])
 
 

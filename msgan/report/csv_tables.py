@@ -27,6 +27,20 @@ def read_table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     text, _ = _whole(path)
+    _fields(path, text)
+    return pd.read_csv(io.StringIO(text, newline=""))
+
+
+def read_fields(path: Path) -> list[list[str]]:
+    """Header and lines of a CSV file as they are written, to the last digit.
+
+    Raises:
+        InputError: See :func:`read_table`.
+    """
+    return _fields(path, _whole(path)[0])
+
+
+def _fields(path: Path, text: str) -> list[list[str]]:
     try:
         lines = _lines(text)
     except csv.Error as error:
@@ -38,7 +52,7 @@ def read_table(path: Path) -> pd.DataFrame:
             raise InputError(
                 f"{path.name}: line {number} has {len(line)} fields, the header {len(lines[0])}"
             )
-    return pd.read_csv(io.StringIO(text, newline=""))
+    return lines
 
 
 def is_cut_short(path: Path) -> bool:

@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import psutil
@@ -78,7 +78,7 @@ def _memory(process: psutil.Process) -> int:
     return int(getattr(full, "pss", full.rss))
 
 
-def _kernel(scratch: Path, out: Path) -> type:
+def _kernel(scratch: Path, out: Path, more: Mapping[str, str]) -> type:
     """A kernel manager that runs this interpreter, whatever the machine has registered."""
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
@@ -89,6 +89,7 @@ def _kernel(scratch: Path, out: Path) -> type:
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         # Start-up files of the user would be part of the result.
         "IPYTHONDIR": str(scratch / "ipython"),
+        **more,
     }
     command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     # A kernel that is told to end while it is busy complains of the interruption.
@@ -125,7 +126,11 @@ def declared(notebook: Any) -> set[str]:
 
 
 def execute(
-    notebook: Any, folder: Path, out: Path, parameters: Mapping[str, object]
+    notebook: Any,
+    folder: Path,
+    out: Path,
+    parameters: Mapping[str, object],
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Any, str, int]:
     """Run all cells of a notebook in a kernel of its own.
 
@@ -134,6 +139,7 @@ def execute(
         folder: Working directory of the kernel: where the notebook lies.
         out: Folder of the whole run, handed to the notebook for its results.
         parameters: Values for its parameter cell.
+        environment: Further variables of the kernel's environment.
 
     Returns:
         The executed notebook (up to the failing cell), one line that says what failed (empty if
@@ -162,7 +168,7 @@ def execute(
                     cwd=folder,
                     # Pages keep a widget's still picture and load nothing from the internet.
                     store_widget_state=False,
-                    kernel_manager_class=_kernel(scratch, out),
+                    kernel_manager_class=_kernel(scratch, out, environment),
                 )
             except PapermillExecutionError as failure:
                 what = _first_line(failure.evalue)

@@ -30,6 +30,7 @@ class Run:
         error: One line that says what failed; empty otherwise.
         finished: Local time of the end, ISO 8601.
         git: The commit of the code, marked where files were changed; empty outside a checkout.
+        threads: That ``OMP_NUM_THREADS`` allowed; empty where it was not set.
     """
 
     stem: str
@@ -40,6 +41,7 @@ class Run:
     error: str = ""
     finished: str = ""
     git: str = ""
+    threads: str = ""
 
     @property
     def failed(self) -> bool:

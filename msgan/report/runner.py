@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from msgan.report.html import to_html
 from msgan.report.page import load_notebook, title_of, write_index
 from msgan.report.results import forget_results
 from msgan.report.run_cache import Run
-from msgan.report.side_by_side import Processes, Task, side_by_side
+from msgan.report.side_by_side import THREADS, Processes, Task, side_by_side
 from msgan.types import InputError
 
 LAST = "last"
@@ -170,7 +171,8 @@ def run_one(task: Task) -> Run:
     finished = datetime.now().astimezone().isoformat(timespec="seconds")
     error = error or "; ".join(page_faults(executed, page))
     status = "failed" if error else "passed"
-    return Run(stem, status, task.run.key, seconds, peak, error, finished, commit)
+    threads = os.environ.get(THREADS, "")
+    return Run(stem, status, task.run.key, seconds, peak, error, finished, commit, threads)
 
 
 def _line(run: Run) -> str:

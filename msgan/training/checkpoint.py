@@ -40,6 +40,16 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> dict[str, A
     return about
 
 
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All tensors of a file by name, and what its header tells.
+
+    Raises:
+        InputError: The file is missing or damaged.
+    """
+    tensors, about, _ = _load(path)
+    return tensors, about
+
+
 def save(step: Learner, path: str | os.PathLike[str], about: dict[str, Any]) -> None:
     """Write weights, optimisers and, in ``16-mixed``, the gradients' scale of one scale s_i.
 
