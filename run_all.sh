@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Everything the repository shows, from a fresh clone: makes the environment if there is none, then
-# runs the notebooks (smoke, small, published) into reports/runs/PRESET/, the checks (test), builds the
-# documentation (docs), or JupyterLab on what there is to look at (explore).
+# runs the notebooks (smoke, small, published) into reports/runs/PRESET/, one of them again to compare
+# (repeat), the checks (test), builds the documentation (docs), or JupyterLab on what there is to look
+# at (explore).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
@@ -10,6 +11,7 @@ cd "$root"
 usage() {
   cat <<'TEXT'
 usage: ./run_all.sh [smoke|small|published] [--data-root DIR] [--only GLOB] [--jobs N]
+       ./run_all.sh repeat [NOTEBOOK]
        ./run_all.sh test
        ./run_all.sh docs
        ./run_all.sh explore [DIR] [--no-browser] [--port N]
@@ -17,6 +19,8 @@ usage: ./run_all.sh [smoke|small|published] [--data-root DIR] [--only GLOB] [--j
   smoke      minutes on 2 CPU cores; only shows that everything runs (default)
   small      a few hours on 2 CPU cores; the tables of docs/results.md, on phantoms
   published  the published sizes and data
+  repeat     executes a notebook of smoke again (02_sketch_and_pyramid, the quickest with tables) and
+             compares every table to the last digit
   test       lint, format, types, layers, tests with coverage
   docs       the documentation as a site in reports/site/html; notebooks are shown with the results
              in reports/runs, where there are some
@@ -41,9 +45,14 @@ die() {
 # --- arguments ---------------------------------------------------------------------------------
 mode=smoke
 case ${1-} in
-  smoke | small | published | test | docs | explore) mode=$1; shift ;;
+  smoke | small | published | repeat | test | docs | explore) mode=$1; shift ;;
 esac
 options=()
+notebook=02_sketch_and_pyramid
+if [[ $mode == repeat && $# -gt 0 ]]; then
+  notebook=$1
+  shift
+fi
 if [[ $mode == explore ]]; then  # its arguments are those of msgan explore
   options=("$@")
   shift $#
@@ -60,7 +69,7 @@ while (($#)); do
     *) usage >&2; die "unknown argument: $1" ;;
   esac
 done
-[[ ! $mode =~ ^(test|docs)$ || ${#options[@]} -eq 0 ]] || die "$mode takes no options"
+[[ ! $mode =~ ^(test|docs|repeat)$ || ${#options[@]} -eq 0 ]] || die "$mode takes no options"
 
 # --- environment -------------------------------------------------------------------------------
 # Whether interpreter $1 imports msgan, and from this very folder. The folder itself must not be
@@ -134,6 +143,9 @@ if [[ $mode == explore ]]; then
 fi
 if [[ $mode == docs ]]; then
   exec "$python" docs/site/build.py
+fi
+if [[ $mode == repeat ]]; then
+  exec "$python" -m msgan.cli verify "reports/runs/smoke/$notebook" --again
 fi
 if [[ $mode != test ]]; then
   exec "$python" -m msgan.report run --preset "$mode" ${options[@]+"${options[@]}"}
