@@ -111,7 +111,7 @@ def test_examples_of_the_help_run_in_order(tmp_path, monkeypatch):
     (tmp_path / "download").mkdir()
     shutil.copy(str(slice_of_ct), tmp_path / "download")
     lines = [line for command in COMMANDS for line in examples(command)]
-    assert len(lines) == 30
+    assert len(lines) == 31
     monkeypatch.setattr("msgan.cli.explore.run", lambda command: None)  # a server has no end
     for line in lines:
         small = line.replace("--subjects 4 --size 64", "--subjects 1 --size 24")
