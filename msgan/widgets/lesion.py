@@ -65,9 +65,6 @@ def draw_lesion(
 
     Raises:
         InputError: The run has learnt no labels, or the image cannot be read.
-
-    Example:
-        >>> draw_lesion(Run.open("brain-phantom-t2"), "t1.nii.gz", modality="t1")  # doctest: +SKIP
     """
     if not isinstance(image, Subject):
         image = Subject(Path(image).name.split(".")[0], {modality or "image": Path(image)})

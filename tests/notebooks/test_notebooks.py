@@ -31,8 +31,11 @@ def faults(stem: str, cells: list[Any]) -> list[str]:
     text = [cell for cell in cells if cell.cell_type == "markdown"]
     if not (cells[0].cell_type == "markdown" and cells[0].source.startswith("# ")):
         found.append("begins with no title")
-    if not (cells[-1].cell_type == "markdown" and cells[-1].source.startswith("Measured: ")):
+    told, last = text[-1], cells[-1]
+    if not told.source.startswith("Measured: ") or told not in cells[-2:]:
         found.append("does not end with what was measured")
+    elif last is not told and "write_results(" not in last.source:
+        found.append("does not end with what was found")
     if any(len(cell.source.split()) > 170 for cell in text):
         found.append("has a text nobody reads")
     sources = code(cells)
