@@ -27,6 +27,7 @@ from msgan.runs.model import export
 from msgan.runs.run import Run
 from msgan.training.cache import cached
 from msgan.translate import contexts, generation, translate
+from msgan.translate.image import kept_files
 from msgan.translate.provenance import Provenance, beside
 from msgan.translate.scratch import Scratch
 from msgan.types import Box, InputError
@@ -326,7 +327,8 @@ def test_a_matched_spectrum_is_the_estimate_at_s0(here, monkeypatch):
             np.testing.assert_array_equal(below, pyramid.halve(above, 3))
     done = translate(run, image, here / "o.nii", device="cpu", keep=here / "kept")
     assert done.notes[-1] == "match: spectrum"
-    assert [path.name for path in (here / "kept").glob("*.nii")] == ["y1.nii"]
+    kept = sorted(path.name for path in (here / "kept").glob("*.nii"))
+    assert kept == [path.name for path in kept_files(run, here / "kept")] == ["y0.nii", "y1.nii"]
     with prepare(image, None, run.config.preparation) as opened:
         smooth = run.profile.filtered(opened)(Box.whole(opened.grid.shape))
     result = whole(here / "kept" / "y1.nii")

@@ -444,7 +444,7 @@ def _hashes(
 
 
 def data_hashes(cohort: Cohort, target: str, config: CascadeConfig) -> dict[str, str]:
-    """What :attr:`msgan.runs.run.Run.data` of a training on a cohort would be.
+    """What :class:`~msgan.runs.run.Run` would state as ``data`` of a training on a cohort.
 
     Raises:
         InputError: No training subject has the images.

@@ -270,8 +270,11 @@ class Generation:
                 work.drop(f"s{i}")
                 work.drop(f"l{i}")
         grid = making.subject.grid
-        stores = [(s, work.finished(s.result)) for s in self.scales]
-        images = {s.result: (grid.grid_at(s.scale), store.read) for s, store in stores if store}
+        names = {s.result: s.scale for s in self.scales}
+        if not self.last.config.drawn:
+            names = {"y0": 0} | names
+        stores = [(name, scale, work.finished(name)) for name, scale in names.items()]
+        images = {name: (grid.grid_at(i), store.read) for name, i, store in stores if store}
         result: Reader = images[self.scales[-1].result][1]
         last = self.scales[-1].scale
         if self.enlarged:

@@ -46,4 +46,5 @@ def translate(
 
 def kept_files(run: Run, folder: Path) -> list[Path]:
     """Files that ``keep`` writes to a folder."""
-    return [folder / f"y{i}.nii" for i in run.used]
+    first = run.first if run.config.drawn else 0
+    return [folder / f"y{i}.nii" for i in range(first, run.scales + 1)]
