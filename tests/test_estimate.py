@@ -461,3 +461,18 @@ def test_no_more_of_a_fine_image_is_read_at_once_than_bounds_memory(dims, monkey
     found = Guided(read, shape, 3).at_s0(read)(Box((1,) * dims, (4,) * dims))
     np.testing.assert_array_equal(found, expected[(slice(1, 5),) * dims])
     assert max(max(box.size) for box in asked) == 16
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_a_matched_voxel_lies_on_the_curve_between_two_bins(inverted):
+    rng = np.random.default_rng(0)
+    image = rng.uniform(-1, 1, (20, 20, 20)).astype(np.float32)
+    image[0], image[1, 0], image[1, 1] = -1, 1, -2  # background, the last bin, hidden
+    gaps = np.where(image > -0.9, image, -1)  # where no voxel is, the curve is flat or steep
+    shares = histogram.cumulative(lambda box: gaps[box.slices], gaps.shape)
+    target = np.sort(rng.uniform(-1, 1, len(histogram.RANKS))) ** 3
+    ranks = 1 - shares if inverted else shares
+    curve = np.interp(ranks, histogram.RANKS, target)
+    expected = np.where(image > -1, np.interp(image, histogram.EDGES, curve), image)
+    read = histogram.matched(lambda box: image[box.slices], shares, target, inverted=inverted)
+    np.testing.assert_allclose(read(Box.whole(image.shape)), expected, atol=1e-7)

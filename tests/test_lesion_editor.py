@@ -34,6 +34,13 @@ def test_a_click_paints_only_with_the_brush(editor):
         (editor.viewer.at, 3.0, 2)
     ]
     assert f"{editor.lesion.volume_ml:.2f} ml are painted" in editor.reading
+    click(editor, 0.5, 0.45)  # the same voxel again
+    assert len(editor.lesion.balls) == 2
+    at = editor.viewer.at
+    editor.viewer.controls.place.sliders["axial"].value += 2  # slices may be looked through
+    assert editor.viewer.at != at
+    assert len(editor.lesion.balls) == 2
+    editor.buttons["undo"].click()
     editor.tool.value = ERASE
     click(editor, 0.6, 0.45)
     assert editor.lesion.balls[-1].value == 0

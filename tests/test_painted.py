@@ -58,16 +58,6 @@ def test_a_lesion_grows_and_its_hole_closes():
     assert lesion.undone().volume_ml > lesion.volume_ml
 
 
-def test_nothing_is_painted_outside_the_body():
-    grid = GRIDS[0]
-    body = np.zeros(grid.shape, bool)
-    body[:10] = True
-    lesion = PaintedLesion(grid, body=lambda box: body[box.slices]).painted((10, 12, 8), 6, 3)
-    whole = lesion.read(Box.whole(grid.shape))
-    assert whole[:10].any()
-    assert not whole[10:].any()
-
-
 def test_it_is_a_label_map_on_disk(tmp_path):
     lesion = PaintedLesion(GRIDS[1]).painted((10, 12, 8), 6, 3)
     lesion.save(tmp_path / "lesion.nii.gz")

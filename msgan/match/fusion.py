@@ -102,8 +102,10 @@ class Polarity:
         Of a known pair of modalities it does not depend on the agreement, which is low where the
         drawing is weak, and there the match is needed most.
         """
-        if self.inverted is None or self.agreement is None:
-            return 0.0 if self.inverted is None else MOST[self.stated]
+        if self.inverted is None:
+            return 0.0
+        if self.agreement is None:
+            return MOST[self.stated]
         low, high = AGREED
         share = min(max((self.agreement - low) / (high - low), 0.0), 1.0)
         if self.stated in ("modalities", "unit"):

@@ -126,7 +126,7 @@ def _together(data: Any) -> str:
 def _scales(run: Run, name: str) -> Table:
     import pandas as pd
 
-    records = [{"scale": f"s{i}"} | _trained(run, i) for i in range(run.scales + 1)]
+    records = [{"scale": f"s{i}"} | _trained(run, i) for i in run.used]
     names = ["scale", "state", "step", "seconds", "best", "peak_MiB", "gpu_peak_MiB"]
     frame = pd.DataFrame(records, columns=names)
 

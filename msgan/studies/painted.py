@@ -14,7 +14,7 @@ import numpy as np
 
 from msgan.data.grid import Grid
 from msgan.data.writing import write_volume
-from msgan.types import Array, Box, InputError, Reader
+from msgan.types import Array, Box, InputError
 
 ERASED = 0
 """Value of a ball that takes away what was painted before it."""
@@ -42,13 +42,10 @@ class PaintedLesion:
     Attributes:
         grid: Of the image that it lies on.
         balls: In the order of painting.
-        body: Reader of the image's foreground (bool, a box inside it): nothing is painted beyond;
-            None: anywhere.
     """
 
     grid: Grid
     balls: tuple[Ball, ...] = ()
-    body: Reader | None = None
 
     def painted(self, centre: Sequence[int], radius: float, value: int) -> PaintedLesion:
         """With a ball more.
@@ -84,8 +81,6 @@ class PaintedLesion:
             if not part.voxels:
                 continue
             near = self._distance(ball, part) <= ball.radius
-            if self.body is not None:
-                near &= self.body(part).astype(bool)
             out[part.inside(box).slices][near] = ball.value
         return out
 

@@ -163,7 +163,7 @@ class Explorer:
         """To draw a lesion on the source of a translation; what was drawn before is put away."""
         if one.provenance.run is None:
             raise InputError(f"{one.method} has no run, so no lesion can be drawn for it")
-        if self._lesion is None or self._lesion[0] != one:
+        if self._lesion is None or self._lesion[0] is not one:
             if self._lesion is not None:
                 self._lesion[1].close()
             person = one.provenance.person

@@ -146,7 +146,7 @@ class LesionEditor:
         self._bar = widgets.IntProgress(layout={"width": "300px", "visibility": "hidden"})
         self._words = widgets.HTML(layout={"width": "100%", "margin": "0 4px"})
         self.viewer = Viewer(self._slices(), unit=self._unit, caption=f"{subject.name}. {HELP}")
-        self.viewer.on_move(lambda at: self._try(lambda: self._touch(at)))
+        self.viewer.on_point(lambda at: self._try(lambda: self._touch(at)))
         self._below = widgets.VBox()
         wrap = {"flex_flow": "row wrap"}
         self.box = widgets.VBox(

@@ -36,6 +36,7 @@ class Panes:
         self._swipe = False
         self._drawn: dict[tuple, bytes] = {}
         self._listeners: list[Callable[[tuple[int, ...]], None]] = []
+        self._pointed: list[Callable[[tuple[int, ...]], None]] = []
         self.canvas.on_touch(self._touched)
 
     @property
@@ -64,6 +65,10 @@ class Panes:
     def on_move(self, listener: Callable[[tuple[int, ...]], None]) -> None:
         """Call ``listener`` with the voxel whenever the crosshair has moved."""
         self._listeners.append(listener)
+
+    def on_point(self, listener: Callable[[tuple[int, ...]], None]) -> None:
+        """Call ``listener`` with the voxel at each click or drag in a picture."""
+        self._pointed.append(listener)
 
     def tell(self) -> None:
         """Call those who listen."""
@@ -146,6 +151,8 @@ class Panes:
         grid = self.slices.grid
         if touch.kind == "point":
             self.at = grid.voxel(plane, touch.right, touch.down, self._at)
+            for listener in self._pointed:
+                listener(self._at)
         elif touch.kind == "step":
             self.move(plane, grid.index(plane, self._at) + touch.by)
         elif touch.kind in ("first", "last"):

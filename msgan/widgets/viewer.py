@@ -89,6 +89,10 @@ class Viewer:
         """Call ``listener`` with the voxel whenever the crosshair has moved."""
         self.controls.panes.on_move(listener)
 
+    def on_point(self, listener: Callable[[tuple[int, ...]], None]) -> None:
+        """Call ``listener`` with the voxel at each click or drag in a picture."""
+        self.controls.panes.on_point(listener)
+
     def show(self, title: str) -> None:
         """Turn to another image.
 
