@@ -384,8 +384,9 @@ def _scratch(
             sums = 4 * _stored(spread, chunk(overlap.slot(own.tile, scale.window)))
         made.append(4 * _stored(own.shape, chunk_of(own.shape) if sums else chunk(own.tile)))
         beside.append(sums)
-    if generation.last.config.guidance.on:  # the estimate at s0: three images, it, and labels
-        images = 6 if generation.spread else 5
+    config = generation.last.config
+    if config.guidance.on:  # the estimate at s0: three images, it, and labels; or it alone
+        images = (6 if generation.spread else 5) if config.drawn else 1
         made[0] += images * 4 * _stored(shapes[0], chunk_of(shapes[0]))
     most = sum(made if keep else made[-1:]) + staged
     for i in range(min(used), len(shapes) - 1):  # a finer one that is not used is dropped
