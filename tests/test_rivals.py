@@ -133,4 +133,4 @@ def test_adding_a_rival_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rivals, "RIVALS", (further,))
     configs = configurations("small", "t1", "t2")
     assert list(configs) == ["cascade", "paired regression"]
-    assert configs["paired regression"].training.steps == 200
+    assert configs["paired regression"].training.steps == round(SECONDS["small"] / 0.5)

@@ -28,10 +28,10 @@ from msgan.methods.shared import fit_cached
 from msgan.methods.trained import Cascade, TrainedMethod
 from msgan.runs.run import Run
 
-SECONDS: Mapping[str, float | None] = {"smoke": 1.0, "small": 100.0, "published": None}
+SECONDS: Mapping[str, float | None] = {"smoke": 1.0, "small": 75.0, "published": None}
 """Of training, by preset, on one core that other work shares; None: the steps of the authors."""
 
-CASCADE: Mapping[str, Mapping[str, Any]] = {"small": {"lr_steps": 1500, "steps": 500}}
+CASCADE: Mapping[str, Mapping[str, Any]] = {"small": {"lr_steps": 1100, "steps": 400}}
 """Steps of the cascade where they are not the preset's; about four times :data:`SECONDS`, for two
 generators and two discriminators that never see a pair."""
 
