@@ -13,12 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 from pathlib import Path
-
-import torch
 
 from msgan import metrics, pyramid, sketch
 from msgan.config import CascadeConfig
@@ -28,7 +24,7 @@ from msgan.methods.refine import refine
 from msgan.paths import write_text
 from msgan.phantoms.brain import write_cohort
 from msgan.presets import preset
-from msgan.runs.run import Run, git_commit, versions
+from msgan.runs.run import Run
 from msgan.types import Box
 
 SIZE, SUBJECTS, SEED = 128, 4, 0
@@ -104,10 +100,7 @@ def main() -> None:
         "what": f"brain phantoms of size {SIZE}, {SUBJECTS} subjects, 1 tested, 3D, seed {SEED}",
         "training": training,
         "inside the brain": rows,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-        "git": git_commit(),
+        **about(),
     }
     write_text(options.json, json.dumps(report, indent=1) + "\n")
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -27,11 +26,12 @@ import memory_sweep
 import torch
 import training_speed
 from lightning_fabric import Fabric
+from records import about
 
 from msgan.memory.translation import measured_translation, original_bytes, untrained_run
 from msgan.paths import write_text
 from msgan.presets import preset
-from msgan.runs.run import device_name, git_commit, versions
+from msgan.runs.run import device_name
 from msgan.training.batches import Patches
 from msgan.training.step import Step
 from msgan.translate import pick_device
@@ -134,10 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
         "left out": skipped,
         "seconds": perf_counter() - start,
         "device": device_name(device),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-        "git": git_commit(),
+        **about(),
     }
     write_text(options.json, json.dumps(report, indent=1) + "\n")
 

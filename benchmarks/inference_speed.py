@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from records import about
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -45,7 +45,6 @@ from msgan.paths import write_text
 from msgan.phantoms.brain import brain
 from msgan.presets import preset
 from msgan.pyramid import Store
-from msgan.runs.run import git_commit, versions
 from msgan.sketch import DrawnSketch
 from msgan.translate.scale import BACKGROUND, SNAP, ImageSource, TiledScale, make
 from msgan.types import Array, Box, Shape
@@ -363,11 +362,9 @@ def main() -> None:
         "tile": TILE,
         "machine_GFLOPS": {},
         "rounds": options.rounds,
+        **about(),
         "threads": options.threads,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "load_average_before": os.getloadavg(),
-        "versions": versions(),
-        "git": git_commit(),
     }
     with tempfile.TemporaryDirectory() as root:
         for size in options.size:

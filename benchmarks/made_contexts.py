@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 from functools import partial
 from pathlib import Path
+
+from records import about
 
 from msgan import presets
 from msgan.methods.shared import fit_cached, reuse_scale
@@ -24,7 +24,6 @@ from msgan.methods.trained import Cascade
 from msgan.methods.workers import run_parallel
 from msgan.paths import write_text
 from msgan.phantoms.cohorts import brain_cohort
-from msgan.runs.run import git_commit, versions
 from msgan.studies.crossval import Fitted, cross_validate, folds_of
 
 SHARES = {"real contexts": 0.0, "generated contexts": 1.0}
@@ -69,9 +68,7 @@ def main() -> None:
         report[str(task)] = means.to_dict("index")
     report |= {
         "steps": {"lr_steps": base.training.lr_steps, "steps": base.training.steps},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": versions(),
-        "git": git_commit(),
+        **about(),
     }
     write_text(options.json, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     print(json.dumps(report, indent=1, ensure_ascii=False))

@@ -17,20 +17,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import tempfile
 from math import log2
 from pathlib import Path
 from typing import Any
 
-import torch
+from records import about
 
 from msgan import presets
 from msgan.config import CascadeConfig, Preparation, SketchConfig, TrainConfig, network_of
 from msgan.memory.translation import measured_translation, original_bytes, untrained_run
 from msgan.methods.mdaunet import MDAUNet
 from msgan.paths import write_text
-from msgan.runs.run import git_commit, versions
+from msgan.runs.run import git_commit
 
 MEMORY = 1 << 30
 CASCADE, GUIDED, MDAUNET = "cascade", "cascade, guided", "3D-mDAUNet"
@@ -102,10 +101,7 @@ def main() -> None:
         "what": f"small networks, told to keep to {MEMORY >> 20} MiB, 3D",
         **tables(rows),
         "rows": rows,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-        "git": git_commit(),
+        **about(),
     }
     write_text(options.json, json.dumps(report, indent=1) + "\n")
 

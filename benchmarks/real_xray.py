@@ -15,12 +15,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 from pathlib import Path
 
 import pandas as pd
-import torch
+from records import about
 
 from msgan import plots, presets
 from msgan.config import CascadeConfig
@@ -34,7 +32,7 @@ from msgan.methods.small_gan import SmallGan
 from msgan.methods.trained import Cascade
 from msgan.paths import write_text
 from msgan.report.published import published
-from msgan.runs.run import Run, git_commit, versions
+from msgan.runs.run import Run
 from msgan.studies.table import Fixed, result_path, score_table
 from msgan.types import Box
 
@@ -117,10 +115,7 @@ def main() -> None:
                 ),
                 "seconds": {**trained, "training": sum(sum(v.values()) for v in trained.values())},
                 "steps": STEPS,
-                "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-                "threads": torch.get_num_threads(),
-                "versions": versions(),
-                "git": git_commit(),
+                **about(),
             },
             indent=1,
         )

@@ -9,13 +9,15 @@ import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from methods import Fitted
 
 from msgan.paths import write_text
 from msgan.runs.run import Run, git_commit, versions
+
+if TYPE_CHECKING:
+    from methods import Fitted
 
 ROOT = Path(__file__).resolve().parents[1]
 MANIFESTS = ROOT / "data_manifests"

@@ -15,15 +15,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
 import pandas as pd
-import torch
+from records import about
 
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort
@@ -34,7 +32,7 @@ from msgan.paths import write_text
 from msgan.phantoms.brain import CITATION, LICENCE, SOURCE_URL, write_cohort
 from msgan.presets import preset
 from msgan.runs.model import About, export
-from msgan.runs.run import Run, git_commit, versions
+from msgan.runs.run import Run
 from msgan.studies.table import score_table
 
 SOURCES = ("t1", "flair")
@@ -161,16 +159,13 @@ def main() -> None:
         "scores": scores.to_dict("records"),
         "steps": {"lr_steps": options.lr_steps, "steps": options.steps},
         "seconds": {**seconds, "all of the last start": perf_counter() - start},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-        "git": git_commit(),
+        **about(),
     }
     write_text(options.json, json.dumps(report, indent=1) + "\n")
     if options.out.exists():
         shutil.rmtree(options.out)
-    about = replace(ABOUT, evaluation=f"{EVALUATION} {best(scores)}")
-    export(run, options.out, about, half=True, scores=table)
+    told = replace(ABOUT, evaluation=f"{EVALUATION} {best(scores)}")
+    export(run, options.out, told, half=True, scores=table)
 
 
 if __name__ == "__main__":

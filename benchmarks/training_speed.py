@@ -23,7 +23,6 @@ import ctypes
 import json
 import mmap
 import os
-import platform
 import shutil
 import statistics
 import tempfile
@@ -34,6 +33,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from records import about
 from torch.utils.flop_counter import FlopCounterMode
 
 from msgan.config import CascadeConfig
@@ -41,7 +41,6 @@ from msgan.data.cohort import Cohort, prepare
 from msgan.paths import write_text
 from msgan.phantoms.brain import write_cohort
 from msgan.presets import preset
-from msgan.runs.run import git_commit, versions
 from msgan.training.batches import Batch, Patches, Prefetch
 from msgan.training.cache import CachedSubject, cached
 from msgan.training.step import Step
@@ -269,10 +268,7 @@ def report(
         "batch": training.batch,
         "patch": training.patch,
         "device": fabric.device.type,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-        "git": git_commit(),
+        **about(),
     }
     write_text(options.json, json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
