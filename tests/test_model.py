@@ -342,6 +342,18 @@ def test_the_card_of_a_run_is_that_of_its_model(run, tmp_path):
     assert card_of(Run.open(whole)) == "# Edited\n"
 
 
+def test_a_card_says_that_a_filtered_source_is_the_coarsest_image(run):
+    card = describe(run, ABOUT)
+    matched = run.config.updated(labels=(), guidance={"match": "spectrum"})
+    first = "The image at the coarsest scale is the filtered source"
+    said = " ".join(model_card.text("m", card, matched).split())
+    assert first in said
+    assert "draws the whole image" not in said
+    said = " ".join(model_card.text("m", card, run.config).split())
+    assert first not in said
+    assert "draws the whole image" in said
+
+
 def test_the_run_card_keeps_how_it_was_made(model, run):
     card = json.loads((model / "run.json").read_text())
     own = json.loads((run.folder / "run.json").read_text())

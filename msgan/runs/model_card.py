@@ -133,10 +133,15 @@ def _purpose(card: Mapping[str, Any], config: CascadeConfig) -> str:
             f"patch by patch, at {spacings[-1]}; patches overlap and are blended. {paired}"
         )
         return _wrap(text)
+    first = (
+        "A network at the coarsest scale draws the whole image from a sketch of the source (its "
+        "edges); each further network"
+        if config.drawn
+        else "The image at the coarsest scale is the filtered source; each network"
+    )
     parts = [
-        "A multi-scale patch GAN. A network at the coarsest scale draws the whole image from a "
-        "sketch of the source (its edges); each further network doubles the resolution, tile by "
-        f"tile, from the image below and the sketch. Scales: {', '.join(spacings)}. {paired}"
+        f"A multi-scale patch GAN. {first} doubles the resolution, tile by tile, from the image "
+        f"below and the sketch. Scales: {', '.join(spacings)}. {paired}"
     ]
     if config.guidance.match in MATCHED:
         parts.append(MATCHED[config.guidance.match])
