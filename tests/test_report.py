@@ -26,7 +26,7 @@ from msgan.report import (
     runner,
     write_results,
 )
-from msgan.report.__main__ import main
+from msgan.report.command import main
 from msgan.types import InputError
 
 EXAMPLES = Path(__file__).parent / "notebooks"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from msgan.printing import bare, printable
+from msgan.start import is_main
 from msgan.types import InputError
 
 UNITS = {
@@ -19,11 +19,6 @@ UNITS = {
     **{f"{p}i{b}": 1024**k for k, p in enumerate("kmgt", 1) for b in ("", "b")},
 }
 """Bytes of a unit of memory, in lower case; the B may be left out, as of Slurm and Kubernetes."""
-
-
-def is_main() -> bool:
-    """Whether this is the first (or only) process of torchrun or SLURM."""
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
 
 
 def say(text: str) -> None:

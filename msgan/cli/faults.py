@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Mapping
 from typing import Any
+
+from msgan.start import LIFT, short_of_memory
 
 LESS = {
     "train": "lower training.batch, training.patch or lr_batch, or state lr_patch (--config)",
@@ -14,13 +15,10 @@ LESS = {
 }
 """What takes less memory, by command."""
 
-HOST = ("DefaultCPUAllocator", "bad_alloc", "can't start new thread", "Cannot allocate memory")
-"""What is said where this machine has no memory, by libraries that raise what they like."""
-
 DEVICE = ("CUDA out of memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 """What CUDA's libraries say where they have no memory."""
 
-OTHERWISE = "end other programs, or lift a limit on memory (ulimit -v, a job's or container's)"
+OTHERWISE = f"end other programs, or {LIFT}"
 
 
 def explanation(error: Exception, command: str | None = None) -> str | None:
@@ -40,7 +38,7 @@ def explanation(error: Exception, command: str | None = None) -> str | None:
         text = rule(error)
     elif isinstance(error, BrokenPipeError):
         return None  # the reader of our output has left; the program ends quietly
-    elif isinstance(error, OSError) and error.errno != errno.ENOMEM:
+    elif isinstance(error, OSError) and not short_of_memory(error):
         text = _of_a_file(error)
     elif isinstance(error, InputError):
         text = str(error)
@@ -72,9 +70,7 @@ def _of_a_file(error: OSError) -> str:
 def _memory(error: Exception) -> str | None:
     """What has no memory left, if that is what an error says."""
     text = str(error)
-    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
-        return "this machine"
-    if isinstance(error, RuntimeError) and any(mark in text for mark in HOST):
+    if short_of_memory(error):
         return "this machine"
     if type(error).__name__ == "OutOfMemoryError":  # of torch, which may not be loaded
         return "the device"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from contextlib import suppress
 from time import sleep
@@ -13,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 import msgan
+from msgan import start
 from msgan.cli import (
     console,
     data,
@@ -89,12 +89,13 @@ class Guarded(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""
         try:
-            return super().invoke(ctx)
+            with start.working():
+                return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            usual = GO_ON.get(ctx.invoked_subcommand, "run the same command again")
-            console.note(f"interrupted: {str(stop) or usual}")
-            raise typer.Exit(130) from None
+            raise self._interrupted(ctx, str(stop)) from None
         except Exception as error:
+            if start.interrupted(error):
+                raise self._interrupted(ctx) from None
             text = explanation(error, ctx.invoked_subcommand) or usage(error)
             if text is None or os.environ.get("MSGAN_DEBUG") == "1":
                 raise
@@ -104,6 +105,12 @@ class Guarded(TyperGroup):
                 with suppress(KeyboardInterrupt):
                     sleep(GRACE)
             raise typer.Exit(2) from None
+
+    def _interrupted(self, ctx: Any, how: str = "") -> typer.Exit:
+        """Say how to go on; the end of the program."""
+        usual = GO_ON.get(ctx.invoked_subcommand, start.AGAIN)
+        console.note(f"interrupted: {how or usual}")
+        return typer.Exit(start.INTERRUPTED)
 
 
 app = typer.Typer(
@@ -143,10 +150,8 @@ for module in (init, sketch, train, plan, translate, evaluate, explore, report, 
     app.command()(getattr(module, module.__name__.rpartition(".")[2]))
 
 
-def main() -> None:
+def run() -> None:
     """Run the program with the arguments of the shell."""
-    # A cluster's end of time is an interruption like any other: scratch is removed.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Warnings, logs and tracebacks quote names as well.
     sys.stdout, sys.stderr = (cast(TextIO, Escaped(s)) for s in (sys.stdout, sys.stderr))
     app(prog_name="msgan")

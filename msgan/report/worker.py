@@ -11,13 +11,17 @@ import signal
 import sys
 import threading
 
-from msgan.report import run_cache
-from msgan.report.runner import run_one
-from msgan.report.side_by_side import Task
+from msgan import start
 
 
 def main() -> int:
     """Execute the notebook that the first line of standard input states."""
+    with start.loading():
+        from msgan.report import run_cache
+        from msgan.report.runner import run_one
+        from msgan.report.side_by_side import Task
+    # A program in the background of a shell is born without ears for it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     task = Task.of(sys.stdin.readline())
     threading.Thread(target=_watch, args=(sys.stdin.fileno(),), daemon=True).start()
     run_cache.remember(task.out, run_one(task))
@@ -32,8 +36,6 @@ def _watch(pipe: int) -> None:
 
 
 if __name__ == "__main__":
-    # A program in the background of a shell is born without ears for it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         sys.exit(main())
     except KeyboardInterrupt:
