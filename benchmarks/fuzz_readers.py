@@ -5,6 +5,8 @@ and read; they run under a limit of memory, are watched, and are started anew af
 
     python benchmarks/fuzz_readers.py
     python benchmarks/fuzz_readers.py --inputs 500 --seed 7 --json /tmp/fuzz.json
+
+An interruption (Ctrl-C) ends it early; what was opened until then is counted.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ import platform
 import resource
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -30,6 +34,7 @@ from reader_corpus import damaged, known, write_corpus
 
 LIMIT_S = 10.0
 LIMIT_MIB = 1024
+LIBRARIES = ("nibabel", "pydicom", "SimpleITK", "tifffile", "zarr", "numcodecs", "pillow", "numpy")
 RIGHT = ("opened", "error")
 """Outcomes that may be. The others: exception, output, memory, hang, crash."""
 
@@ -83,6 +88,7 @@ def work(scratch: Path) -> None:
     limit = size + 2 * (LIMIT_MIB << 20)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     print("ready", file=answers, flush=True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the process that asks
     for line in sys.stdin:
         job = json.loads(line)
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
@@ -160,6 +166,7 @@ def run(inputs: int, seed: int, folder: Path) -> dict[str, Any]:
     counts: dict[str, Counter[str]] = {}
     wrong: list[dict[str, Any]] = []
     slowest = largest = 0.0
+    done = 0
 
     def look(kind: str, path: Path, name: str, right: tuple[str, ...], labels: bool) -> None:
         nonlocal slowest, largest
@@ -184,17 +191,24 @@ def run(inputs: int, seed: int, folder: Path) -> dict[str, Any]:
             spoilt(folder / "corpus" / kind, target, name)
             path = target.parent / corpus[kind]
             look(kind, path, name, RIGHT, labels=k // len(kinds) % 4 == 3)
+            done += 1
+    except KeyboardInterrupt:
+        print(f"ended after {done} of {inputs} inputs")
     finally:
         worker.close()
+    from msgan.runs.run import git_commit, versions  # not before: workers need no PyTorch
+
     total = sum(counts.values(), Counter())
     return {
-        "inputs": inputs,
+        "inputs": done,
         "seed": seed,
         "outcomes": dict(total),
         "slowest_s": round(slowest, 2),
         "most_mib": round(largest, 1),
         "seconds": round(time.perf_counter() - begun),
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": versions() | {name: version(name) for name in LIBRARIES},
+        "git": git_commit(),
         "formats": {kind: dict(count) for kind, count in counts.items()},
         "wrong": wrong,
     }
