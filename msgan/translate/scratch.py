@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +94,7 @@ class Scratch:
         try:
             folder.mkdir(exist_ok=True)
             os.utime(folder)
+            _check(folder)
             try:
                 yield cls(folder)
             except InputError as error:
@@ -142,19 +143,19 @@ class Scratch:
             rim: Voxels beyond the image that are kept; a piece is then a chunk.
         """
         plain = f"{name}-{'x'.join(map(str, tile))}"
-        for other in self.folder.glob(f"{name}-*"):
-            if other.name not in (f"{plain}.zarr", f"{plain}.done"):
-                shutil.rmtree(other) if other.is_dir() else other.unlink()
         path, journal = self.folder / f"{plain}.zarr", self.folder / f"{plain}.done"
+        mark = self.folder / f"{name}.complete"
+        _remove(p for p in self.folder.glob(f"{name}-*") if p not in (path, journal))
         if journal.is_file():
             store, done = Store.open(path), _numbers(journal)
             # A number behind a line cut short would be read as another, of a piece not written.
             write_text(journal, "".join(f"{number}\n" for number in sorted(done)))
         else:
+            mark.unlink(missing_ok=True)  # of a store that was dropped, which this one is not
             sides = tuple(tile) if rim else chunk(tile)
             store, done = Store.create(path, shape, dtype, sides, rim), set()
             write_text(journal, "")
-        return StoredScale(store, done, journal, self.folder / f"{name}.complete")
+        return StoredScale(store, done, journal, mark)
 
     def fill(
         self,
@@ -184,8 +185,21 @@ class Scratch:
 
     def drop(self, name: str) -> None:
         """Remove what is not needed any more; the stage stays complete."""
-        for path in self.folder.glob(f"{name}-*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        _remove(self.folder.glob(f"{name}-*"))
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    """Remove stores and journals, so that after a kill none is taken for a whole one.
+
+    Journals go first, and of a store what makes it one: pieces that are gone are nowhere said to
+    be there.
+    """
+    for path in sorted(paths, key=Path.is_dir):
+        if path.is_dir():
+            (path / "zarr.json").unlink(missing_ok=True)
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def is_full(error: BaseException) -> bool:
@@ -204,6 +218,32 @@ def chunk(tile: Sequence[int]) -> Shape:
     parts = [next(k for k in range(-(-n // side), n + 1) if n % k == 0) for n in tile]
     # A tile of an awkward side is a chunk by itself rather than thousands of slivers.
     return tuple(n // k if n // k >= side // 4 else n for n, k in zip(tile, parts, strict=True))
+
+
+def _check(folder: Path) -> None:
+    """Find out what of an interrupted translation is still there whole; the rest is done again.
+
+    A disk may lose what was written last, and people remove files of a scratch folder.
+    """
+    for journal in folder.glob("*.done"):
+        store, tile = _opened(journal.with_suffix(".zarr")), journal.stem.rpartition("-")[2]
+        if store is None:
+            _remove([journal, *folder.glob(f"{journal.stem}.zarr")])
+            continue
+        boxes = dict(enumerate(store.known.tiles([int(n) for n in tile.split("x")])))
+        done = _numbers(journal)
+        whole = {k for k in done if k in boxes and store.holds(boxes[k])}
+        if whole != done:
+            journal.with_name(f"{journal.stem.rpartition('-')[0]}.complete").unlink(missing_ok=True)
+            write_text(journal, "".join(f"{k}\n" for k in sorted(whole)))
+
+
+def _opened(path: Path) -> Store | None:
+    """A store; None where it is not there or damaged."""
+    try:
+        return Store.open(path)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _numbers(journal: Path) -> set[int]:
