@@ -241,3 +241,117 @@ def test_figures_show_names_as_they_are():
     said = [text.get_text() for text in figure.findobj(Text)]
     assert name in said
     assert any("of $" in text for text in said)
+
+
+def pages_of(widget) -> list[str]:
+    """The HTML of a widget and of all within it, with the text that its labels take as HTML."""
+    found = [str(widget.value)] if type(widget).__name__ == "HTML" else []
+    if getattr(widget, "description_allow_html", False):
+        found.append(str(widget.description))
+    return found + [page for child in getattr(widget, "children", ()) for page in pages_of(child)]
+
+
+def test_the_explorer_shows_names_as_they_are(tmp_path):
+    from tree import image, tree
+
+    from msgan.translate.provenance import beside
+    from msgan.widgets.explorer import explore
+
+    evil = "a\x1b[2J\n<img src=x onerror=alert(1)>"
+    root = tree(tmp_path)
+    image(root / evil / "t1.nii", 3)
+    (root / evil / "bad.nii").write_bytes(b"\x5c\x01\x00\x00<script>alert(1)</script>")
+    sidecar = next(
+        p for p in root.rglob("*.json") if p.name.startswith("p0") and "cascade" in str(p)
+    )
+    stated = json.loads(sidecar.read_text())
+    for name in ("subject", "method", "made"):
+        stated[name] = evil if name in stated else ""
+    stated["scores"] = [{"method": evil, "region": evil, "ssim": 0.5}]
+    copy = image(root / evil / "out.nii", 2)
+    beside(copy).write_text(json.dumps(stated))
+    shown = explore(root)
+    seen = []
+    for entry in shown.run.options:
+        shown.run.value = entry
+        for view in shown.view.options:
+            shown.view.value = view[1] if isinstance(view, tuple) else view
+            seen += pages_of(shown.box)
+            data = getattr(shown, "_repr_mimebundle_", lambda **_: {})(include=None, exclude=None)
+            data = data[0] if isinstance(data, tuple) else data
+            seen.append((data or {}).get("text/html", ""))
+    shown.close()
+    assert any("img src=x" in option for option in map(str, shown.run.options))
+    assert len(seen) > 10
+    for page in seen:
+        assert "<img src=x" not in page
+        assert "<script" not in page
+
+
+# --- what is written ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd", ".zarr"])
+def test_a_result_replaces_a_link_and_not_what_it_leads_to(tmp_path, suffix):
+    from msgan.data.volume import Grid, write_volume
+
+    target, link = tmp_path / "outside" / "kept", tmp_path / "in" / f"a{suffix}"
+    link.parent.mkdir()
+    if suffix == ".zarr":
+        target.mkdir(parents=True)
+        (target / "kept").write_text("kept")
+    else:
+        target.parent.mkdir()
+        target.write_text("kept")
+    link.symlink_to(target)
+    values = np.arange(60, dtype=np.float32).reshape(5, 4, 3)
+    grid = Grid.from_spacing(values.shape, (1.0, 1.0, 1.0))
+    refusal = ""
+    try:
+        write_volume(link, grid, lambda box: values[box.slices])
+    except InputError as error:  # a folder that is no image is not replaced
+        refusal = str(error)
+    kept = target / "kept" if target.is_dir() else target
+    assert kept.read_text() == "kept"
+    assert sorted(p.name for p in target.parent.iterdir()) == ["kept"]
+    if refusal:
+        assert suffix == ".zarr"
+        assert refusal.startswith(f"{link}: ")
+    else:
+        assert not link.is_symlink()
+        with open_volume(link) as volume:
+            assert (volume.whole() == values).all()
+
+
+def test_archives_are_not_opened(tmp_path):
+    """Nothing that could unpack names of a stranger is called, and a zipped store is refused."""
+    import zipfile
+
+    import msgan
+
+    for path in Path(msgan.__file__).parent.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"\b(zipfile|tarfile|unpack_archive|extractall|ZipStore)\b", text), (
+            path
+        )
+    with zipfile.ZipFile(tmp_path / "a.zarr.zip", "w") as archive:
+        archive.writestr("../../evil", "x")
+    with pytest.raises(InputError, match=r"a\.zarr\.zip: "):
+        open_volume(tmp_path / "a.zarr.zip")
+    shutil.copy(tmp_path / "a.zarr.zip", tmp_path / "b.zarr")
+    with pytest.raises(InputError, match=r"b\.zarr: "):
+        open_volume(tmp_path / "b.zarr")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zarr.zip", "b.zarr"]
+
+
+def test_a_series_of_links_may_be_a_cohort_but_no_way_out_of_an_image(tmp_path):
+    """Slices that are links are read, as of an archive; a part of one file may not lead away."""
+    from dicoms import write_series
+
+    planes = np.arange(4 * 6 * 5).reshape(6, 5, 4)
+    write_series(tmp_path / "archive", planes)
+    (tmp_path / "in").mkdir()
+    for file in (tmp_path / "archive").iterdir():
+        (tmp_path / "in" / file.name).symlink_to(file)
+    with open_volume(tmp_path / "in") as linked, open_volume(tmp_path / "archive") as own:
+        assert (linked.whole() == own.whole()).all()
