@@ -71,12 +71,15 @@ LOADED = (
 )
 """Packages that are loaded before processes are forked; loading them begins no threads."""
 
+UNTRAINED = ("phantoms", "training", "sketch", "notebook runner")
+"""Stages that need no trained run."""
+
 CONFIG: dict[str, Any] = {
     "preparation": {"scales": 1},
     "sketch": {"channels": ["edges"]},
     "contrast": {"share": 0.5, "variants": 1},
     "conditioning": {"generated_share": 1.0},
-    "guidance": {"match": "auto", "student": True, "detail": True},
+    "guidance": {"match": "auto", "student": False, "detail": True},
     "network": {
         "lr_width": 4,
         "lr_levels": 2,
@@ -349,7 +352,7 @@ def stages(data: Path, run: Path) -> list[Stage]:
 
     manifest, image = data / "manifest.csv", data / "patient000" / "patient000_t1.nii.gz"
     train = ["train", manifest, "--target", "t2", "--preset", "smoke", "--resume"]
-    sizes = ["--subjects", "2", "--size", "16", "--seed", "3", "--force"]
+    sizes = ["--subjects", "1", "--size", "16", "--seed", "3", "--force"]
     runner = ["run", "--preset", "smoke", "--jobs", "1"]
 
     def translated(out: str, *words: object) -> Callable[[Path], Work]:
@@ -650,16 +653,15 @@ def small_disk(folder: Path, size: int) -> Iterator[bool]:
             subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def prepared(root: Path) -> tuple[Path, Path]:
-    """Phantoms and a trained run."""
+def prepared(root: Path, train: bool) -> tuple[Path, Path]:
+    """Phantoms and a trained run; without one where no stage needs it."""
     data, run, out = root / "data", root / "run", root / "said.txt"
     config = root / "tiny.yaml"
     config.write_text(yaml.safe_dump(CONFIG))
     trained = ["--target", "t2", "--out", run, "--config", config]
-    for words in (
-        ["phantom", "brain", data, "--subjects", 2, "--size", SIDE],
-        ["train", data / "manifest.csv", *trained],
-    ):
+    commands: list[list[object]] = [["phantom", "brain", data, "--subjects", 2, "--size", SIDE]]
+    commands += [["train", data / "manifest.csv", *trained]] if train else []
+    for words in commands:
         if status := ended(forked(command(*words), out)):
             raise RuntimeError(f"{words}: {status}: {said(out)[-3:]}")
     return data, run
@@ -693,12 +695,16 @@ def summary(benches: list[Bench], seed: int) -> dict[str, Any]:
 
 
 def kinds(tally: Tally) -> dict[str, int]:
-    """How many faults of each kind there were, and what was not as it must be."""
+    """How many faults of each kind there were, and what was not as it must be.
+
+    ``signals`` counts those sent, ``kills`` those that found the command still at work.
+    """
 
     def of(*beginnings: str) -> int:
         return sum(n for name, n in tally.counts.items() if name.startswith(beginnings))
 
     return {
+        "signals": of("SIG"),
         "kills": sum(n for name, n in tally.counts.items() if name.endswith(": ended")),
         "two at once": of("two at once: "),
         "damaged": of("damaged: "),
@@ -747,7 +753,9 @@ def main() -> None:
     brain.WORKING = SIDE  # heads of the harness need no fine structure
     with tempfile.TemporaryDirectory() as name:
         root, random = Path(name), Random(options.seed)
-        chosen = [s for s in stages(*prepared(root)) if s.name in (options.stages or [s.name])]
+        train = bool(set(options.stages or ["translation"]) - set(UNTRAINED))
+        every = stages(*prepared(root, train))
+        chosen = [s for s in every if s.name in (options.stages or [s.name])]
         benches = []
         for stage in chosen:
             benches.append(Bench(stage, root, random))
