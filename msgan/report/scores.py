@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from msgan.data.volume import open_volume
 from msgan.metrics import CATALOGUE, SIMILARITY
+from msgan.report.best import best_of
 from msgan.report.catalog import Catalog, Translated
 from msgan.report.csv_tables import read_scores
 from msgan.types import InputError
@@ -16,6 +17,17 @@ if TYPE_CHECKING:
 
 COLUMNS = {name: CATALOGUE[name].header for name in SIMILARITY}
 """Column of a table of scores -> how it is headed; intensities are in [0, 1]."""
+
+HIGHER = {name for name in SIMILARITY if CATALOGUE[name].better == "higher"}
+
+ABOUT = ("of", "n", "voxels", "region", "range", "axes", "data")
+"""Columns that say what the scores were measured on."""
+
+BLOCKS = ("of", "region")
+"""Columns whose values divide the lines into those that are compared."""
+
+TEXT = ("method", "of", "region", "range", "axes", "data")
+"""Columns that hold words."""
 
 NAMED = 5
 """Significant digits."""
@@ -87,11 +99,40 @@ def _of_sidecar(shown: Translated) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def as_html(table: pd.DataFrame, columns: Sequence[str] | None = None) -> str:
-    """The table for a page, numbers to four digits after the point."""
-    shown = table if columns is None else table[list(columns)]
-    digits = "{:.4f}".format
-    return shown.to_html(index=False, float_format=digits, border=0, na_rep="", justify="left")
+def as_html(table: pd.DataFrame) -> str:
+    """The table of :func:`scores_of` for a page: the best first, the best of a column bold.
+
+    What is the same in all lines is said once, above; of one subject the mean is left out.
+    """
+    if "n" in table and (table["n"] == 1).all():
+        table = table[table["of"] != "mean"]
+    same = [c for c in ABOUT if c in table and table[c].nunique(dropna=False) == 1]
+    told = [f"{c} {table[c].iloc[0]}" for c in same if table[c].notna().all()]
+    blocks, shown = [c for c in BLOCKS if c in table], table.drop(columns=same)
+    names = {COLUMNS[name]: name for name in COLUMNS if COLUMNS[name] in table}
+    lines = []
+    for _, part in table.groupby(blocks, sort=False, dropna=False):
+        first = next(iter(names), "method")
+        part = part.sort_values(first, ascending=names.get(first) not in HIGHER, kind="stable")
+        best = {c: best_of(name, list(part[c].astype(float))) for c, name in names.items()}
+        for k, row in enumerate(part[list(shown)].to_dict("records")):
+            cells = (_cell(c, v, k in best.get(c, ())) for c, v in row.items())
+            lines.append(f"<tr{' class=first' * (k == 0)}>{''.join(cells)}</tr>")
+    head = "".join(f"<th{' class=text' * (c in TEXT)}>{escape(c)}</th>" for c in shown)
+    return (
+        f"<p>{escape(', '.join(told))}</p><table class='msgan-scores'>"
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    )
+
+
+def _cell(column: str, value: Any, best: bool) -> str:
+    if value is None or value != value:
+        text = ""
+    elif column in COLUMNS.values():
+        text = f"{value:.4f}"
+    else:
+        text = escape(f"{value:,.0f}" if isinstance(value, float) else str(value))
+    return f"<td{' class=text' * (column in TEXT)}>{f'<b>{text}</b>' if best else text}</td>"
 
 
 def _axes(shown: Translated) -> int:

@@ -17,8 +17,9 @@ from msgan.runs.run import Run
 from msgan.types import InputError
 from msgan.widgets.comparison import Comparison
 from msgan.widgets.curves import Curves
+from msgan.widgets.entries import EMPTY, IMAGES, SCALES, TRAININGS
 from msgan.widgets.lesion import LesionEditor
-from msgan.widgets.menus import IMAGES, SCALES, TRAINING, Menus
+from msgan.widgets.menus import Menus
 from msgan.widgets.static_fallback import leave, sentence
 from msgan.widgets.views import (
     caption_of,
@@ -29,6 +30,13 @@ from msgan.widgets.views import (
     viewer_of,
 )
 from msgan.widgets.volume_cache import VolumeCache
+
+TABLE = """<style>
+.msgan-scores { border-collapse: collapse; line-height: 1.5; }
+.msgan-scores :is(td, th) { padding: 2px 10px; text-align: right; }
+.msgan-scores .text { text-align: left; }
+.msgan-scores tr.first td { border-top: 1px solid var(--jp-border-color1, #bbb); }
+</style>"""
 
 FAULTS = 8
 """Damaged files that are named; the rest is counted."""
@@ -121,26 +129,24 @@ class Explorer:
         assert self.menus.translated is not None
         table = scores_of(self.found, self.menus.translated)
         if not len(table):
-            raise InputError(f"{self.run.value} left no scores of {self.subject.value}")
-        return as_html(table)
+            raise InputError(f"no scores of {self.subject.value} were left")
+        return TABLE + as_html(table)
 
     def _exhibit(self) -> Any:
-        one, entry = self.menus.translated, self.run.value or ""
-        if self.found.empty:
+        one, entry = self.menus.translated, self.menus.entry
+        if entry is None:
             raise InputError(_how(self.found.folder))
-        if entry.startswith(TRAINING):
-            return self._curves_of(self.found.folder / entry.removeprefix(TRAINING))
-        if entry.startswith(SCALES):
-            (kept,) = (k for k in self.found.kept if SCALES + k.name == entry)
+        if entry.group in (TRAININGS, EMPTY):
+            return self._curves_of(entry.path)
+        if entry.group == SCALES:
+            (kept,) = (k for k in self.found.kept if k.name == entry.place)
             return self._fresh(kept.paths, lambda: kept_scales(kept.paths, self.volume_cache))
-        if entry.startswith(IMAGES):
+        if entry.group == IMAGES:
             if self.subject.value is None:
-                raise InputError(f"{entry.removeprefix(IMAGES)}: no image in it can be read")
-            group = self.menus.groups[self.subject.value]
-            caption = f"Images in {entry.removeprefix(IMAGES)}."
-            return self._fresh(
-                group.paths, lambda: viewer_of(group.paths, self.volume_cache, caption)
-            )
+                raise InputError(f"{entry.name}: no image in it can be read")
+            paths = self.menus.groups[self.subject.value].paths
+            caption = f"Images in {entry.path}."
+            return self._fresh(paths, lambda: viewer_of(paths, self.volume_cache, caption))
         if one is None:
             raise InputError("nothing is chosen")
         if self.view.value == "curves":
@@ -196,7 +202,7 @@ class Explorer:
             text = {"text/plain": self.reading, "text/html": f"<p>{escape(self.reading)}</p>"}
             display({**live, **text}, raw=True)
             return
-        name = caption_of(one) if one else str(self.run.value)
+        name = caption_of(one) if one else self.menus.entry.name if self.menus.entry else ""
         leave(self.box, png, sentence(name, self.reading))
 
 

@@ -1,17 +1,16 @@
-"""Menus for the entries of a catalog: run, task, method, subject, and view."""
+"""Menus for the entries of a catalog: what to look at, task, method, subject, and view."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgan.report.catalog import Catalog, Translated
 from msgan.report.fault import Fault
 from msgan.report.images import Group, grouped
-
-VIEWS = ("compare", "scales", "tiles", "curves", "scores", "lesion")
-IMAGES, SCALES, TRAINING = "images: ", "scales: ", "training: "
-"""How the names begin of what is no notebook's study."""
+from msgan.widgets.choice import choice, offer
+from msgan.widgets.entries import GROUPS, IMAGES, MINE, STUDIES, Entry, entries
+from msgan.widgets.views import views_of
 
 SIDE_BY_SIDE = 6
 """Images of one grid that one viewer offers."""
@@ -24,11 +23,12 @@ class Menus:
     offered again.
 
     Attributes:
-        run: Menu of all that can be looked at.
+        entries: All that can be looked at, by its key.
+        run: Menu of these; it is searched by typing.
         task: Menu.
         method: Menu.
         subject: Menu; of images: those that lie on one grid.
-        view: Buttons.
+        view: Buttons: what there is of the translation.
         groups: Images that can be shown side by side, by their name in the menu.
         faults: Which images of the folder that is chosen cannot be read.
         box: All of it, for a page.
@@ -38,26 +38,31 @@ class Menus:
         import ipywidgets as widgets
 
         self.found = found
+        self.entries: dict[str, Entry] = {one.key: one for one in entries(found)}
         self.groups: dict[str, Group] = {}
         self.faults: tuple[Fault, ...] = ()
         self._quiet = False
         self._listeners: list[Callable[[], None]] = []
-        wide = {"width": "420px"}
-        self.run = widgets.Dropdown(description="run", layout=wide)
-        self.task = widgets.Dropdown(description="task", layout=wide)
-        self.method = widgets.Dropdown(description="method", layout=wide)
-        self.subject = widgets.Dropdown(description="subject", layout=wide)
-        self.view = widgets.ToggleButtons(options=VIEWS, description="show")
+        self.run = choice("what to look at")
+        self.task = widgets.Dropdown(description="task", layout={"width": "200px"})
+        self.method = widgets.Dropdown(description="method", layout={"width": "310px"})
+        self.subject = widgets.Dropdown(description="subject", layout={"width": "330px"})
+        for menu in (self.task, self.method, self.subject):
+            menu.style.description_width = "60px"
+        self.view = widgets.ToggleButtons(style={"button_width": "auto"})
         for name in ("run", "task", "method", "subject", "view"):
             control = getattr(self, name)
             control.add_class(f"msgan-{name}")
             control.observe(self._turned, names="value")
-        row = [self.run, self.task, self.method, self.subject]
+        row = [self.task, self.method, self.subject, self.view]
+        wrap = {"flex_flow": "row wrap", "align_items": "center"}
         self.box = widgets.VBox(
-            [widgets.HBox(row, layout={"flex_flow": "row wrap"}), self.view],
-            layout={"display": "none" if found.empty else None},
+            [self.run, widgets.HBox(row, layout=wrap)],
+            layout={"display": "none" if found.empty else None, "overflow": "visible"},
         )
-        self._offer("run", self._entries())
+        self._quiet = True
+        offer(self.run, [(group, _lines(self.entries, group)) for group in GROUPS])
+        self._quiet = False
         self._follow("run")
 
     def on_change(self, listener: Callable[[], None]) -> None:
@@ -65,25 +70,27 @@ class Menus:
         self._listeners.append(listener)
 
     @property
+    def entry(self) -> Entry | None:
+        """What is chosen to look at; None where there is nothing."""
+        return self.entries.get(self.run.value or "")
+
+    @property
     def translated(self) -> Translated | None:
         """The translation that is chosen."""
-        wanted = (self.run.value, self.task.value, self.method.value, self.subject.value)
-        for one in self.found.translated:
-            if (one.study, one.task, one.method, one.name) == wanted:
+        wanted = (self.task.value, self.method.value, self.subject.value)
+        for one in self._translated():
+            if (one.task, one.method, one.name) == wanted:
                 return one
         return None
 
-    def _entries(self) -> list[str]:
-        found = self.found
-        studies = dict.fromkeys(one.study for one in found.translated)
-        return [
-            *studies,
-            *(TRAINING + one.name for one in found.runs),
-            *(SCALES + one.name for one in found.kept),
-            *(IMAGES + one.name for one in found.images),
-        ]
+    def _translated(self) -> list[Translated]:
+        """The translations of the entry that is chosen."""
+        entry = self.entry
+        if entry is None or entry.group not in (STUDIES, MINE):
+            return []
+        return [one for one in self.found.translated if one.study == entry.place]
 
-    def _offer(self, name: str, options: list[str]) -> None:
+    def _offer(self, name: str, options: Sequence[str]) -> None:
         """Fill a menu; what is chosen stays where it is offered."""
         control = getattr(self, name)
         self._quiet = True
@@ -100,26 +107,24 @@ class Menus:
 
     def _follow(self, name: str) -> None:
         """Fill the menus that depend on the one that has changed, and show what is chosen."""
-        entry = self.run.value or ""
-        all_of = [one for one in self.found.translated if one.study == entry]
+        own = self._translated()
         if name == "run":
-            self._offer("task", list(dict.fromkeys(one.task for one in all_of)))
-            self.view.layout.display = None if all_of else "none"
+            self._offer("task", list(dict.fromkeys(one.task for one in own)))
         if name in ("run", "task"):
-            of_task = [one for one in all_of if one.task == self.task.value]
-            self._offer("method", list(dict.fromkeys(one.method for one in of_task)))
+            own = [one for one in own if one.task == self.task.value]
+            self._offer("method", list(dict.fromkeys(one.method for one in own)))
         if name in ("run", "task", "method"):
-            of_method = [
-                one
-                for one in all_of
-                if (one.task, one.method) == (self.task.value, self.method.value)
-            ]
+            wanted = (self.task.value, self.method.value)
+            own = [one for one in own if (one.task, one.method) == wanted]
             self.groups, self.faults = {}, ()
-            if entry.startswith(IMAGES):
-                self._group(entry.removeprefix(IMAGES))
-            subjects = [one.name for one in of_method] or list(self.groups)
-            self._offer("subject", subjects)
-        self._tell()
+            if self.entry is not None and self.entry.group == IMAGES:
+                self._group(self.entry.place)
+            self._offer("subject", [one.name for one in own] or list(self.groups))
+        if name != "view":
+            one = self.translated
+            self._offer("view", [] if one is None else views_of(self.found, one))
+        for listener in self._listeners:
+            listener()
 
     def _group(self, name: str) -> None:
         (images,) = (one for one in self.found.images if one.name == name)
@@ -132,6 +137,6 @@ class Menus:
                 self.groups[f"{part[0].name}{more}, {shape}"] = Group(group.grid, part)
         self.faults = tuple(faults)
 
-    def _tell(self) -> None:
-        for listener in self._listeners:
-            listener()
+
+def _lines(all_of: dict[str, Entry], group: str) -> list[tuple[str, str, str]]:
+    return [(key, one.name, one.detail) for key, one in all_of.items() if one.group == group]

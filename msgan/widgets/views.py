@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from operator import lt
 from pathlib import Path
 from typing import Any
 
 from msgan.data.grid import Grid
 from msgan.data.volume import Volume
-from msgan.report.catalog import Translated
+from msgan.report.catalog import Catalog, Translated
+from msgan.runs.run import Run
+from msgan.training.log import LOG
 from msgan.types import InputError
 from msgan.widgets.compare import compared
 from msgan.widgets.comparison import Comparison
@@ -20,6 +24,39 @@ from msgan.widgets.volume_cache import VolumeCache
 
 NEAR = 1e-3
 """Grids that differ by less mm show the same place: files round."""
+
+
+COMPARE, SCALES, TILES, CURVES, SCORES, LESION = VIEWS = (
+    "compare",
+    "scales",
+    "tiles",
+    "curves",
+    "scores",
+    "lesion",
+)
+"""What can be seen of a translation."""
+
+
+def views_of(found: Catalog, shown: Translated) -> list[str]:
+    """Those of :data:`VIEWS` that there is something to see in."""
+    provenance, run = shown.provenance, None
+    if provenance.run is not None:
+        with suppress(InputError, OSError):  # a damaged run is among the faults
+            run = Run.open(provenance.run)
+    there = {
+        COMPARE: True,
+        SCALES: bool(shown.scales),
+        TILES: _several_tiles(shown),
+        CURVES: run is not None and any((run.folder_of(i) / LOG).is_file() for i in run.used),
+        SCORES: found.scores(shown.study) is not None or bool(provenance.scores),
+        LESION: run is not None and bool(run.config.labels),
+    }
+    return [view for view in VIEWS if there[view]]
+
+
+def _several_tiles(shown: Translated) -> bool:
+    grid, tiles = shown.provenance.grid, shown.provenance.tiles
+    return grid is not None and bool(tiles) and any(map(lt, tiles[-1], grid.shape))
 
 
 def caption_of(shown: Translated) -> str:
@@ -115,7 +152,7 @@ def tiles_of(shown: Translated, volume_cache: VolumeCache) -> Tiles:
     if (real := _there(provenance.real, made.grid, volume_cache)) is not None:
         images["real"] = real.read
     sides = " x ".join(map(str, provenance.tiles[-1]))
-    caption = f"{caption_of(shown)} Dots: borders of tiles of {sides} voxels."
+    caption = f"{caption_of(shown)} Dashes: borders of tiles of {sides} voxels."
     return Tiles(images, made.grid, tiles, unit=provenance.unit, caption=caption)
 
 
