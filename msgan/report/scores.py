@@ -115,10 +115,13 @@ def as_html(table: pd.DataFrame) -> str:
         first = next(iter(names), "method")
         part = part.sort_values(first, ascending=names.get(first) not in HIGHER, kind="stable")
         best = {c: best_of(name, list(part[c].astype(float))) for c, name in names.items()}
-        for k, row in enumerate(part[list(shown)].to_dict("records")):
-            cells = (_cell(c, v, k in best.get(c, ())) for c, v in row.items())
+        columns = [str(c) for c in shown]
+        for k, row in enumerate(part[columns].to_numpy(dtype=object)):
+            cells = (
+                _cell(c, v, k in best.get(c, set())) for c, v in zip(columns, row, strict=True)
+            )
             lines.append(f"<tr{' class=first' * (k == 0)}>{''.join(cells)}</tr>")
-    head = "".join(f"<th{' class=text' * (c in TEXT)}>{escape(c)}</th>" for c in shown)
+    head = "".join(f"<th{' class=text' * (c in TEXT)}>{escape(str(c))}</th>" for c in shown)
     return (
         f"<p>{escape(', '.join(told))}</p><table class='msgan-scores'>"
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
@@ -131,7 +134,7 @@ def _cell(column: str, value: Any, best: bool) -> str:
     elif column in COLUMNS.values():
         text = f"{value:.4f}"
     else:
-        text = escape(f"{value:,.0f}" if isinstance(value, float) else str(value))
+        text = escape(str(value) if isinstance(value, str) else f"{value:,.0f}")
     return f"<td{' class=text' * (column in TEXT)}>{f'<b>{text}</b>' if best else text}</td>"
 
 

@@ -23,6 +23,7 @@ const STYLE = `
 `;
 
 let numbers = 0;
+const seen = new WeakSet();
 
 function part(parent, tag, className, text = "") {
   const made = document.createElement(tag);
@@ -116,6 +117,8 @@ function render({ model, el }) {
   });
   model.on("change:groups change:value", close);
   close();
+  if (!seen.has(model)) setTimeout(() => root.scrollIntoView({ block: "start" }), 400);
+  seen.add(model);  // shown for the first time: the menu, not the end of the page
   return () => model.off("change:groups change:value", close);
 }
 

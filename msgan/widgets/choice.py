@@ -24,11 +24,9 @@ def offer(widget: Any, groups: Sequence[tuple[str, Sequence[tuple[str, str, str]
         widget: Made by :func:`choice`.
         groups: Heading of each group, and its entries: key, name, detail.
     """
-    shown = [
-        {
-            "title": title,
-            "entries": [dict(zip(("key", "name", "detail"), e, strict=True)) for e in entries],
-        }
+    names = ("key", "name", "detail")
+    shown: list[dict[str, Any]] = [
+        {"title": title, "entries": [dict(zip(names, e, strict=True)) for e in entries]}
         for title, entries in groups
         if entries
     ]
@@ -46,7 +44,7 @@ def _class() -> Any:
     class ChoiceWidget(anywidget.AnyWidget):
         _esm = Path(__file__).with_name("choice.js").read_text(encoding="utf-8")
         label = traitlets.Unicode().tag(sync=True)
-        groups = traitlets.List().tag(sync=True)
+        groups: Any = traitlets.List().tag(sync=True)
         value = traitlets.Unicode(None, allow_none=True).tag(sync=True)
 
         @property
