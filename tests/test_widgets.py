@@ -15,7 +15,7 @@ from msgan.data.volume import open_volume
 from msgan.plots.style import label_colour
 from msgan.types import Box, InputError
 from msgan.widgets import Comparison, Slices, Viewer, browse, compare, compared, render
-from msgan.widgets.canvas import Canvas, Picture
+from msgan.widgets.canvas import Canvas, Picture, Scene
 from msgan.widgets.window import HU, OWN
 
 SHAPE = (6, 9, 4)
@@ -193,8 +193,8 @@ def test_the_readout_tells_voxel_position_and_values_with_units() -> None:
     labels = np.full(SHAPE, 7)
     viewer = browse({"a": volume(), "b": -volume()}, affine=affine, unit={"a": "HU"}, labels=labels)
     viewer.at = (1, 2, 3)
-    value = f"{volume()[1, 2, 3]:.4g}"
-    text = viewer.controls.place.readout.value
+    value = f"{volume()[1, 2, 3]:.0f}"  # of 0 to 215: no digit behind the point
+    text = viewer.controls.panes.canvas.widget.told
     assert text.startswith("voxel (i, j, k) = (1, 2, 3); at 8.0, 24.0, 39.0 mm; ")
     assert f"a {value} HU; b -{value} a.u.; labels 7" in text
     assert "mm" not in browse({"a": volume()}).controls.place.text
@@ -208,7 +208,7 @@ def test_the_buttons_flip_between_images_at_the_same_place() -> None:
     for first, second in zip(a, shown(viewer), strict=True):
         np.testing.assert_allclose(first.astype(int) + second, 255, atol=1)
     assert viewer.reading.startswith("b, ")
-    with pytest.raises(InputError, match="image 'c' is none of a, b"):
+    with pytest.raises(InputError, match="image 'c' is none of a, b, all"):
         viewer.show("c")
 
 
@@ -284,7 +284,7 @@ def test_a_picture_has_no_slider_and_row_0_on_top() -> None:
     assert shown(viewer)[0][0, 0] == 0
     touch(viewer, picture=0, kind="point", right=0.99, down=0.01)
     assert viewer.at == (0, 3)
-    assert "(row, column) = (0, 3); a 3 a.u.; b 11 a.u." in viewer.controls.place.text
+    assert "pixel (row, column) = (0, 3); a 3.0 a.u.; b 11.0 a.u." in viewer.controls.place.text
     touch(viewer, picture=0, kind="step", by=1)
     assert viewer.at == (0, 3)
 
@@ -351,7 +351,7 @@ def test_a_comparison_shows_all_images_at_one_place() -> None:
     assert both.at == (0, 8, 3)
     both.plane.value = "sagittal"
     assert {x.shape for x in shown(both)} == {(4, 9)}
-    assert "translated − real 8 HU" in both.controls.place.text
+    assert "translated − real 8.0 HU" in both.controls.place.text
 
 
 def test_translated_and_real_share_a_window_and_the_source_has_its_own() -> None:
@@ -388,8 +388,8 @@ def test_a_swipe_lays_the_chosen_two_on_top_of_each_other() -> None:
     both.left.value = "source"
     titles = [p.title.split(",")[0] for p in both.controls.panes.canvas.pictures]
     assert titles == ["source", "real"]
-    with pytest.raises(InputError, match="1 pictures to swipe: expected 2"):
-        Canvas().show([Picture(b"", "", "", (1, 1))], swipe=True)
+    with pytest.raises(InputError, match="1 pictures to swipe: expected pairs"):
+        Canvas().show(Scene((Picture(b"", "", "", (1, 1)),), swipe=True))
 
 
 def test_without_a_real_image_there_is_no_difference() -> None:
@@ -566,3 +566,125 @@ def test_noise_of_a_background_is_not_the_black_of_a_window() -> None:
         low, high = Slices({"a": y}).windows["a"]
         assert low == 0
         assert high == pytest.approx(np.quantile(y, 0.995), rel=0.02)
+
+
+# --- colours, sides, ranges -----------------------------------------------------------------------
+
+
+def test_radiological_pictures_are_mirrored_with_their_letters_and_clicks() -> None:
+    affine = np.diag([1.0, 2.0, 3.0, 1.0])
+    viewer = browse({"a": volume()}, affine=affine)
+    before, at = shown(viewer), viewer.at
+    touch(viewer, picture=0, kind="flip")
+    after = shown(viewer)
+    scene = viewer.controls.panes.canvas.widget.scene
+    assert scene["radiological"] is True
+    assert [p["sides"] for p in scene["pictures"]] == ["RLPA", "RLIS", "PAIS"]
+    for number, mirrored in enumerate((True, True, False)):
+        expected = before[number][:, ::-1] if mirrored else before[number]
+        np.testing.assert_array_equal(after[number], expected)
+    assert viewer.at == at
+    touch(viewer, picture=0, kind="point", right=0.0, down=0.0)
+    assert viewer.at[0] == SHAPE[0] - 1  # the right of the body is on the left
+    viewer.set_slices(Slices({"b": volume()}, affine=affine))
+    assert viewer.slices.grid.radiological  # stays with other images
+    assert browse({"a": volume()}).controls.panes.canvas.widget.scene["radiological"] is None
+
+
+def test_a_colour_map_is_that_of_its_images_and_of_their_bar() -> None:
+    both = compare(*pair(), unit="HU", source_unit="a.u.")
+    assert [x.ndim for x in shown(both)] == [2, 2, 2]
+    both.controls.window.colours.value = "viridis"
+    assert [x.ndim for x in shown(both)] == [2, 3, 3]
+    bars = both.controls.panes.canvas.scene.bars
+    assert [bar.title for bar in bars] == ["source", "translated and real"]
+    low, high = both.controls.window.of("real")
+    assert bars[1].high == f"{high:.0f} HU"
+    assert float(bars[1].low) == round(low)
+    darkest = shown(both)[2][real_at(both, lowest=True)]
+    assert "#" + bytes(darkest).hex() == bars[1].colours[0]
+    both.show("difference")
+    assert both.controls.panes.canvas.scene.bars[-1].title == "translated − real"
+    both.adjusted.value = "translated − real"
+    assert both.controls.window.colours.options == ("blue, white, red",)
+
+
+def real_at(both: Comparison, lowest: bool) -> tuple[int, int]:
+    """Where the real image is darkest in its axial slice."""
+    part = both.slices.read("real", "axial", both.at[2])
+    return np.unravel_index(part.argmin() if lowest else part.argmax(), part.shape)
+
+
+def test_several_label_maps_are_switched_one_by_one_and_masks_are_outlines() -> None:
+    inside = np.zeros(SHAPE)
+    inside[1:5, 2:8] = 1
+    slices = Slices({"a": volume()}, labels={"lesion": 2 * inside}, masks={"brain": inside})
+    viewer = Viewer(slices)
+    names = [(key.name, key.outline) for key in viewer.controls.panes.canvas.scene.legend]
+    assert names == [("lesion 2", False), ("brain", True)]
+    viewer.controls.place.layers["lesion"].value = False
+    names = [key.name for key in viewer.controls.panes.canvas.scene.legend]
+    assert names == ["brain"]
+    grey = np.repeat(slices.picture("a", "axial", 2)[..., None], 3, axis=2)
+    drawn = (shown(viewer)[0] != grey).any(axis=-1)
+    edge = inside[..., 2].astype(bool)
+    edge[2:4, 3:7] = False
+    np.testing.assert_array_equal(drawn, edge[:, ::-1].T)
+    assert "lesion 2; brain 1" in viewer.controls.place.text_at((2, 3, 2))
+
+
+def test_a_window_is_typed_and_custom_is_no_choice_of_its_own() -> None:
+    viewer = browse({"a": volume(), "b": volume() / 1000})
+    control = viewer.controls.window
+    assert OWN not in control.preset.options
+    control.preset.value = "minimum to maximum"
+    assert control.of("a") == (2.0, 214.0)  # of the three middle slices
+    control.high.value = 100
+    assert control.of("a") == (control.low.value, 100)
+    assert control.preset.value == OWN
+    control.low.value = 200  # above the other end: nothing could be told apart
+    assert control.of("a")[1] == 100
+    assert control.low.value < 100
+    viewer.show("b")
+    assert OWN not in control.preset.options
+    assert control.high.value == round(control.of("b")[1], 4)  # digits of this image
+
+
+def test_what_is_under_the_cursor_is_told_without_a_click() -> None:
+    viewer = browse({"a": volume()})
+    at, widget = viewer.at, viewer.controls.panes.canvas.widget
+    before = widget.told
+    touch(viewer, picture=0, kind="hover", right=0.0, down=0.0)
+    assert widget.told == viewer.controls.place.text_at((0, 8, 2))
+    assert widget.told != before
+    assert viewer.at == at
+    touch(viewer, picture=0, kind="leave")
+    assert widget.told == before
+
+
+def test_three_planes_of_several_images_stand_image_by_image() -> None:
+    both = compare(*pair())
+    both.plane.value = "three planes"
+    assert [p.plane for p in both.controls.panes.canvas.pictures] == [*PLANES] * 3
+    assert both.controls.panes.canvas.scene.together == 3
+    both.show("swipe")
+    scene = both.controls.panes.canvas.scene
+    assert [p.plane for p in scene.pictures] == [p for p in PLANES for _ in range(2)]
+    touch(both, picture=2, kind="last")  # the third pair: sagittal
+    assert both.at[0] == SHAPE[0] - 1
+    viewer = browse({"a": volume(), "b": -volume()})
+    viewer.show("all")
+    assert len(shown(viewer)) == 6
+    viewer.plane.value = "coronal"
+    assert [p.title.split(",")[0] for p in viewer.controls.panes.canvas.pictures] == ["a", "b"]
+
+
+def test_images_in_hu_share_one_window_and_only_what_is_shown_is_adjusted() -> None:
+    both = compare(*pair(), unit="HU")
+    window = both.controls.window
+    assert window.of("source") == window.of("translated") == window.of("real")
+    assert both.adjusted.options == ("source, translated and real",)
+    assert "lung" in window.preset.options
+    assert "translated − real" not in both.adjusted.options
+    both.show("difference")
+    assert "translated − real" in both.adjusted.options

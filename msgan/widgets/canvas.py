@@ -1,8 +1,8 @@
-"""Pictures in a page that report clicks and drags; immediate reactions are in canvas.js."""
+"""Pictures in a page that report what is done to them; immediate reactions are in canvas.js."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,8 @@ class Picture:
         png: The file.
         title: Above it.
         label: What a screen reader says.
-        size: Width and height on the page in CSS pixels.
+        size: Width and height in mm; the page decides how large a millimetre is.
+        plane: Its name: pictures of one plane are zoomed to the same place.
         mark: Where the crosshair is, shares from the left and the top; ``None`` for none.
         sides: Letters at left, right, bottom and top; empty for none.
     """
@@ -29,6 +30,7 @@ class Picture:
     title: str
     label: str
     size: tuple[float, float]
+    plane: str = ""
     mark: tuple[float, float] | None = None
     sides: str = ""
 
@@ -40,9 +42,74 @@ class Picture:
             "title": self.title,
             "label": self.label,
             "size": list(self.size),
+            "plane": self.plane,
             "mark": None if self.mark is None else list(self.mark),
             "sides": self.sides,
         }
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What the colours of pictures mean.
+
+    Attributes:
+        title: Of the pictures.
+        colours: From the lowest to the highest intensity, as CSS has them.
+        low: The lowest, in words.
+        high: The highest, with its unit.
+    """
+
+    title: str
+    colours: tuple[str, ...]
+    low: str
+    high: str
+
+
+@dataclass(frozen=True)
+class Key:
+    """One entry of a legend.
+
+    Attributes:
+        name: What has the colour.
+        colour: As CSS has it.
+        outline: Whether only its outline is drawn.
+    """
+
+    name: str
+    colour: str
+    outline: bool = False
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that a canvas shows.
+
+    Attributes:
+        pictures: In order.
+        swipe: Whether pairs of them lie on top of each other, with a divider.
+        together: Pictures that belong together, as the planes of an image.
+        bars: Below the pictures.
+        legend: Below the pictures.
+        radiological: Whether the left of the body is on the right; None where it is not known.
+        brush: Radius in mm of the circle around the cursor; 0 for none.
+    """
+
+    pictures: tuple[Picture, ...] = ()
+    swipe: bool = False
+    together: int = 1
+    bars: tuple[Bar, ...] = ()
+    legend: tuple[Key, ...] = ()
+    radiological: bool | None = None
+    brush: float = 0.0
+
+    def state(self) -> dict[str, Any]:
+        """As canvas.js reads it."""
+        own = {
+            "pictures": [p.state() for p in self.pictures],
+            "bars": [{**vars(bar), "colours": list(bar.colours)} for bar in self.bars],
+            "legend": [dict(vars(key)) for key in self.legend],
+        }
+        return {**vars(self), **own}
 
 
 @dataclass(frozen=True)
@@ -50,9 +117,10 @@ class Touch:
     """What a person did to one of the pictures.
 
     Attributes:
-        picture: Its number.
-        kind: ``point`` (click or drag), ``step`` (wheel, arrow and page keys), ``first`` or
-            ``last`` (Home, End).
+        picture: Its number; of a swipe that of the pair.
+        kind: ``point`` (click or drag), ``hover`` and ``leave`` (the cursor), ``step`` (wheel,
+            arrow and page keys), ``first`` or ``last`` (Home, End), ``flip`` (the other side of
+            the body on the right).
         right: Of a point: share of the width from the left.
         down: Of a point: share of the height from the top.
         by: Of a step: how many slices onward.
@@ -66,29 +134,38 @@ class Touch:
 
 
 class Canvas:
-    """Pictures side by side, or two on top of each other with a divider to swipe.
+    """Pictures side by side, or pairs on top of each other with a divider to swipe.
 
     Attributes:
         widget: What a page shows.
-        pictures: What is shown.
+        scene: What is shown.
     """
 
     def __init__(self) -> None:
         self.widget = _widget()
-        self.pictures: tuple[Picture, ...] = ()
+        self.scene = Scene()
         self._listeners: list[Callable[[Touch], None]] = []
         self.widget.on_msg(self._received)
 
-    def show(self, pictures: Sequence[Picture], *, swipe: bool = False) -> None:
-        """Show these pictures instead.
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """What is shown."""
+        return self.scene.pictures
+
+    def show(self, scene: Scene) -> None:
+        """Show this instead.
 
         Raises:
-            InputError: A swipe of other than two pictures.
+            InputError: A swipe of other than pairs of pictures.
         """
-        if swipe and len(pictures) != 2:
-            raise InputError(f"{len(pictures)} pictures to swipe: expected 2")
-        self.pictures = tuple(pictures)
-        self.widget.scene = {"pictures": [p.state() for p in pictures], "swipe": swipe}
+        if scene.swipe and (not scene.pictures or len(scene.pictures) % 2):
+            raise InputError(f"{len(scene.pictures)} pictures to swipe: expected pairs")
+        self.scene = scene
+        self.widget.scene = scene.state()
+
+    def tell(self, words: str) -> None:
+        """Write a line below the pictures; parts that end in ``; `` stand apart."""
+        self.widget.told = words
 
     def on_touch(self, listener: Callable[[Touch], None]) -> None:
         """Call ``listener`` whenever a picture is touched."""
@@ -112,7 +189,8 @@ def _class() -> Any:
 
     class CanvasWidget(anywidget.AnyWidget):
         _esm = Path(__file__).with_name("canvas.js").read_text(encoding="utf-8")
-        scene = traitlets.Dict({"pictures": [], "swipe": False}).tag(sync=True)
+        scene = traitlets.Dict(Scene().state()).tag(sync=True)
+        told = traitlets.Unicode().tag(sync=True)
         answered = traitlets.Int(0).tag(sync=True)
 
     return CanvasWidget

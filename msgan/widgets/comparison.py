@@ -15,6 +15,9 @@ Names = tuple[str, str, str]
 NAMES = SOURCE, TRANSLATED, REAL = "source", "translated", "real"
 """Titles of the images, in this order."""
 
+THREE = "three planes"
+"""Button: all planes."""
+
 SIDE_BY_SIDE, SWIPE, SUBTRACT = "side by side", "swipe", "difference"
 
 
@@ -31,7 +34,7 @@ class Comparison:
     Attributes:
         slices: What is shown: source, translated, real, their difference.
         view: Buttons: side by side, swipe or difference.
-        plane: Buttons, the plane.
+        plane: Buttons, the plane, or all three.
         left: Menu, the image left of the swipe's divider.
         right: Menu, the image right of it.
         adjusted: Menu, the images whose window is set; translated and real share one.
@@ -54,13 +57,17 @@ class Comparison:
         self._source, *self._results = names
         self._difference = difference_of(names)
         self._unit, self._source_unit = unit, source_unit
-        self.view = widgets.ToggleButtons(description="layout")
-        self.plane = widgets.ToggleButtons(description="plane")
-        short = {"width": "220px"}
+        apart = {"margin": "2px 14px 2px 2px"}
+        narrow = {"button_width": "auto"}
+        self.view = widgets.ToggleButtons(style=narrow, layout=apart)
+        self.plane = widgets.ToggleButtons(style=narrow, layout=apart)
+        short = {"width": "180px"}
         self.left = widgets.Dropdown(description="left", layout=short)
         self.right = widgets.Dropdown(description="right", layout=short)
-        self.adjusted = widgets.Dropdown(description="window of", layout={"width": "300px"})
-        self._pair = widgets.HBox([self.left, self.right])
+        self.adjusted = widgets.Dropdown(description="adjust", layout={"width": "220px"})
+        for menu in (self.left, self.right, self.adjusted):
+            menu.style.description_width = "50px"
+        self._pair = widgets.HBox([self.left, self.right], layout={"display": "contents"})
         self._silent = False
         self._offer()
         above = [self.view, self.plane, self._pair, self.adjusted]
@@ -125,6 +132,7 @@ class Comparison:
             panes=self._panes,
             groups=self._groups,
             swipe=self.view.value == SWIPE,
+            together=self._together,
             caption=caption,
         )
         self.controls.window.edit(self._adjusted)
@@ -146,9 +154,11 @@ class Comparison:
 
     @property
     def _groups(self) -> dict[str, str]:
-        results = self._results
-        shared = " and ".join(t for t in self.slices.titles if t in results)
-        return {t: shared if t in results else t for t in self.slices.titles}
+        one = {*self._results}
+        if set(self._units.values()) == {"HU"}:  # of one scale: told apart by one window
+            one.add(self._source)
+        shared = _listed([t for t in self.slices.titles if t in one])
+        return {t: shared if t in one else t for t in self.slices.titles}
 
     @property
     def _images(self) -> list[str]:
@@ -159,39 +169,60 @@ class Comparison:
         return next(t for t, group in self._groups.items() if group == self.adjusted.value)
 
     @property
-    def _panes(self) -> list[tuple[str, str]]:
-        titles = {
+    def _titles(self) -> list[str]:
+        """Of the images that are shown."""
+        return {
             SIDE_BY_SIDE: self._images,
             SWIPE: [self.left.value, self.right.value],
             SUBTRACT: [*self._results, self._difference],
         }[self.view.value]
-        return [(title, self.plane.value) for title in titles]
+
+    @property
+    def _planes(self) -> tuple[str, ...]:
+        return self.slices.planes if self.plane.value == THREE else (self.plane.value,)
+
+    @property
+    def _panes(self) -> list[tuple[str, str]]:
+        if self.view.value == SWIPE:
+            return [(title, plane) for plane in self._planes for title in self._titles]
+        return [(title, plane) for title in self._titles for plane in self._planes]
+
+    @property
+    def _together(self) -> int:
+        return len(self._planes)
 
     def _offer(self) -> None:
         """Fit the menus to the images; what is chosen stays where it is offered."""
         self._silent = True
         views = [SIDE_BY_SIDE, SWIPE, *([SUBTRACT] if self.slices.diverging else [])]
-        last = self._images[-2:]
-        groups = [*dict.fromkeys(self._groups.values())]
+        last, planes = self._images[-2:], self.slices.planes
         for control, options, usual in [
             (self.view, views, views[0]),
-            (self.plane, list(self.slices.planes), self.slices.planes[0]),
+            (self.plane, [*planes, *([THREE] if len(planes) > 1 else [])], planes[0]),
             (self.left, self._images, last[0]),
             (self.right, self._images, last[1]),
-            (self.adjusted, groups, groups[1]),
         ]:
-            chosen = control.value if control.value in options else usual
-            control.options = options
-            control.value = chosen
+            _offer(control, options, usual)
+        self._offer_windows()
         self.plane.layout.display = "none" if len(self.slices.shape) == 2 else None
         self._silent = False
+
+    def _offer_windows(self) -> None:
+        """Offer to adjust the windows of the images that are shown, and of no others."""
+        groups = [*dict.fromkeys(self._groups[title] for title in self._titles)]
+        _offer(self.adjusted, groups, self._groups[self._titles[-1 if len(groups) == 1 else 1]])
+        self.adjusted.layout.display = None if len(groups) > 1 else "none"
 
     def _turned(self, _: Any) -> None:
         if self._silent:
             return
-        self._pair.layout.display = None if self.view.value == SWIPE else "none"
+        self._silent = True
+        self._offer_windows()
+        self._silent = False
+        self._pair.layout.display = "contents" if self.view.value == SWIPE else "none"
         self.controls.window.edit(self._adjusted)
-        self.controls.show(self._panes, swipe=self.view.value == SWIPE)
+        swipe = self.view.value == SWIPE
+        self.controls.show(self._panes, swipe=swipe, together=self._together)
 
     def _ipython_display_(self) -> None:
         self.controls.display()
@@ -200,3 +231,15 @@ class Comparison:
 def difference_of(names: Names) -> str:
     """Title of the difference of the second and third of three images."""
     return f"{names[1]} − {names[2]}"
+
+
+def _offer(control: Any, options: Sequence[str], usual: str) -> None:
+    """Fill a menu; what is chosen stays where it is offered."""
+    chosen = control.value if control.value in options else usual
+    control.options = options
+    control.value = chosen
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names as one phrase: ``a, b and c``."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

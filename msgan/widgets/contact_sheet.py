@@ -36,23 +36,32 @@ class Tile:
     sides: str = ""
 
 
-def contact_sheet(tiles: Sequence[Tile]) -> Image:
-    """All tiles in a row, their lower edges on one line."""
+def contact_sheet(tiles: Sequence[Tile], columns: int | None = None) -> Image:
+    """All tiles in rows, the lower edges of a row on one line; default one row."""
     import matplotlib
     from PIL import Image, ImageDraw, ImageFont
 
     # Pillow's own font has no minus, arrows or Greek.
     file = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     font = ImageFont.truetype(file, 12)
-    columns = [max(t.picture.width, round(font.getlength(t.name))) for t in tiles]
-    height = HEAD + max(t.picture.height for t in tiles)
-    paper = Image.new("RGB", (sum(columns) + GAP * (len(tiles) - 1), height), "white")
-    pen, left = ImageDraw.Draw(paper), 0
-    for tile, column in zip(tiles, columns, strict=True):
-        top = height - tile.picture.height
-        pen.text((left, top - 18), tile.name, "black", font)
-        paper.paste(_marked(tile, font), (left, top))
-        left += column + GAP
+    number = columns or len(tiles)
+    rows = [tiles[k : k + number] for k in range(0, len(tiles), number)]
+    widths = [
+        max(max(t.picture.width, round(font.getlength(t.name))) for t in tiles[k::number])
+        for k in range(min(number, len(tiles)))
+    ]
+    heights = [HEAD + max(t.picture.height for t in row) for row in rows]
+    whole = (sum(widths) + GAP * (len(widths) - 1), sum(heights) + GAP * (len(rows) - 1))
+    paper = Image.new("RGB", whole, "white")
+    pen, bottom = ImageDraw.Draw(paper), 0
+    for row, height in zip(rows, heights, strict=True):
+        left, bottom = 0, bottom + height
+        for tile, width in zip(row, widths, strict=False):
+            top = bottom - tile.picture.height
+            pen.text((left, top - 18), tile.name, "black", font)
+            paper.paste(_marked(tile, font), (left, top))
+            left += width + GAP
+        bottom += GAP
     return paper
 
 

@@ -21,6 +21,7 @@ from msgan.widgets.entries import EMPTY, IMAGES, SCALES, TRAININGS
 from msgan.widgets.lesion import LesionEditor
 from msgan.widgets.menus import Menus
 from msgan.widgets.static_fallback import leave, sentence
+from msgan.widgets.viewer_controls import WIDE
 from msgan.widgets.views import (
     caption_of,
     comparison_of,
@@ -82,11 +83,11 @@ class Explorer:
         self.run, self.task = self.menus.run, self.menus.task
         self.method, self.subject = self.menus.method, self.menus.subject
         self.view = self.menus.view
-        self._words = widgets.HTML()
+        self._words = widgets.HTML(layout=WIDE)
         self._place = widgets.VBox()
         self._place.add_class("msgan-exhibit")
-        self._faults = widgets.HTML()
-        caution = widgets.HTML(f"<p>{escape(CAUTION)}</p>")
+        self._faults = widgets.HTML(layout=WIDE)
+        caution = widgets.HTML(escape(CAUTION), layout=WIDE)
         parts = [self.menus.box, self._place, self._words, self._faults, caution]
         self.box = widgets.VBox(parts)
         self.box.add_class("msgan-explorer")
@@ -124,6 +125,8 @@ class Explorer:
         self._place.children = [] if scores or self.shown is None else [self.shown.box]
         self._words.value = html or f"<p>{escape(self._note)}</p>"
         self._faults.value = _told([*self.found.faults, *self.menus.faults])
+        for part, said in ((self._words, html or self._note), (self._faults, self._faults.value)):
+            part.layout.display = None if said else "none"
 
     def _scores(self) -> str:
         assert self.menus.translated is not None

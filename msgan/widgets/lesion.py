@@ -20,6 +20,7 @@ from msgan.widgets.comparison import Comparison, Names
 from msgan.widgets.slices import Slices
 from msgan.widgets.static_fallback import leave, sentence
 from msgan.widgets.viewer import Viewer
+from msgan.widgets.viewer_controls import WIDE
 from msgan.widgets.volume_cache import VolumeCache
 
 LOOK, PAINT, ERASE = "look", "paint", "erase"
@@ -112,7 +113,9 @@ class LesionEditor:
         self._made = 0
         self.comparison: Comparison | None = None
         self.lesion = PaintedLesion(self._source.grid)
-        self.tool = widgets.ToggleButtons(options=[LOOK, PAINT, ERASE], description="click")
+        self.tool = widgets.ToggleButtons(
+            options=[LOOK, PAINT, ERASE], style={"button_width": "auto"}
+        )
         labels = list(run.config.labels)
         self.label = widgets.Dropdown(
             options=labels, description="label", layout={"width": "160px"}
@@ -144,9 +147,11 @@ class LesionEditor:
             self.buttons[name] = button
         self.buttons["translate"].button_style = "primary"
         self._bar = widgets.IntProgress(layout={"width": "300px", "visibility": "hidden"})
-        self._words = widgets.HTML(layout={"width": "100%", "margin": "0 4px"})
+        self._words = widgets.HTML(layout=WIDE)
         self.viewer = Viewer(self._slices(), unit=self._unit, caption=f"{subject.name}. {HELP}")
         self.viewer.on_point(lambda at: self._try(lambda: self._touch(at)))
+        for control in (self.tool, self.radius):
+            control.observe(lambda _: self._brush(), names="value")
         self._below = widgets.VBox()
         wrap = {"flex_flow": "row wrap"}
         self.box = widgets.VBox(
@@ -262,6 +267,12 @@ class LesionEditor:
         else:
             self.comparison.set_slices(slices, unit=unit, caption=words)
         self.comparison.at = self.viewer.at
+
+    def _brush(self) -> None:
+        """The circle around the cursor is what a click paints."""
+        panes = self.viewer.controls.panes
+        panes.brush = 0.0 if self.tool.value == LOOK else self.radius.value
+        panes.draw()
 
     def _touch(self, at: tuple[int, ...]) -> None:
         if self.tool.value != LOOK:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 
-from msgan.types import InputError
-from msgan.widgets.canvas import Canvas, Picture, Touch
+from msgan.types import Array, InputError
+from msgan.widgets.canvas import Bar, Canvas, Key, Picture, Scene, Touch
+from msgan.widgets.colours import css, label_colours, outline_colour, sketch_colour
 from msgan.widgets.contact_sheet import Tile, contact_sheet
 from msgan.widgets.slices import Slices, Window, encoded
 
@@ -14,7 +14,7 @@ Pane = tuple[str, str]
 """Title of an image and name of a plane."""
 
 WIDE = 300.0
-"""Longest side of a picture on the page in CSS pixels."""
+"""Longest side of a picture in a still one, pixels."""
 
 
 class Panes:
@@ -24,17 +24,34 @@ class Panes:
         slices: The images.
         canvas: Where they are shown.
         shown: The panes in order.
+        opacity: Of overlays, 0 (none) to 1.
+        brush: Radius in mm of the circle around the cursor; 0 for none.
+
+    Args:
+        slices: The images.
+        window: Of an image.
+        colours: Name of an image's colour map.
+        bars: What the colours of the images with these titles mean.
     """
 
-    def __init__(self, slices: Slices, window: Callable[[str], Window]) -> None:
+    def __init__(
+        self,
+        slices: Slices,
+        window: Callable[[str], Window],
+        colours: Callable[[str], str],
+        bars: Callable[[Sequence[str]], Sequence[Bar]],
+    ) -> None:
         self.slices = slices
         self.canvas = Canvas()
         self.shown: tuple[Pane, ...] = ()
         self.opacity = 0.0
-        self._window = window
+        self.brush = 0.0
+        self._window, self._colours, self._bars = window, colours, bars
         self._at = slices.grid.middle
         self._swipe = False
         self._drawn: dict[tuple, bytes] = {}
+        self._together = 1
+        self._hovered: list[Callable[[tuple[int, ...] | None], None]] = []
         self._listeners: list[Callable[[tuple[int, ...]], None]] = []
         self._pointed: list[Callable[[tuple[int, ...]], None]] = []
         self.canvas.on_touch(self._touched)
@@ -70,6 +87,10 @@ class Panes:
         """Call ``listener`` with the voxel at each click or drag in a picture."""
         self._pointed.append(listener)
 
+    def on_hover(self, listener: Callable[[tuple[int, ...] | None], None]) -> None:
+        """Call ``listener`` with the voxel under the cursor, and with None when it has left."""
+        self._hovered.append(listener)
+
     def tell(self) -> None:
         """Call those who listen."""
         for listener in self._listeners:
@@ -83,35 +104,67 @@ class Panes:
             found[axis] = min(max(index, 0), self.slices.shape[axis] - 1)
             self.at = tuple(found)
 
-    def show(self, panes: Sequence[Pane], *, swipe: bool = False) -> None:
-        """Show these panes instead; see :meth:`msgan.widgets.canvas.Canvas.show`."""
-        self.shown, self._swipe = tuple(panes), swipe
+    def show(self, panes: Sequence[Pane], *, swipe: bool = False, together: int = 1) -> None:
+        """Show these panes instead; see :class:`msgan.widgets.canvas.Scene`."""
+        self.shown, self._swipe, self._together = tuple(panes), swipe, together
         self.draw()
 
     def swap(self, slices: Slices) -> None:
         """Take other images; the crosshair stays where the grid is the same size."""
         same = slices.shape == self.slices.shape
+        slices.turn(self.slices.grid.radiological)
         self.slices, self._drawn = slices, {}
         if not same:
             self._at = slices.grid.middle
 
     def draw(self) -> None:
         """Draw what has changed since the last time."""
-        grid = self.slices.grid
+        grid, hidden = self.slices.grid, frozenset(self.slices.hidden)
         drawn, pictures = {}, []
         for title, plane in self.shown:
             index = grid.index(plane, self._at)
-            key = (title, plane, index, self._window(title), self.opacity)
-            png = self._drawn.get(key) or self._png(title, plane, index)
+            look = (self._window(title), self._colours(title), self.opacity, hidden)
+            key = (title, plane, index, grid.radiological, *look)
+            png = self._drawn.get(key) or encoded(self._picture(title, plane))
             drawn[key] = png
             name = self.name(title, plane)
             where = f"{title}: {name}" if plane else title
             keys = f", of 0 to {grid.count(plane) - 1}; arrow keys move the slice" if plane else ""
-            mark = grid.point(plane, self._at)
-            sides = grid.sides(plane)
-            pictures.append(Picture(png, name, where + keys, self._size(plane), mark, sides))
+            mark, sides = grid.point(plane, self._at), grid.sides(plane)
+            pictures.append(Picture(png, name, where + keys, grid.size(plane), plane, mark, sides))
         self._drawn = drawn
-        self.canvas.show(pictures, swipe=self._swipe)
+        scene = Scene(
+            tuple(pictures),
+            self._swipe,
+            self._together,
+            tuple(self._bars([*dict.fromkeys(title for title, _ in self.shown)])),
+            tuple(self.legend),
+            grid.radiological if grid.anatomical else None,
+            self.brush,
+        )
+        self.canvas.show(scene)
+
+    @property
+    def legend(self) -> list[Key]:
+        """The overlays in the slices that are shown, and their colours."""
+        slices, keys = self.slices, []
+        if not self.opacity:
+            return []
+        for name in slices.overlays:
+            if name in slices.hidden:
+                continue
+            if name in slices.masks:
+                keys.append(Key(name, css(outline_colour()), outline=True))
+                continue
+            if not slices.maps_labels(name):
+                keys.append(Key(name, css(sketch_colour())))
+                continue
+            planes = dict.fromkeys(plane for _, plane in self.shown)
+            here = [slices.found(name, p, slices.grid.index(p, self._at)) for p in planes]
+            kind = "label" if name == "labels" else name
+            for value in sorted({v for values in here for v in values}):
+                keys.append(Key(f"{kind} {value}", css(label_colours()[(value - 1) % 6])))
+        return keys
 
     def name(self, title: str, plane: str) -> str:
         """What stands above a pane: whatever tells it from the others."""
@@ -120,40 +173,58 @@ class Panes:
         return ", ".join(filter(None, [title if len(titles) > 1 or not plane else "", place]))
 
     def static_fallback(self) -> bytes:
-        """All panes side by side with their names and the crosshair, as one PNG."""
+        """All panes in rows with their names and the crosshair, as one PNG."""
         from PIL import Image
 
         grid, tiles = self.slices.grid, []
         for title, plane in self.shown:
-            index, window = grid.index(plane, self._at), self._window(title)
-            png = self.slices.png(title, plane, index, window=window, opacity=self.opacity)
-            tile = Image.open(io.BytesIO(png)).convert("RGB")
-            width, height = (max(1, round(s)) for s in self._size(plane))
-            tile = tile.resize((width, height), Image.Resampling.BOX)
+            tile = Image.fromarray(self._picture(title, plane)).convert("RGB")
+            tile = tile.resize(self._pixels(plane), Image.Resampling.BOX)
             name, mark = self.name(title, plane), grid.point(plane, self._at)
             tiles.append(Tile(tile, name, mark, grid.sides(plane)))
-        return encoded(contact_sheet(tiles))
+        row = self._together if 1 < self._together < len(tiles) and not self._swipe else len(tiles)
+        return encoded(contact_sheet(tiles, row))
 
-    def _size(self, plane: str) -> tuple[float, float]:
-        """Width and height on the page; all panes have the same scale."""
+    def _pixels(self, plane: str) -> tuple[int, int]:
+        """Width and height in a still picture; all panes have the same scale."""
         grid = self.slices.grid
         longest = max(max(grid.size(plane)) for _, plane in self.shown)
-        width, height = (WIDE * side / longest for side in grid.size(plane))
+        width, height = (max(1, round(WIDE * side / longest)) for side in grid.size(plane))
         return width, height
 
-    def _png(self, title: str, plane: str, index: int) -> bytes:
-        window = self._window(title)
-        picture = self.slices.picture(title, plane, index, window=window, opacity=self.opacity)
-        return encoded(picture)
+    def _picture(self, title: str, plane: str) -> Array:
+        return self.slices.picture(
+            title,
+            plane,
+            self.slices.grid.index(plane, self._at),
+            window=self._window(title),
+            opacity=self.opacity,
+            colours=self._colours(title),
+        )
 
     def _touched(self, touch: Touch) -> None:
-        _, plane = self.shown[touch.picture]
-        grid = self.slices.grid
-        if touch.kind == "point":
-            self.at = grid.voxel(plane, touch.right, touch.down, self._at)
-            for listener in self._pointed:
-                listener(self._at)
+        number = touch.picture * (2 if self._swipe else 1)
+        if number >= len(self.shown):  # of a picture that has gone
+            return
+        plane, grid = self.shown[number][1], self.slices.grid
+        if touch.kind in ("point", "hover"):
+            voxel = grid.voxel(plane, touch.right, touch.down, self._at)
+            if touch.kind == "point":
+                self.at = voxel
+                for listener in self._pointed:
+                    listener(voxel)
+            else:
+                self._told(voxel)
+        elif touch.kind == "leave":
+            self._told(None)
+        elif touch.kind == "flip":
+            self.slices.turn(not grid.radiological)
+            self.draw()
         elif touch.kind == "step":
             self.move(plane, grid.index(plane, self._at) + touch.by)
         elif touch.kind in ("first", "last"):
             self.move(plane, 0 if touch.kind == "first" else grid.count(plane) - 1)
+
+    def _told(self, voxel: tuple[int, ...] | None) -> None:
+        for listener in self._hovered:
+            listener(voxel)

@@ -22,11 +22,13 @@ class Planes:
         spacing: Size of a voxel in mm along each axis.
         affine: Index -> mm. In 3D it makes the planes anatomical, the left of the body on the
             left; without it they follow the index axes. Row 0 of a 2D image is at its top.
+        radiological: Instead the left of the body is on the right, where planes are anatomical.
     """
 
     shape: Shape
     spacing: tuple[float, ...]
     affine: Array | None = None
+    radiological: bool = False
 
     @classmethod
     def of(
@@ -136,7 +138,15 @@ class Planes:
 
     def sides(self, plane: str) -> str:
         """Letters of the body's directions at left, right, bottom, top; empty if not known."""
-        return SIDES[plane] if plane and self._orientation is not None else ""
+        if not plane or self._orientation is None:
+            return ""
+        sides = SIDES[plane]
+        return sides[1] + sides[0] + sides[2:] if self._mirrored(plane) else sides
+
+    @property
+    def anatomical(self) -> bool:
+        """Whether the planes are those of the body, so that they can be radiological."""
+        return self._orientation is not None
 
     def place(self, plane: str, index: int) -> str:
         """A slice in words, as in ``axial, k = 12``; empty of a 2D image."""
@@ -149,7 +159,12 @@ class Planes:
         if self._orientation is None:
             return True, False
         x, y, _ = self.axes(plane)
-        return bool(self._orientation[x, 1] > 0), bool(self._orientation[y, 1] < 0)
+        right = bool(self._orientation[x, 1] > 0) != self._mirrored(plane)
+        return right, bool(self._orientation[y, 1] < 0)
+
+    def _mirrored(self, plane: str) -> bool:
+        """Whether left and right of the body are exchanged; sagittal planes show neither."""
+        return self.radiological and "L" in SIDES[plane]
 
     @cached_property
     def _orientation(self) -> Array | None:

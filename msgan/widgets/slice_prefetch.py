@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from msgan.types import Array, Box, Reader
@@ -52,6 +52,16 @@ class SlicePrefetch:
         while sum(s.part.nbytes for s in self._slabs.values()) > KEPT_BYTES:
             self._slabs.pop(next(iter(self._slabs)))
         return slab.part.take([index - slab.first], axis=through)
+
+    def voxel(self, name: str, at: Sequence[int]) -> float:
+        """One voxel: of a slice that is kept, else read alone."""
+        for (of, plane), slab in self._slabs.items():
+            through = self._grid.axes(plane)[2]
+            inside = at[through] - slab.first
+            if of == name and 0 <= inside < slab.part.shape[through]:
+                place = (inside if a == through else v for a, v in enumerate(at))
+                return float(slab.part[tuple(place)])
+        return float(self._readers[name](Box(tuple(at), (1,) * len(at))).item())
 
     def _span(self, index: int, step: int, box: Box, through: int) -> Box:
         depth = max(1, min(DEPTH, SLAB_BYTES // (4 * box.voxels))) if abs(step) == 1 else 1

@@ -5,11 +5,18 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from msgan.types import Array, Box, InputError, Reader, Shape
-from msgan.widgets.colours import blue_to_red, label_colours, sketch_colour
+from msgan.types import Array, InputError, Reader, Shape
+from msgan.widgets.colours import (
+    DIFFERENCE,
+    colour_map,
+    label_colours,
+    outline_colour,
+    sketch_colour,
+)
 from msgan.widgets.planes import Planes
 from msgan.widgets.slice_prefetch import SlicePrefetch
 
@@ -32,7 +39,9 @@ class Slices:
         window: Darkest and brightest intensity, for all images or by title; default 0.5 and
             99.5 % of the image's middle slices, each its own.
         affine: Index -> mm; see :class:`msgan.widgets.planes.Planes`.
-        labels: Integers on the same grid, laid over the images in colours; 0 stays clear.
+        labels: Integers on the same grid, laid over the images in colours; 0 stays clear. Several
+            by name.
+        masks: By name; of what is not 0 in them the outline is drawn.
         sketch: Strength of edges on the same grid, [0, 1], laid over the images in one colour.
         lines: What the readout calls ``sketch`` where it holds other lines.
         diverging: Titles of differences: blue below zero, white at it, red above, about a
@@ -41,7 +50,10 @@ class Slices:
     Attributes:
         grid: How the planes lie.
         windows: Title -> window.
+        extremes: Title -> smallest and largest intensity of the middle slices, where its window
+            was not given.
         given: Titles whose window was given.
+        hidden: Names of overlays that are not drawn.
 
     Raises:
         InputError: No image, shapes that differ, not 2 or 3 axes, or a spacing, affine or
@@ -55,7 +67,8 @@ class Slices:
         window: Window | Mapping[str, Window] | None = None,
         *,
         affine: Array | None = None,
-        labels: Image | None = None,
+        labels: Image | Mapping[str, Image] | None = None,
+        masks: Mapping[str, Image] | None = None,
         sketch: Image | None = None,
         lines: str = "sketch",
         diverging: Collection[str] = (),
@@ -63,8 +76,11 @@ class Slices:
         if not volumes:
             raise InputError("volumes: no image: expected at least one")
         images = {title: opened(volume) for title, volume in volumes.items()}
-        laid = {"labels": labels, lines: sketch}
+        maps = dict(labels) if isinstance(labels, Mapping) else {"labels": labels}
+        laid = {**maps, **(masks or {}), lines: sketch}
         over = {name: opened(image) for name, image in laid.items() if image is not None}
+        self._labels, self.masks = frozenset(maps), frozenset(masks or {})
+        self.hidden: set[str] = set()
         first, (_, self.shape) = next(iter(images.items()))
         for title, (_, shape) in [*images.items(), *over.items()]:
             if shape != self.shape:
@@ -84,6 +100,7 @@ class Slices:
         )
         every = window if isinstance(window, Mapping) else dict.fromkeys(images, window)
         self.given = frozenset(title for title in images if every.get(title))
+        self.extremes: dict[str, Window] = {}
         self.windows = {title: every.get(title) or self._window(title) for title in images}
         for title, (low, high) in self.windows.items():
             if not low < high:
@@ -109,6 +126,10 @@ class Slices:
         """What can be laid over the images: ``labels``, ``sketch`` or what that is called."""
         return tuple(self._over)
 
+    def turn(self, radiological: bool) -> None:
+        """Show the left of the body on the right, or on the left."""
+        self.grid = replace(self.grid, radiological=radiological)
+
     def slices(self, plane: str) -> int:
         """How many slices a plane has."""
         return self.grid.count(plane)
@@ -128,11 +149,23 @@ class Slices:
         Raises:
             InputError: There is no such image.
         """
-        return _voxel(self._reader(title), at)
+        self._reader(title)
+        return self._ahead.voxel(title, at)
 
     def laid(self, name: str, at: Sequence[int]) -> float:
         """The label, or the strength of the edges, at one voxel."""
-        return _voxel(self._over[name], at)
+        return self._laid.voxel(name, at)
+
+    def maps_labels(self, name: str) -> bool:
+        """Whether an overlay holds labels."""
+        return name in self._labels
+
+    def found(self, name: str, plane: str, index: int) -> tuple[int, ...]:
+        """Which labels occur in a slice; empty of what is no label map."""
+        if name not in self._labels:
+            return ()
+        values = np.unique(self._laid.read(name, plane, index)).astype(int)
+        return tuple(int(v) for v in values if v)
 
     def picture(
         self,
@@ -142,6 +175,7 @@ class Slices:
         *,
         window: Window | None = None,
         opacity: float = 0.0,
+        colours: str = "grey",
     ) -> Array:
         """One slice as it is shown, a pixel for each voxel.
 
@@ -151,6 +185,7 @@ class Slices:
             index: Of the slice.
             window: Instead of the image's own.
             opacity: Of labels and of the strongest edges, 0 (not shown) to 1.
+            colours: One of :data:`msgan.widgets.colours.MAPS`; a difference has its own.
 
         Returns:
             uint8, (up, right) in grey or (up, right, 3) in colour; row 0 at the top.
@@ -162,14 +197,17 @@ class Slices:
         low, high = window or self.windows[title]
         shown = np.nan_to_num((part - low) * (255 / (high - low)), nan=0.0).clip(0, 255)
         shown = shown.astype(np.uint8)
-        if title in self.diverging:
-            shown = blue_to_red()[shown]
-        if not self._over or not opacity:
+        colours = DIFFERENCE if title in self.diverging else colours
+        shown = shown if colours == "grey" else colour_map(colours)[shown]
+        over = [name for name in self._over if name not in self.hidden]
+        if not over or not opacity:
             return shown
         colour = shown if shown.ndim == 3 else np.repeat(shown[..., None], 3, axis=2)
-        for name in self._over:
+        for name in over:
             part = self.grid.upright(self._laid.read(name, plane, index), plane)
-            if name == "labels":
+            if name in self.masks:
+                ink, share = outline_colour(), _outline(part != 0)
+            elif name in self._labels:
                 ink, share = label_colours()[(part.astype(np.int64) - 1) % 6], part != 0
             else:
                 ink, share = sketch_colour(), np.nan_to_num(part, nan=0.0).clip(0, 1)
@@ -209,6 +247,8 @@ class Slices:
         middle = [self.read(title, p, self.slices(p) // 2).ravel() for p in self.planes]
         values = np.concatenate(middle)
         values = values[np.isfinite(values)]
+        if values.size and np.ptp(values) > 0:
+            self.extremes[title] = float(values.min()), float(values.max())
         if title in self.diverging:
             most = float(np.quantile(np.abs(values), 0.995)) if values.size else 0.0
             return (-most, most) if most else (-1.0, 1.0)
@@ -231,8 +271,16 @@ def encoded(picture: object) -> bytes:
     return file.getvalue()
 
 
-def _voxel(read: Reader, at: Sequence[int]) -> float:
-    return float(read(Box(tuple(at), (1,) * len(at))).item())
+def decimals(window: Window) -> int:
+    """Digits behind the point that tell a thousandth of a window: 0 of 900, 3 of 1."""
+    return max(0, 3 - math.ceil(math.log10(window[1] - window[0])))
+
+
+def _outline(inside: Array) -> Array:
+    """What of a mask has a neighbour that is not in it, (up, right)."""
+    around = np.pad(inside, 1)
+    core = around[2:, 1:-1] & around[:-2, 1:-1] & around[1:-1, 2:] & around[1:-1, :-2]
+    return np.asarray(inside & ~core)
 
 
 def opened(volume: Image) -> tuple[Reader, Shape]:

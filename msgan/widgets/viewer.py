@@ -24,9 +24,10 @@ def browse(
 ) -> Viewer:
     """Look through images of one grid in three planes that a crosshair links.
 
-    Click or drag in a plane to move the crosshair; arrow and page keys, or the wheel, move the
-    slice of the plane clicked last. Shown as the last line of a cell. Where there is no live
-    kernel (a page made from the notebook) a picture of the first view is left.
+    Click or drag in a plane to move the crosshair; the wheel, and arrow and page keys, move the
+    slice. The wheel with Ctrl zooms, a drag with Shift or the right button moves what is zoomed,
+    a double click shows the whole picture again. Shown as the last line of a cell. Where there is
+    no live kernel (a page made from the notebook) a picture of the first view is left.
 
     Args:
         volumes: Title -> image, (i, j, k) or (rows, columns), or its reader and shape; only the
@@ -48,28 +49,50 @@ def browse(
     return Viewer(slices, unit=unit, caption=caption)
 
 
+ALL, THREE = "all", "three planes"
+"""Buttons: all images beside each other; all planes."""
+
+
 class Viewer:
     """The controls of :func:`browse`.
 
+    Args:
+        slices: The images.
+        unit: See :func:`browse`.
+        caption: See :func:`browse`.
+        names: Title -> what the page says of it where the cursor rests on its button.
+
     Attributes:
         slices: What is shown.
-        image: Buttons, the title of the image.
+        image: Buttons, the title of the image, or all.
+        plane: Buttons, the plane, or all three.
         controls: Pictures and all other controls.
         box: All of it, for a page.
     """
 
     def __init__(
-        self, slices: Slices, *, unit: str | Mapping[str, str] = "", caption: str = ""
+        self,
+        slices: Slices,
+        *,
+        unit: str | Mapping[str, str] = "",
+        caption: str = "",
+        names: Mapping[str, str] | None = None,
     ) -> None:
         import ipywidgets as widgets
 
         self.slices = slices
         self._unit = unit
-        self.image = widgets.ToggleButtons(options=slices.titles, description="image")
+        narrow, apart = {"button_width": "auto"}, {"margin": "2px 14px 2px 2px"}
+        self.image = widgets.ToggleButtons(style=narrow, layout=apart)
+        self.image.tooltips = [*(names or {}).values()]
+        self.plane = widgets.ToggleButtons(style=narrow, layout=apart)
+        self._offer()
         units = units_of(unit, slices.titles)
-        self.controls = ViewerControls(slices, units, above=[self.image], caption=caption)
+        above = [self.image, self.plane]
+        self.controls = ViewerControls(slices, units, above=above, caption=caption)
         self.box = self.controls.box
-        self.image.observe(self._turned, names="value")
+        for control in (self.image, self.plane):
+            control.observe(self._turned, names="value")
         self._turned(None)
 
     @property
@@ -94,13 +117,13 @@ class Viewer:
         self.controls.panes.on_point(listener)
 
     def show(self, title: str) -> None:
-        """Turn to another image.
+        """Turn to another image, or to ``all`` beside each other.
 
         Raises:
             InputError: There is no such image.
         """
-        if title not in self.slices.titles:
-            raise InputError(f"image {title!r} is none of {', '.join(self.slices.titles)}")
+        if title not in self.image.options:
+            raise InputError(f"image {title!r} is none of {', '.join(self.image.options)}")
         self.image.value = title
 
     def set_slices(
@@ -122,14 +145,15 @@ class Viewer:
         """
         self.slices = slices
         self._unit = self._unit if unit is None else unit
-        title = self.image.value if self.image.value in slices.titles else slices.titles[0]
-        self.image.unobserve(self._turned, names="value")  # one redraw, not three
-        self.image.options = slices.titles
-        self.image.value = title
-        self.image.observe(self._turned, names="value")
+        for control in (self.image, self.plane):  # one redraw, not three
+            control.unobserve(self._turned, names="value")
+        self._offer()
+        for control in (self.image, self.plane):
+            control.observe(self._turned, names="value")
         units = units_of(self._unit, slices.titles)
-        self.controls.swap(slices, units, panes=self._panes, caption=caption)
-        self.controls.window.edit(title)
+        panes, together = self._panes, self._together
+        self.controls.swap(slices, units, panes=panes, together=together, caption=caption)
+        self.controls.window.edit(self._titles[0])
 
     @property
     def reading(self) -> str:
@@ -142,12 +166,38 @@ class Viewer:
         return self.controls.panes.static_fallback()
 
     @property
+    def _titles(self) -> list[str]:
+        return [*self.slices.titles] if self.image.value == ALL else [self.image.value]
+
+    @property
+    def _planes(self) -> tuple[str, ...]:
+        return self.slices.planes if self.plane.value == THREE else (self.plane.value,)
+
+    @property
     def _panes(self) -> list[tuple[str, str]]:
-        return [(self.image.value, plane) for plane in self.slices.planes]
+        return [(title, plane) for title in self._titles for plane in self._planes]
+
+    @property
+    def _together(self) -> int:
+        return len(self._planes)
+
+    def _offer(self) -> None:
+        """Fit the buttons to the images; what is chosen stays where it is offered."""
+        titles, planes = self.slices.titles, self.slices.planes
+        several, flat = len(titles) > 1, len(planes) == 1
+        for control, options, usual in (
+            (self.image, [*titles, *([ALL] if several else [])], titles[0]),
+            (self.plane, planes if flat else [THREE, *planes], planes[0] if flat else THREE),
+        ):
+            chosen = control.value if control.value in options else usual
+            control.options = options
+            control.value = chosen
+        self.image.layout.display = None if several else "none"
+        self.plane.layout.display = "none" if flat else None
 
     def _turned(self, _: Any) -> None:
-        self.controls.window.edit(self.image.value)
-        self.controls.show(self._panes)
+        self.controls.window.edit(self._titles[0])
+        self.controls.show(self._panes, together=self._together)
 
     def _ipython_display_(self) -> None:
         self.controls.display()

@@ -6,11 +6,16 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from msgan.widgets.canvas import Bar
+from msgan.widgets.colours import colour_map, css
 from msgan.widgets.panes import Pane, Panes
 from msgan.widgets.place import PlaceControl
-from msgan.widgets.slices import Slices
+from msgan.widgets.slices import Slices, decimals
 from msgan.widgets.static_fallback import leave, sentence
 from msgan.widgets.window import WindowControl
+
+WIDE = {"width": "auto", "align_self": "stretch", "margin": "0 2px"}
+"""Layout of what is as wide as there is room, and no wider: a scroll bar cuts what is shown."""
 
 
 class ViewerControls:
@@ -43,19 +48,16 @@ class ViewerControls:
 
         self.window = WindowControl(self.draw)
         self.window.follow(slices, units, groups)
-        self.panes = Panes(slices, self.window.of)
+        self._units = dict(units)
+        self.panes = Panes(slices, self.window.of, self.window.colours_of, self._bars)
         self.place = PlaceControl(self.panes, units)
-        wide = {"width": "100%", "margin": "0 4px"}
-        self._reading, self._caption = widgets.HTML(layout=wide), widgets.HTML(layout=wide)
-        self.panes.on_move(lambda _: self._read())
+        self._caption = widgets.HTML(layout=WIDE)
+        self.panes.canvas.widget.layout = WIDE
+        wrap = {"flex_flow": "row wrap", "align_items": "center"}
         rows = [
-            *above,
-            self.window.box,
-            self.place.over,
+            widgets.HBox([*above, self.window.box], layout=wrap),
             self.panes.canvas.widget,
-            self.place.box,
-            self.place.readout,
-            self._reading,
+            widgets.HBox([self.place.box, self.place.over], layout=wrap),
             self._caption,
         ]
         self.box = widgets.VBox(rows, layout={"align_items": "flex-start"})  # nothing stretched
@@ -88,10 +90,9 @@ class ViewerControls:
             words.append(f"{' and '.join(panes.slices.overlays)} over it at {panes.opacity:.0%}")
         return "; ".join(words)
 
-    def show(self, panes: Sequence[Pane], *, swipe: bool = False) -> None:
-        """Show these panes instead."""
-        self.panes.show(panes, swipe=swipe)
-        self._read()
+    def show(self, panes: Sequence[Pane], *, swipe: bool = False, together: int = 1) -> None:
+        """Show these panes instead; see :meth:`msgan.widgets.panes.Panes.show`."""
+        self.panes.show(panes, swipe=swipe, together=together)
 
     def swap(
         self,
@@ -101,6 +102,7 @@ class ViewerControls:
         panes: Sequence[Pane],
         groups: Mapping[str, str] | None = None,
         swipe: bool = False,
+        together: int = 1,
         caption: str | None = None,
     ) -> None:
         """Show panes of other images in the same controls.
@@ -108,19 +110,18 @@ class ViewerControls:
         Windows stay where a group of that name offers them, and the crosshair where the grid
         has the same size.
         """
-        before = self.panes.at
+        before, self._units = self.panes.at, dict(units)
         self.window.follow(slices, units, groups)
         self.panes.swap(slices)
         self.place.follow(units)
         self.caption = self.caption if caption is None else caption
-        self.show(panes, swipe=swipe)
+        self.show(panes, swipe=swipe, together=together)
         if self.panes.at != before:
             self.panes.tell()
 
     def draw(self) -> None:
         """Draw what has changed since the last time."""
         self.panes.draw()
-        self._read()
 
     def display(self) -> None:
         """Show all of it in a notebook, and leave a still picture."""
@@ -134,5 +135,14 @@ class ViewerControls:
             return f"{title}, {low:.4g} (blue) through 0 (white) to {high:.4g} (red) {unit}"
         return f"{title}, {low:.4g} (black) to {high:.4g} (white) {unit}"
 
-    def _read(self) -> None:
-        self._reading.value = escape(self.reading)
+    def _bars(self, titles: Sequence[str]) -> list[Bar]:
+        """What the colours of images mean, once for those that share a window."""
+        bars = {}
+        for title in titles:
+            window, map_ = self.window.of(title), colour_map(self.window.colours_of(title))
+            digits, unit = decimals(window), self._units[title] or "a.u."
+            low, high = (f"{v:.{digits}f}" for v in window)
+            colours = tuple(css(map_[k]) for k in range(0, 256, 15))
+            group = self.window.group(title)
+            bars[group] = Bar(group, colours, low, f"{high} {unit}")
+        return list(bars.values())
