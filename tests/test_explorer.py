@@ -15,6 +15,7 @@ from msgan.types import Box, InputError
 from msgan.widgets.entries import date_of
 from msgan.widgets.explorer import explore
 from msgan.widgets.lesion import LesionEditor
+from msgan.widgets.views import shortened
 
 
 @pytest.fixture(scope="module")
@@ -199,3 +200,25 @@ def test_a_lesion_is_drawn_on_the_source_of_a_translation(tmp_path: Path) -> Non
     shown.close()
     assert not folder.exists()
     assert {p.name for p in tmp_path.iterdir()} == {"run", "t1.nii", "t2.nii", "t2.json"}
+
+
+def test_labels_and_masks_of_ones_own_lie_over_the_images(tmp_path: Path) -> None:
+    for k, name in enumerate(("t1", "t2", "labels", "mask")):
+        image(tmp_path / f"sub-01_{name}.nii", k, (12, 12, 12))
+    shown = explore(tmp_path)
+    viewer = shown.shown
+    assert viewer.slices.titles == ("t1", "t2")
+    assert viewer.slices.overlays == ("labels", "mask")
+    assert viewer.slices.masks == {"mask"}
+    assert viewer.image.options == ("t1", "t2", "all")
+    assert viewer.image.tooltips[0] == "sub-01_t1.nii"
+
+
+def test_names_are_short_where_they_are_the_same_and_cut_in_the_middle() -> None:
+    assert shortened(["patient000_t1.nii.gz", "patient000_t2.nii.gz"]) == ["t1", "t2"]
+    assert shortened(["a.nii"]) == ["a"]
+    assert shortened(["x.nii", "x.nii.gz"]) == ["x.nii", "x.nii.gz"]
+    long = [f"{end}_{'very_' * 9}long_{end}.nii" for end in ("one", "two")]
+    short = shortened(long)
+    assert all(len(name) <= 28 and "…" in name for name in short)
+    assert [name[-3:] for name in short] == ["one", "two"]

@@ -44,11 +44,11 @@ class Menus:
         self._quiet = False
         self._listeners: list[Callable[[], None]] = []
         self.run = choice("what to look at")
-        self.task = widgets.Dropdown(description="task", layout={"width": "200px"})
-        self.method = widgets.Dropdown(description="method", layout={"width": "310px"})
-        self.subject = widgets.Dropdown(description="subject", layout={"width": "330px"})
+        self.task = widgets.Dropdown(description="task", layout={"width": "160px"})
+        self.method = widgets.Dropdown(description="method", layout={"width": "240px"})
+        self.subject = widgets.Dropdown(description="subject", layout={"width": "230px"})
         for menu in (self.task, self.method, self.subject):
-            menu.style.description_width = "60px"
+            menu.style.description_width = "52px"
         self.view = widgets.ToggleButtons(style={"button_width": "auto"})
         for name in ("run", "task", "method", "subject", "view"):
             control = getattr(self, name)
@@ -120,6 +120,9 @@ class Menus:
             if self.entry is not None and self.entry.group == IMAGES:
                 self._group(self.entry.place)
             self._offer("subject", [one.name for one in own] or list(self.groups))
+            self.subject.description = "images" if self.groups else "subject"
+            if len(self.groups) == 1:  # nothing to choose
+                self.subject.layout.display = "none"
         if name != "view":
             one = self.translated
             self._offer("view", [] if one is None else views_of(self.found, one))
@@ -134,7 +137,7 @@ class Menus:
                 part = group.paths[k : k + SIDE_BY_SIDE]
                 shape = " x ".join(map(str, group.grid.shape))
                 more = f" and {len(part) - 1} more" if len(part) > 1 else ""
-                self.groups[f"{part[0].name}{more}, {shape}"] = Group(group.grid, part)
+                self.groups[f"{shape}: {part[0].name}{more}"] = Group(group.grid, part)
         self.faults = tuple(faults)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from operator import lt
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from msgan.data.grid import Grid
+from msgan.data.scan.names import read_name, stem_of
 from msgan.data.volume import Volume
 from msgan.report.catalog import Catalog, Translated
 from msgan.runs.run import Run
@@ -17,7 +19,7 @@ from msgan.types import InputError
 from msgan.widgets.compare import compared
 from msgan.widgets.comparison import Comparison
 from msgan.widgets.scales import Scales
-from msgan.widgets.slices import Slices
+from msgan.widgets.slices import Image, Slices
 from msgan.widgets.tiles import TileGrid, Tiles
 from msgan.widgets.viewer import Viewer
 from msgan.widgets.volume_cache import VolumeCache
@@ -25,6 +27,12 @@ from msgan.widgets.volume_cache import VolumeCache
 NEAR = 1e-3
 """Grids that differ by less mm show the same place: files round."""
 
+
+LONGEST = 28
+"""Characters of a button."""
+
+OVERLAYS = {"labels": "labels", "atlas": "labels", "mask": "masks", "region": "masks"}
+"""Role that a name tells -> how an image of it is laid over others."""
 
 COMPARE, SCALES, TILES, CURVES, SCORES, LESION = VIEWS = (
     "compare",
@@ -157,17 +165,50 @@ def tiles_of(shown: Translated, volume_cache: VolumeCache) -> Tiles:
 
 
 def viewer_of(paths: Sequence[Path], volume_cache: VolumeCache, caption: str) -> Viewer:
-    """Images of one grid.
+    """Images of one grid; what their names call labels or masks lies over the others.
 
     Raises:
         InputError: One cannot be read.
     """
-    volumes = [volume_cache.volume(path) for path in paths]
-    names = [path.name for path in paths]
-    images = {name: (v.read, v.grid.shape) for name, v in zip(names, volumes, strict=True)}
-    units = {name: _unit(volume) for name, volume in zip(names, volumes, strict=True)}
-    slices = Slices(images, affine=volumes[0].grid.affine)
-    return Viewer(slices, unit=units, caption=caption)
+    titles = dict(zip(paths, shortened([path.name for path in paths]), strict=True))
+    roles = {path: OVERLAYS.get(read_name(path.name).role) for path in paths}
+    images = [path for path in paths if roles[path] is None] or [*paths]
+    volumes = {titles[path]: volume_cache.volume(path) for path in images}
+    labels: dict[str, Image] = {}
+    masks: dict[str, Image] = {}
+    for path in paths:
+        if path not in images:
+            opened = volume_cache.labels(path)
+            over = masks if roles[path] == "masks" else labels
+            over[titles[path]] = opened.read, opened.grid.shape
+    slices = Slices(
+        {title: (volume.read, volume.grid.shape) for title, volume in volumes.items()},
+        affine=next(iter(volumes.values())).grid.affine,
+        labels=labels,
+        masks=masks,
+    )
+    units = {title: _unit(volume) for title, volume in volumes.items()}
+    names = {titles[path]: path.name for path in images}
+    return Viewer(slices, unit=units, caption=caption, names=names)
+
+
+def shortened(names: Sequence[str]) -> list[str]:
+    """Names of files by what tells them apart; long ones are cut in the middle.
+
+    Example:
+        >>> shortened(["sub-01_T1w.nii.gz", "sub-01_T2w.nii.gz"])
+        ['T1w', 'T2w']
+    """
+    stems = [stem_of(name) for name in names]
+    words = [re.split(r"(?<=[_. -])", stem) for stem in stems]
+    same = 0
+    while len(names) > 1 and all(len(w) > same + 1 and w[same] == words[0][same] for w in words):
+        same += 1
+    own = ["".join(w[same:]) for w in words]
+    own = own if len(set(own)) == len(names) else [*names]
+    half = LONGEST // 2 - 1
+    cut = [n if len(n) <= LONGEST else f"{n[:half]}…{n[-half:]}" for n in own]
+    return cut if len(set(cut)) == len(names) else own
 
 
 def _there(path: Path | None, grid: Grid, volume_cache: VolumeCache) -> Volume | None:
