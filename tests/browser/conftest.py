@@ -46,10 +46,16 @@ def chromium() -> str:
     return str(found)
 
 
+@pytest.fixture(scope="session")
+def shots() -> Path:
+    """Folder of screenshots; empty, as what an earlier run left would pass for this one's."""
+    shutil.rmtree(SHOTS, ignore_errors=True)
+    return SHOTS
+
+
 @pytest.fixture(scope="module")
-def lab(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab(chromium: str, shots: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """JupyterLab on a copy of the notebooks; started once."""
-    shutil.rmtree(SHOTS, ignore_errors=True)  # what an earlier run left would pass for this one's
     root = tmp_path_factory.mktemp("lab")
     startup = root / "home" / "ipython" / "profile_default" / "startup"
     startup.mkdir(parents=True)
