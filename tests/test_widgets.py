@@ -637,7 +637,7 @@ def test_a_window_is_typed_and_custom_is_no_choice_of_its_own() -> None:
     viewer = browse({"a": volume(), "b": volume() / 1000})
     control = viewer.controls.window
     assert OWN not in control.preset.options
-    control.preset.value = "minimum to maximum"
+    control.preset.value = "min to max"
     assert control.of("a") == (2.0, 214.0)  # of the three middle slices
     control.high.value = 100
     assert control.of("a") == (control.low.value, 100)

@@ -315,12 +315,12 @@ class LesionEditor:
         try:
             act()
         except (InputError, OSError) as error:
-            self._words.value = f"<p><b>{escape(str(error))}</b></p>"
+            self._words.value = f"<b>{escape(str(error))}</b>"
         else:
             self._tell()
 
     def _tell(self) -> None:
-        self._words.value = f"<p>{escape(self._told())}</p>"
+        self._words.value = escape(self._told())
 
     def _told(self) -> str:
         if not self.lesion.balls:

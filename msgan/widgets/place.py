@@ -29,7 +29,7 @@ class PlaceControl:
         self._panes, self._quiet = panes, False
         self.units = dict(units)
         self.sliders = {
-            plane: widgets.IntSlider(description=plane, min=0, layout={"width": "205px"})
+            plane: widgets.IntSlider(description=plane, min=0, layout={"width": "190px"})
             for plane in ("axial", "coronal", "sagittal")
         }
         for slider in self.sliders.values():

@@ -12,7 +12,7 @@ from msgan.widgets.slices import Slices, Window, decimals
 HU = {"lung": (-1350.0, 150.0), "soft tissue": (-160.0, 240.0), "bone": (-500.0, 1300.0)}
 """Windows of CT, offered where the unit is HU."""
 
-USUAL, WHOLE, GIVEN = "percentiles 0.5 to 99.5", "minimum to maximum", "as given"
+USUAL, WHOLE, GIVEN = "0.5 to 99.5 %", "min to max", "as given"
 OWN = "custom"
 """What the menu says of a range that somebody has set; it cannot be chosen."""
 
@@ -43,7 +43,7 @@ class WindowControl:
     def __init__(self, changed: Callable[[], None]) -> None:
         import ipywidgets as widgets
 
-        self.preset = widgets.Dropdown(description="window", layout={"width": "235px"})
+        self.preset = widgets.Dropdown(description="window", layout={"width": "175px"})
         self.range = widgets.FloatRangeSlider(
             continuous_update=True, readout=False, layout={"width": "125px"}
         )
@@ -54,7 +54,9 @@ class WindowControl:
             field.add_class(f"msgan-{name}")
         self.colours = widgets.Dropdown(description="colours", layout={"width": "160px"})
         self.preset.style.description_width = self.colours.style.description_width = "55px"
-        row = [self.preset, self.low, self.range, self.high, self.colours]
+        # Together, where the row is broken.
+        ends = widgets.HBox([self.low, self.range, self.high], layout={"align_items": "center"})
+        row = [self.preset, ends, self.colours]
         self.box = widgets.HBox(row, layout={"display": "contents"})  # wraps with what is beside it
         self.preset.observe(self._chosen, names="value")
         self.range.observe(self._moved, names="value")
