@@ -69,7 +69,8 @@ def _several_tiles(shown: Translated) -> bool:
 
 def caption_of(shown: Translated) -> str:
     """Who and what is shown, for below a picture."""
-    return f"{shown.subject}, {shown.task} by {shown.method}, {shown.study}."
+    study = "" if shown.study == "." else f", {shown.study}"  # a dot says nothing
+    return f"{shown.subject}, {shown.task} by {shown.method}{study}."
 
 
 def images_of(shown: Translated, volume_cache: VolumeCache) -> tuple[Slices, dict[str, Any]]:
