@@ -57,6 +57,7 @@ def fit(
     remark: Callable[[str], None] | None = None,
     parent: Run | None = None,
     more_steps: int | None = None,
+    threads: int | None = None,
 ) -> Run:
     """Train a cascade on the ``target`` images of a cohort, or go on where it stopped.
 
@@ -85,6 +86,9 @@ def fit(
             :mod:`msgan.runs.parent`): ``scales`` are trained longer, all others copied. ``out``
             becomes a run of its own, which goes on without ``parent`` where it stopped.
         more_steps: For how many steps each of these scales is trained beyond ``parent``.
+        threads: Of PyTorch, for the steps on a CPU; None: as many as there are, or one for a scale
+            whose steps are too small to share (:mod:`msgan.training.threads`). ``done.json`` of
+            a scale states the number.
 
     Raises:
         InputError: No subject has the images, a file is at fault, the images of a pair lie on
@@ -161,7 +165,7 @@ def fit(
             _strengths(run, ready.values()).save(run.folder)
         names = [[s.name for s in part] for part in parts]
         names += [[_of_source(s.name) for s in part] for part in others]
-        _train(run, chosen, ready, names, fabric, report, features)
+        _train(run, chosen, ready, names, fabric, report, features, threads)
     return run
 
 
@@ -263,6 +267,7 @@ def _train(
     fabric: Fabric,
     report: Report | None,
     features: nn.Module | None = None,
+    threads: int | None = None,
 ) -> None:
     """Train those scales that are not finished.
 
@@ -274,6 +279,7 @@ def _train(
         fabric: Launched.
         report: Called with every logged row.
         features: See :func:`fit`.
+        threads: See :func:`fit`.
     """
     made = bool(run.config.conditioning.generated_share)
     placed = _placed(ready, fabric)
@@ -287,7 +293,17 @@ def _train(
         folder = run.folder_of(scale)
         longer = run.parent.span(scale) if run.parent else None
         about = train_scale(
-            run.config, scale, train, held, folder, fabric, report, others, features, longer
+            run.config,
+            scale,
+            train,
+            held,
+            folder,
+            fabric,
+            report,
+            others,
+            features,
+            longer,
+            threads,
         )
         if fabric.is_global_zero:
             run.finish(scale, about | _peaks(fabric) | _circumstances(fabric))
@@ -315,7 +331,7 @@ def _circumstances(fabric: Fabric) -> dict[str, Any]:
 
     return {
         "device": device_name(fabric.device),
-        "threads": torch.get_num_threads(),
+        "threads_available": torch.get_num_threads(),  # contexts are made with these
         "processes": fabric.world_size,
         "code": code_hash(),
     }

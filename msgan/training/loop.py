@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -21,6 +22,7 @@ from msgan.training.log import Log
 from msgan.training.mdaunet import MdaunetStep
 from msgan.training.pairs import PairStep
 from msgan.training.step import Learner, Step
+from msgan.training.threads import chosen, computing_with, multiply_adds
 from msgan.types import InputError
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ def train_scale(
     others: Sequence[Sequence[CachedSubject]] = (),
     features: nn.Module | None = None,
     longer: Span | None = None,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Train s_i until its steps are done or validation stops improving.
 
@@ -90,9 +93,10 @@ def train_scale(
             the checkpoint, what it has kept in ``parent.safetensors``. Steps are counted on, so
             samples are new ones; the learning rate's schedule begins again and spans the further
             steps; the patience begins again. What is kept is at first what the other run kept.
+        threads: Of PyTorch; None: one where a step is small, see :mod:`msgan.training.threads`.
 
     Returns:
-        What the header of the weights tells: step, validation L1, seconds.
+        What the header of the weights tells: step, validation L1, seconds; and ``threads``.
 
     Raises:
         InputError: The batch cannot be divided among the processes, or the loss is not finite.
@@ -139,9 +143,14 @@ def train_scale(
             else max(VALIDATION_IMAGES, len(validation))
         )
     ]
-    batches = Prefetch(sampler(train, *others[:1]), "train", samples, stop=total)
+    if threads is None and fabric.device.type == "cpu":
+        threads = chosen(multiply_adds(lambda: step.score(val_batches[0])) * batch)
     start, waited = perf_counter() - state["seconds"], state["waited"]
-    try:
+    with (
+        closing(log) if log else nullcontext(),
+        computing_with(threads) as state["threads"],
+        closing(Prefetch(sampler(train, *others[:1]), "train", samples, stop=total)) as batches,
+    ):
         if not state["step"] and scale and config.guidance.detail:
             # It begins at the slope transfer, and what is kept must not fall behind that.
             _validate(step, val_batches, state, folder, fabric)
@@ -176,10 +185,6 @@ def train_scale(
             done = last or state["stale"] >= settings.patience
             if fabric.is_global_zero and (state["step"] % settings.checkpoint_every == 0 or done):
                 checkpoint.save(step, folder / CHECKPOINT, state)
-    finally:
-        batches.close()
-        if log:
-            log.close()
     fabric.barrier()
     return state
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from msgan.data.cohort import Cohort
 from msgan.documents import json_of
@@ -26,6 +23,7 @@ from msgan.training import checkpoint
 from msgan.training.log import LOG, row_of, rows
 from msgan.training.loop import WEIGHTS, learning_rate
 from msgan.training.step import build_generator
+from msgan.training.threads import computing_with
 from msgan.types import InputError
 from msgan.verify.verdict import Finding, State, Verdict, differences, stated, tried
 from msgan.verify.weights import compare_logs, compare_weights, relative
@@ -33,7 +31,7 @@ from msgan.verify.weights import compare_logs, compare_weights, relative
 if TYPE_CHECKING:
     from torch import nn
 
-CIRCUMSTANCES = ("device", "threads", "processes", "code")
+CIRCUMSTANCES = ("device", "threads", "threads_available", "processes", "code")
 """Of the note that a finished scale leaves."""
 
 RESULT = ("best", "best_step")
@@ -142,29 +140,21 @@ def training_again(
     note = _note(run, scales[0])
     if device is None:
         device = "cpu" if note.get("device", "cpu") == "cpu" else "cuda"
-    with computing_with(threads or note.get("threads")):
-        made = fit(
-            cohort,
-            run.target,
-            run.config,
-            folder,
-            scales=scales,
-            device=device,
-            report=report,
-            features=features,
-        )
+    for scale in scales:  # each may have had another number of threads
+        own = _note(run, scale)
+        with computing_with(threads or own.get("threads_available") or own.get("threads")):
+            made = fit(
+                cohort,
+                run.target,
+                run.config,
+                folder,
+                scales=[scale],
+                device=device,
+                report=report,
+                features=features,
+                threads=threads or own.get("threads"),
+            )
     return compare_trainings(run, made, tolerance)
-
-
-@contextmanager
-def computing_with(threads: int | None) -> Iterator[None]:
-    """A block in which PyTorch has that many threads; None: as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _opened(_: object) -> None:

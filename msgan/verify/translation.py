@@ -14,11 +14,11 @@ from msgan.data.store import pieces, suffix_of
 from msgan.data.volume import open_volume
 from msgan.documents import json_of
 from msgan.runs.run import CARD, Run, git_commit, versions
+from msgan.training.threads import computing_with
 from msgan.translate.frame import expected_id, translated
 from msgan.translate.generation import Generation, Polarity
 from msgan.translate.provenance import Provenance, content_hash, sidecar, trace_of
 from msgan.types import InputError
-from msgan.verify.training import computing_with
 from msgan.verify.verdict import Finding, State, Verdict, differences, judged, short, stated, tried
 
 
