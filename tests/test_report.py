@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -211,7 +212,11 @@ def test_only_the_failed_one_is_repeated(book: Path, executed: list) -> None:
         "# A notebook that fails",
     ]
     assert second[0].seconds == first[0].seconds
-    assert [line.split()[0] for line in lines] == ["passed", "failed", "unchanged", "failed"]
+    told = [line.split()[0] for line in lines]
+    assert told == ["running", "passed", "running", "failed", "unchanged", "running", "failed"]
+    assert lines[0].endswith("  01_fine  (0 of 2 done)")  # nothing is known of how long it takes
+    assert re.search(r"  02_fails  \(1 of 2 done, about [0-9.]+ s left\)$", lines[2])
+    assert re.search(r"  02_fails  \(1 of 2 done, about [0-9.]+ s left\)$", lines[5])
     assert lines[-1].endswith("02_fails  ValueError: no")
 
     edit(book / "02_fails.ipynb", "raise ValueError", "print")

@@ -19,8 +19,9 @@ from msgan.report import run_cache
 from msgan.report.around import connect
 from msgan.report.check import page_faults
 from msgan.report.execute import declared, execute
+from msgan.report.forecast import Forecast
 from msgan.report.html import to_html
-from msgan.report.page import load_notebook, title_of, write_index
+from msgan.report.page import duration, load_notebook, title_of, write_index
 from msgan.report.results import forget_results
 from msgan.report.run_cache import Run
 from msgan.report.side_by_side import THREADS, Processes, Task, side_by_side
@@ -62,7 +63,8 @@ def run_notebooks(
         device: Torch device; None leaves each notebook's own.
         jobs: Notebooks at a time. With more than one, each has its own process and as many threads
             as there are cores for it, and those that took longest, or are not known, begin.
-        say: Called with each line of progress.
+        say: Called with each line of progress: one when a notebook begins and one when it is done,
+            with the time that all that are left will take, where that can be told.
 
     Returns:
         What became of each notebook that ``only`` selects, in order.
@@ -99,6 +101,10 @@ def run_notebooks(
     titles = {stem: title_of(load_notebook(path)) or stem for stem, path in paths.items()}
     with _alone(out):
         runs = {stem: run_cache.recall(out, stem, inputs(stem)[1]) for stem in paths}
+        forecast = Forecast(selected, {stem: runs[stem].seconds for stem in selected}, jobs)
+        for stem in selected:
+            if runs[stem].status == "unchanged":
+                forecast.done(stem)
 
         def publish() -> None:
             write_index(out, folder, preset, list(runs.values()))
@@ -113,11 +119,16 @@ def run_notebooks(
             run_cache.forget(out, stem)
             runs[stem] = Run(stem, "running", key)
             publish()
+            forecast.begin(stem)
+            left = forecast.left()
+            told = forecast.count + ("" if left is None else f", about {duration(left)} left")
+            say(f"{'running':9} {'':23}  {stem}  ({told})")
             return Task(folder, out, parameters, runs[stem])
 
         def done(run: Run) -> None:
             runs[run.stem] = run
             publish()
+            forecast.done(run.stem, None if run.status == "unchanged" else run.seconds)
             say(_line(run))
 
         last = [stem for stem in selected if _is_last(_read(paths[stem]))]
