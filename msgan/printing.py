@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any, TextIO
 
+PROGRESS = "MSGAN_PROGRESS"
+"""Environment variable: 0 keeps notebooks quiet, as those that ``run_all.sh`` executes."""
+
 MARKS = re.compile(r"[\\*_\[\]<>|]")
 """Of what Markdown makes links, pictures, HTML and cells of tables."""
 
@@ -61,3 +64,15 @@ class Escaped:
 def bare(stream: Any) -> TextIO:
     """The stream behind an :class:`Escaped` one, else the stream; for bars that draw themselves."""
     return stream._stream if isinstance(stream, Escaped) else stream
+
+
+def duration(seconds: float) -> str:
+    """As ``1.2 s``, ``12 s``, ``3:05 min`` or ``1:02:07 h``."""
+    whole = round(seconds)
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d} h"

@@ -24,6 +24,7 @@ from msgan import presets
 from msgan.cli import app, console
 from msgan.cli.train import configuration
 from msgan.config import CascadeConfig
+from msgan.printing import duration
 from msgan.types import InputError
 
 COMMANDS = (
@@ -773,7 +774,7 @@ def test_without_a_terminal_a_stage_is_a_line(monkeypatch, capsys):
     ],
 )
 def test_durations(seconds, text):
-    assert console.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 def test_a_folder_that_cannot_be_written_is_found_early(study, tmp_path, monkeypatch, t1):

@@ -9,7 +9,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any
 
-from msgan.printing import bare, printable
+from msgan.printing import bare, duration, printable
 from msgan.start import is_main
 from msgan.types import InputError
 
@@ -149,15 +149,3 @@ class Bars:
             self._bars.stop()
         elif kind is None:
             self._end()
-
-
-def duration(seconds: float) -> str:
-    """As ``1.2 s``, ``12 s``, ``3:05 min`` or ``1:02:07 h``."""
-    whole = round(seconds)
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02d} min"
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d} h"

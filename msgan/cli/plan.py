@@ -9,6 +9,7 @@ import typer
 
 from msgan.cli import console, inputs
 from msgan.cli.padding import Padding
+from msgan.printing import duration
 from msgan.types import InputError
 
 Memory = Annotated[
@@ -108,4 +109,4 @@ def plan(
         console.say(f"GPU memory   {size(made.device_bytes)}")
     console.say(f"scratch      {size(made.scratch_bytes)} in {scratch_root()}")
     console.say(f"result       {size(made.output_bytes)} before compression")
-    console.say(f"time         about {console.duration(made.seconds or 0)} for the tiles")
+    console.say(f"time         about {duration(made.seconds or 0)} for the tiles")

@@ -27,6 +27,7 @@ from msgan.cli.jobs import (
 )
 from msgan.cli.padding import Padding
 from msgan.cli.plan import Device, GpuMemory, Memory, Trained
+from msgan.printing import duration
 from msgan.types import InputError
 
 if TYPE_CHECKING:
@@ -265,7 +266,7 @@ def translate(
                     uncertainty=uncertainty,
                     **options,
                 )
-            console.say(f"{out} ({console.duration(done.seconds)})")
+            console.say(f"{out} ({duration(done.seconds)})")
             return
         _all(trained, jobs, options, engine)
 
@@ -296,7 +297,7 @@ def _all(run: Run, jobs: Sequence[Job], options: dict[str, Any], engine: Cluster
             else:
                 if engine is not None:  # others were told before the work
                     console.notes(done.notes)
-                console.say(f"{job.result} ({console.duration(done.seconds)})")
+                console.say(f"{job.result} ({duration(done.seconds)})")
     except KeyboardInterrupt:
         raise KeyboardInterrupt(GO_ON) from None
     if failed:

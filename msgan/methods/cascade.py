@@ -22,6 +22,7 @@ from msgan.match import profile
 from msgan.match.profile import TargetProfile
 from msgan.memory.process import peak_resident_bytes
 from msgan.methods.code import code_hash
+from msgan.methods.watch import Watch, watching
 from msgan.methods.workers import processes
 from msgan.paths import sha256
 from msgan.runs.run import CARD, Run, device_name
@@ -76,7 +77,8 @@ def fit(
         scales: Which to train; None for all that a translation needs (:attr:`Run.used`).
         device: ``auto``, ``cpu`` or ``cuda``.
         cache: Folder of prepared subjects, shared between runs; None keeps it in ``out``.
-        report: Called with every logged row.
+        report: Called with every logged row; None: in a notebook the cell shows bars, time left,
+            losses and now and then a picture (:mod:`msgan.methods.watch`).
         auto_context: Makes the sketch's channel ``auto_context``, of the weights
             ``config.auto_context``.
         features: The network whose features the perceptual loss compares, of the weights
@@ -138,6 +140,11 @@ def fit(
                 if not first <= scale <= run.scales:
                     known = f"there are {first} to {run.scales}"
                     raise InputError(f"scale {scale} does not exist: {known}")
+            watch = None
+            if report is None:
+                watch = locks.enter_context(
+                    watching(run, [i for i in chosen if not run.finished(i)])
+                )
             begun = (run.folder / CARD).is_file()
             if parent is not None:
                 heritage = parent.longer(chosen, more_steps or 0)
@@ -165,7 +172,7 @@ def fit(
             _strengths(run, ready.values()).save(run.folder)
         names = [[s.name for s in part] for part in parts]
         names += [[_of_source(s.name) for s in part] for part in others]
-        _train(run, chosen, ready, names, fabric, report, features, threads)
+        _train(run, chosen, ready, names, fabric, report, features, threads, watch)
     return run
 
 
@@ -268,6 +275,7 @@ def _train(
     report: Report | None,
     features: nn.Module | None = None,
     threads: int | None = None,
+    watch: Watch | None = None,
 ) -> None:
     """Train those scales that are not finished.
 
@@ -280,7 +288,10 @@ def _train(
         report: Called with every logged row.
         features: See :func:`fit`.
         threads: See :func:`fit`.
+        watch: Shows the training in a notebook.
     """
+    if watch:
+        report = watch.report
     made = bool(run.config.conditioning.generated_share)
     placed = _placed(ready, fabric)
     for scale in chosen:
@@ -304,6 +315,7 @@ def _train(
             features,
             longer,
             threads,
+            watch.glimpse if watch else None,
         )
         if fabric.is_global_zero:
             run.finish(scale, about | _peaks(fabric) | _circumstances(fabric))

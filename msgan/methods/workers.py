@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 
+from msgan.methods.watch import counting
 from msgan.translate import pick_device
 
 Key = TypeVar("Key")
@@ -45,6 +46,15 @@ def run_parallel(
         return {name: job() for name, job in jobs.items()}
     from joblib import Parallel, delayed, parallel_config
 
-    with parallel_config(backend="loky", inner_max_num_threads=cores // workers):
-        done = Parallel(n_jobs=workers)(delayed(job)() for job in jobs.values())
-    return dict(zip(jobs, done, strict=True))
+    done: dict[Key, Result] = {}
+    with (
+        parallel_config(backend="loky", inner_max_num_threads=cores // workers),
+        counting("trainings", len(jobs)) as tell,
+    ):
+        parallel = Parallel(n_jobs=workers, return_as="generator")
+        for name, result in zip(
+            jobs, parallel(delayed(job)() for job in jobs.values()), strict=True
+        ):
+            done[name] = result
+            tell(len(done))
+    return done

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from msgan.leftovers import owned, sweep
+from msgan.printing import PROGRESS
 from msgan.report.results import RESULTS
 
 SCRATCH = "msgan-notebook-"
@@ -85,6 +86,7 @@ def _kernel(scratch: Path, out: Path, more: Mapping[str, str]) -> type:
 
     environment = {
         RESULTS: str(out),
+        PROGRESS: "0",  # pages keep results, and no times that differ
         # A backend chosen for scripts would leave the notebook without figures.
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         # Start-up files of the user would be part of the result.

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
@@ -41,6 +42,12 @@ INHERITED = "parent.safetensors"
 
 Report = Callable[[dict[str, Any]], None]
 
+Look = Callable[[], tuple[torch.Tensor, torch.Tensor]]
+"""Makes what a network makes of a validation sample, and the real image: (B, 1, *spatial) each."""
+
+Glimpse = Callable[[int, Look], None]
+"""Called with the scale after each validation; looks if it wants to."""
+
 
 @dataclass(frozen=True)
 class Span:
@@ -71,6 +78,7 @@ def train_scale(
     features: nn.Module | None = None,
     longer: Span | None = None,
     threads: int | None = None,
+    glimpse: Glimpse | None = None,
 ) -> dict[str, Any]:
     """Train s_i until its steps are done or validation stops improving.
 
@@ -94,6 +102,7 @@ def train_scale(
             samples are new ones; the learning rate's schedule begins again and spans the further
             steps; the patience begins again. What is kept is at first what the other run kept.
         threads: Of PyTorch; None: one where a step is small, see :mod:`msgan.training.threads`.
+        glimpse: Told after each validation how to look at a sample. The training is the same.
 
     Returns:
         What the header of the weights tells: step, validation L1, seconds; and ``threads``.
@@ -143,6 +152,7 @@ def train_scale(
             else max(VALIDATION_IMAGES, len(validation))
         )
     ]
+    clearest = max(val_batches, key=_contrast)
     if threads is None and fabric.device.type == "cpu":
         threads = chosen(multiply_adds(lambda: step.score(val_batches[0])) * batch)
     start, waited = perf_counter() - state["seconds"], state["waited"]
@@ -167,6 +177,8 @@ def train_scale(
             last = state["step"] == total
             if state["step"] % settings.validate_every == 0 or last:
                 _validate(step, val_batches, state, folder, fabric)
+                if glimpse and clearest.targets:
+                    glimpse(scale, partial(_seen, step, clearest))
             state["seconds"] = perf_counter() - start
             state["waited"] = waited + batches.waited
             if state["step"] % LOG_EVERY == 0 or last:
@@ -228,6 +240,16 @@ def _score(step: Learner, val_batches: list[Batch], fabric: Fabric) -> float:
     # Of all processes the same: GPUs differ in the last bit, and all must stop at one step.
     mine = torch.tensor(total / len(val_batches), dtype=torch.float64, device=fabric.device)
     return float(_mean(fabric, mine))
+
+
+def _contrast(batch: Batch) -> float:
+    """How much there is to see in what a network should make; 0 where that is not known."""
+    return float(batch.targets[0].float().std()) if batch.targets else 0.0
+
+
+@torch.no_grad()
+def _seen(step: Learner, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    return step.ema(*batch.reads)[0], batch.targets[0]
 
 
 def _inherit(
