@@ -5,6 +5,7 @@
 # at (explore).
 set -euo pipefail
 
+here=$PWD
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 cd "$root"
 
@@ -27,7 +28,8 @@ usage: ./run_all.sh [smoke|small|published] [--data-root DIR] [--only GLOB] [--j
   explore    JupyterLab with the results in reports/runs, or the images in DIR; if there are
              none yet, the model that comes with the package translates a phantom
 
-  --data-root DIR   folder with the data; without it, phantoms are used
+  --data-root DIR   folder with the data; without it, phantoms are used. Like DIR of explore,
+                    relative to where you stand
   --only GLOB       run only the notebooks whose name (without .ipynb) matches, e.g. '03*'
   --jobs N          notebooks at a time; without it, of smoke one a core (at most 4), else 1
 
@@ -42,6 +44,14 @@ die() {
   exit 2
 }
 
+# A path as it was given, relative to where the user stands, which is not always this folder.
+from_here() {
+  case $1 in
+    /*) echo "$1" ;;
+    *) echo "$here/$1" ;;
+  esac
+}
+
 # --- arguments ---------------------------------------------------------------------------------
 mode=smoke
 case ${1-} in
@@ -54,18 +64,29 @@ if [[ $mode == repeat && $# -gt 0 ]]; then
   shift
 fi
 if [[ $mode == explore ]]; then  # its arguments are those of msgan explore
-  options=("$@")
-  shift $#
+  while (($#)); do
+    case $1 in
+      --port) options+=("${@:1:2}"); shift $(($# > 1 ? 2 : 1)) ;;
+      -* | "") options+=("$1"); shift ;;
+      *) options+=("$(from_here "$1")"); shift ;;
+    esac
+  done
 fi
 while (($#)); do
   case $1 in
     -h | --help) usage; exit 0 ;;
-    --data-root | --only | --jobs)
+    --data-root)
+      (($# >= 2)) || die "$1 needs a value"
+      options+=("$1" "$(from_here "$2")")
+      shift 2
+      ;;
+    --data-root=*) options+=("--data-root=$(from_here "${1#*=}")"); shift ;;
+    --only | --jobs)
       (($# >= 2)) || die "$1 needs a value"
       options+=("$1" "$2")
       shift 2
       ;;
-    --data-root=* | --only=* | --jobs=*) options+=("$1"); shift ;;
+    --only=* | --jobs=*) options+=("$1"); shift ;;
     *) usage >&2; die "unknown argument: $1" ;;
   esac
 done
