@@ -141,6 +141,55 @@ sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)
     assert "Usage: msgan evaluate" in run.stdout
 
 
+def test_lists_of_commands_are_not_cut():
+    for group in ("", "data", "phantom", "model"):
+        listed = msgan_cli(*group.split(), "--help").stdout.split("Commands:\n")[1].split("\n\n")[0]
+        assert listed.count("\n") >= 2
+        assert all(line.rstrip().endswith(".") for line in listed.rstrip().split("\n"))
+        assert "..." not in listed
+
+
+MISSING = {
+    "train no.csv --target t2 --out run": "no.csv: no such file",
+    "train no.csv --target t2 --out run --resume": "no.csv: no such file",
+    "translate no_run no.nii.gz out.nii.gz": "no_run: not a run folder",
+    "translate brain-phantom-t2 no.nii.gz out.nii.gz": "no.nii.gz: no such file or folder",
+    "translate brain-phantom-t2 no.csv out": "no.csv: no such file",
+    "plan no_run no.nii.gz": "no_run: not a run folder",
+    "plan brain-phantom-t2 no.nii.gz": "no.nii.gz: no such file or folder",
+    "evaluate no.nii.gz other.nii.gz": "no.nii.gz: no such file or folder",
+    "evaluate no.csv --of no": "no.csv: no such file",
+    "sketch no.nii.gz out.nii.gz": "no.nii.gz: no such file or folder",
+    "explore no": "no: no such folder",
+    "report no": "no: the folder of the results must exist",
+    "verify no": "no: no such file or folder",
+    "model card no": "no: not a run folder",
+    "model export no out": "no: not a run folder",
+    "data check no.csv": "no.csv: no such file",
+    "init study --from no": "no: no such folder",
+    "phantom brain new --size 3": "--size: expected at least 16, not '3'",
+    "trian no.csv": "No such command 'trian'",
+}
+"""What is mistyped most, and what is said of it."""
+
+
+def test_errors_are_said_before_a_library_is_loaded_that_takes_seconds(tmp_path):
+    code = f"""
+import sys
+from typer.testing import CliRunner
+from msgan.cli import app
+for words, told in {MISSING}.items():
+    done = CliRunner().invoke(app, words.split(), prog_name="msgan")
+    assert done.exit_code == 2, (words, done.exception)
+    assert done.stderr.startswith("error: " + told), (words, done.stderr)
+    heavy = {{"torch", "matplotlib", "scipy", "pandas", "nibabel", "SimpleITK"}} & set(sys.modules)
+    assert not heavy, (words, heavy)
+"""
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+
+
 def test_defaults_that_are_told_are_those_of_the_library():
     from msgan.translate.plan import GPU_SHARE, MEMORY
 

@@ -31,7 +31,9 @@ def check(
     ] = False,
     padding: Padding = None,
 ) -> None:
-    """Check that the files of a manifest are there, unchanged, readable and consistent.
+    """Check the files of a manifest.
+
+    They must be there, unchanged, readable and consistent.
 
     Prints one line for each fault and a summary at the end; exit status 2 if there are errors.
 
@@ -67,7 +69,9 @@ def spacing(
     ],
     root: inputs.Root = None,
 ) -> None:
-    """Print the mean voxel size of a data set, as a setting for msgan train --config.
+    """Print the mean voxel size of a data set.
+
+    It is printed as a setting for msgan train --config.
 
     Only headers are read. Axes are left-right, back-front, down-up (2D: those of the file).
     Without this setting, a run uses the median of its training subjects.
@@ -155,7 +159,9 @@ def sort(
         ),
     ] = None,
 ) -> None:
-    """Give each DICOM series its own folder, named by patient and kernel or description.
+    """Give each DICOM series its own folder.
+
+    Folders are named by patient and kernel or description.
 
     In the example: copd/PATIENT/B20f, copd/PATIENT/B80f and so on. PATIENT is the patient's ID,
     or a hash where it looks like a person's (copd/.salt keeps its salt). MR series are named by

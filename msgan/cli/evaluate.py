@@ -132,6 +132,10 @@ def evaluate(
     if of is not None:
         _of_folder(fake, of, root, csv_out, json_out, baselines=baselines, force=force)
         return
+    # Before the libraries are loaded, which takes seconds.
+    for path in (fake, real):
+        if path is not None:
+            inputs.require_image(path)
     from msgan.data.hounsfield import apart
     from msgan.data.identity import difference
     from msgan.data.padding import filled, padding_of
@@ -142,13 +146,12 @@ def evaluate(
 
     if json_out is not None:
         outputs.check([json_out], [fake, real, mask, lpips], force=force)
-    inputs.require_image(fake)
     trace = trace_of(fake)
     if real is None:
         if trace is None or trace.real is None:
             raise InputError(f"{fake}: no sidecar names its real image: expected FAKE and REAL")
         real = trace.real
-    inputs.require_image(real)
+        inputs.require_image(real)
     network = None
     if lpips is not None:
         from msgan.networks.lpips import Lpips
@@ -208,14 +211,14 @@ def _of_folder(
     force: bool,
 ) -> None:
     """Score the translations in a folder."""
+    inputs.require_manifest(manifest)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
     from msgan.cli import cohort as scoring
     from msgan.data.cohort import Cohort
     from msgan.paths import write_text
     from msgan.translate.provenance import traces_below
 
-    inputs.require_manifest(manifest)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
     table = csv_out or folder / scoring.TABLE
     outputs.check([table, *([json_out] if json_out else [])], [manifest], force=force)
     people = Cohort.from_manifest(manifest, root or manifest.parent)

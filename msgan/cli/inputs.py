@@ -45,13 +45,25 @@ def open_run(folder: Path) -> Run:
     Raises:
         InputError: It is none, or damaged.
     """
+    require_run(folder)
     from msgan.runs.run import Run
+
+    return Run.open(folder)
+
+
+def require_run(folder: Path) -> None:
+    """Refuse what cannot be a run, without reading it: no library is loaded that takes seconds.
+
+    Raises:
+        InputError: It is a file, an image, or not there.
+    """
+    from msgan.runs.bundled import located
 
     if folder.is_file():
         raise InputError(f"{folder}: is a file, expected the folder of a run: RUN comes first")
     if folder.name.lower().endswith(".zarr") and folder.is_dir():
         raise InputError(f"{folder}: is an image, expected the folder of a run: RUN comes first")
-    return Run.open(folder)
+    located(folder)
 
 
 def require_image(path: Path, *, many: bool = False) -> None:
@@ -79,11 +91,13 @@ def require_image(path: Path, *, many: bool = False) -> None:
 
 
 def require_manifest(path: Path) -> None:
-    """Refuse a folder or an image where a manifest is meant.
+    """Refuse a folder or an image where a manifest is meant, and one that is not there.
 
     Raises:
-        InputError: It is one.
+        InputError: It is one, or there is nothing.
     """
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
     from msgan.data.store import suffix_of
     from msgan.data.volume import READERS
 

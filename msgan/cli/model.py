@@ -105,6 +105,7 @@ def export(
         msgan model export runs/t2 t2-model --half --licence CC-BY-4.0 \\
             --data "my phantoms" --data-licence Apache-2.0
     """
+    inputs.require_run(run)  # before the libraries are loaded, which takes seconds
     from msgan.paths import size
     from msgan.runs.model import About
     from msgan.runs.model import export as write
@@ -143,6 +144,7 @@ def card(
     Example:
         msgan model card runs/t2
     """
+    inputs.require_run(run)  # before the libraries are loaded, which takes seconds
     from msgan.runs.model import card_of
 
     for line in card_of(inputs.open_run(run)).rstrip("\n").split("\n"):

@@ -43,7 +43,9 @@ def brain(
     ] = False,
     force: outputs.Force = False,
 ) -> None:
-    """Write brains with T1, T2 and FLAIR, tumour labels, a brain mask and manifest.csv.
+    """Write brains with T1, T2, FLAIR and tumour labels.
+
+    Each has a brain mask too; manifest.csv lists all files.
 
     A quarter of the subjects are in split test, the others in split train.
 
@@ -73,7 +75,9 @@ def thorax(
     test_share: TestShare = 0.25,
     force: outputs.Force = False,
 ) -> None:
-    """Write chest CTs in HU with three kernels and at low dose, lung masks and manifest.csv.
+    """Write chest CTs of three kernels and of low dose.
+
+    Values are in HU. Each has a lung mask too; manifest.csv lists all files.
 
     \b
     Example:

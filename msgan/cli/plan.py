@@ -70,6 +70,9 @@ def plan(
         msgan plan runs/t2 phantoms/patient000/patient000_t1.nii.gz
         msgan plan runs/t2 phantoms/patient000/patient000_t1.nii.gz --memory 3GB
     """
+    # Before the libraries are loaded, which takes seconds.
+    inputs.require_run(run)
+    inputs.require_image(image)
     from msgan.data.cohort import prepare
     from msgan.data.padding import padding_of
     from msgan.paths import scratch_root, size
@@ -82,7 +85,6 @@ def plan(
         tile,
     )
     trained, where = inputs.open_run(run), pick_device(device)
-    inputs.require_image(image)
     if labels is not None and not trained.config.labels:
         raise InputError(f"{labels}: this run was trained without labels; leave them out")
     method = Generation.of(trained)

@@ -51,11 +51,12 @@ def report(
         msgan report runs
         msgan report runs/t2 --out to_send
     """
+    if not runs.is_dir():  # before the libraries are loaded, which takes seconds
+        raise InputError(f"{runs}: the folder of the results must exist")
     from msgan.report.document import write_report
 
     place = out or runs / "report"
-    if runs.is_dir():
-        _check(place, force)
+    _check(place, force)
     written = write_report(runs, place)
     console.say(f"{written.page} and {written.tables} tables in {written.page.parent / 'tables'}")
     for problem in written.problems:

@@ -63,6 +63,7 @@ def sketch(
     Example:
         msgan sketch phantoms/patient000/patient000_t1.nii.gz t1_sketch.nii.gz
     """
+    inputs.require_image(image)  # before the libraries are loaded, which takes seconds
     import numpy as np
 
     from msgan.config import Preparation, SketchConfig
@@ -83,7 +84,6 @@ def sketch(
             f"{out}: cannot write {suffix or 'an image without suffix'}: expected one of "
             f"{', '.join(WRITERS)}"
         )
-    inputs.require_image(image)
     nothing = padding_of(padding) if padding is not None else None
     with open_volume(image, check=False, padding=nothing) as volume, ExitStack() as stack:
         shape = volume.grid.shape

@@ -122,6 +122,13 @@ def train(
         msgan train phantoms/manifest.csv --out runs/t2 --resume
         msgan train phantoms/manifest.csv --parent runs/t2 --more-steps 40 --out runs/t2_longer
     """
+    # Before the libraries are loaded, which takes seconds.
+    scales = _scales(scale)
+    inputs.require_manifest(manifest)
+    if (parent is None) != (more_steps is None):
+        raise InputError("--parent and --more-steps: expected both, or none of them")
+    if parent is not None:
+        inputs.require_run(parent)
     from msgan.data.cohort import Cohort
     from msgan.data.padding import padding_of
     from msgan.methods.cascade import fit
@@ -129,10 +136,6 @@ def train(
 
     # Otherwise every process, not just the first, says that it is there.
     logging.getLogger("lightning_fabric.utilities.distributed").setLevel(logging.WARNING)
-    scales = _scales(scale)
-    inputs.require_manifest(manifest)
-    if (parent is None) != (more_steps is None):
-        raise InputError("--parent and --more-steps: expected both, or none of them")
     elder = None if parent is None else Run.open(parent)
     old: Run | None = None
     if (out / CARD).is_file():

@@ -194,6 +194,10 @@ def translate(
         msgan translate runs/t2 phantoms/patient000/patient000_t1.nii.gz t2_series --format dicom
         msgan translate brain-phantom-t2 phantoms/patient000/patient000_t1.nii.gz first.nii.gz
     """
+    # Before the libraries are loaded, which takes seconds.
+    inputs.require_run(run)
+    if not image.exists():
+        (inputs.require_manifest if is_manifest(image) else inputs.require_image)(image)
     from msgan.data.cohort import Cohort
     from msgan.data.padding import padding_of
     from msgan.translate import Generation, Limits, pick_device

@@ -107,6 +107,7 @@ def verify(
             raise InputError(f"--{name}: is for --again")
     if tolerance is not None and not (again or against):
         raise InputError("--tolerance: is for --again and --against: a hash has none")
+    _require_there(what)  # before the libraries are loaded, which takes seconds
     if out is not None:
         if out.exists() or out.is_symlink():
             raise InputError(f"{out}: exists already: choose another folder")
@@ -147,6 +148,14 @@ class Asked:
         yield self.out
 
 
+def _require_there(what: Path) -> None:
+    """Refuse a path that leads nowhere and is no name of a model."""
+    from msgan.runs.bundled import bundled
+
+    if not what.exists() and str(what) not in bundled():
+        raise InputError(f"{what}: no such file or folder")
+
+
 def _verdict(what: Path, asked: Asked) -> Verdict:
     """That of the kind of result that is there."""
     from msgan.runs.bundled import CARD, bundled
@@ -155,8 +164,6 @@ def _verdict(what: Path, asked: Asked) -> Verdict:
 
     if (what / CARD).is_file() or (not what.exists() and str(what) in bundled()):
         work: Callable[[Path, Asked], Verdict] = _training
-    elif not what.exists():
-        raise InputError(f"{what}: no such file or folder")
     elif asked.cohort is not None:
         raise InputError(f"--manifest: is for trained runs: {what} is none")
     elif what.is_dir() and holds_results(what):
