@@ -266,7 +266,7 @@ def test_check_finds_what_is_wrong(study, tmp_path, t1):
 def test_training_says_how_it_went(study, tmp_path):
     done = train(study, tmp_path / "run")
     lines = done.stderr.splitlines()
-    assert lines[0].startswith("note: no subject of split val")
+    assert lines[0].startswith("note: no validation subjects")
     for scale, line in enumerate(lines[1:]):
         number = r"\d\.\d{4}"
         want = rf"scale {scale}: 20/20 steps, l1 {number}, validation l1 {number}, [\d.]+ s"

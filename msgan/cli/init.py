@@ -100,7 +100,7 @@ def init(
         console.say(line)
     console.say("")
     console.say(f"{out / MANIFEST}: {len(found.found)} files; correct what is wrong")
-    console.say(f"{out / NOTES}: what was guessed from what, what was left out, and what is next:")
+    console.say(f"{out / NOTES}: guesses, skipped files and next steps:")
     for command in commands:
         console.say(f"  {command}")
 

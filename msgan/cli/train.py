@@ -164,7 +164,7 @@ def train(
     remarks = (
         []
         if held
-        else ["no subject of split val: the best weights are chosen on training subjects"]
+        else ["no validation subjects: the best weights are chosen on the training subjects"]
     )
     before = _finished(old) if old else []
     totals: dict[int, int] = {}

@@ -74,7 +74,8 @@ def curves(
     note = caption or "Training curves."
     if smooth > 1:
         note += (
-            f" Bold: mean of {smooth} logged values; thin: raw values; short curves as they are."
+            f" Bold: mean of {smooth} logged values; thin: raw values; "
+            "short curves are not smoothed."
         )
     across = min(across, len(chosen))
     down = ceil(len(chosen) / across)
