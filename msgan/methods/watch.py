@@ -172,7 +172,9 @@ def _png(images: Sequence[Array]) -> str:
     """Images in [-1, 1] side by side, as base64."""
     from PIL import Image
 
-    whole = np.hstack(images).clip(-1, 1)
+    gap = np.ones((len(images[0]), 1))  # white
+    whole = np.hstack([images[0], *(part for image in images[1:] for part in (gap, image))])
+    whole = whole.clip(-1, 1)
     picture = Image.fromarray(np.round(127.5 * (whole + 1)).astype(np.uint8))
     factor = SIDE / min(images[0].shape)
     picture = picture.resize((round(picture.width * factor), round(picture.height * factor)))
