@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +21,12 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from records import about
 
 from msgan import sketch
 from msgan.config import CascadeConfig
 from msgan.paths import write_text
 from msgan.presets import preset
-from msgan.runs.run import git_commit, versions
 from msgan.training.batches import Batch
 from msgan.training.loop import learner_of
 from msgan.training.step import Learner
@@ -104,15 +103,13 @@ def main() -> None:
             row[f"{threads} threads: median ms"] = round(statistics.median(own[1:]), 2)
         found[name] = row | {"steps": len(own) - 1}
         print(name, found[name], flush=True)
-    about = {
+    told = {
         "what": "a training step on random batches, one thread and all in turns",
         "load average before": round(load, 2),
         "load average after": round(os.getloadavg()[0], 2),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": versions(),
-        "git": git_commit(),
+        **about(),
     }
-    write_text(options.json, json.dumps({**about, "steps": found}, indent=1) + "\n")
+    write_text(options.json, json.dumps({**told, "steps": found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
