@@ -5,8 +5,8 @@ for::
 
     import msgan as ms
 
-    cohort = ms.Cohort.from_manifest("data/manifest.csv")
-    cascade = ms.Cascade.fit(cohort, "t1", "t2", ms.presets.preset("small"), "runs/t2")
+    cohort = ms.Cohort.from_manifest("data/manifest.csv", "data")
+    cascade = ms.Cascade.fit(cohort, "t1", "t2", ms.presets.preset("small", "brain"), "runs/t2")
     cascade.translate("t1.nii", "t2.nii")
 
 ``ms.translate`` is the package of that name, whether it has been imported before or not; its
