@@ -413,7 +413,7 @@ def test_warnings_logs_and_tracebacks_are_printed_with_escapes(monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(program, "app", app)
     with pytest.raises(SystemExit):
-        program.main()
+        program.run()
     for text, count in ((out.getvalue(), 1), (err.getvalue(), 2)):
         assert text.replace("\n", "").isprintable()
         assert text.count(r"a\x1b[2J") == count

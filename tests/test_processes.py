@@ -120,7 +120,7 @@ def test_a_training_leaves_its_group_before_the_interpreter_ends(tmp_path):
         "import atexit\n"
         "import torch.distributed as group\n"
         "atexit.register(lambda: print('group there:', group.is_initialized(), flush=True))\n"
-        "from msgan.cli.program import main\n"
+        "from msgan.cli import main\n"
         "main()\n"
     )
     told = ("SLURM", "COVERAGE", "RANK", "WORLD", "LOCAL_", "MASTER")

@@ -72,7 +72,9 @@ def test_a_signal_while_libraries_load_is_one_line(module, number):
 @pytest.mark.usefixtures("without_coverage")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_a_command_loads_its_libraries_is_one_line(tmp_path, number):
-    words = ("sketch", str(tmp_path / "x.nii"), str(tmp_path / "y.nii"))
+    source = tmp_path / "x.nii"
+    source.touch()  # one that is not there is refused before anything is loaded
+    words = ("sketch", str(source), str(tmp_path / "y.nii"))
     said = ended("torch", "msgan.cli", *words, number=number)
     assert said == (130, STOPPED)
 
