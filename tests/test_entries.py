@@ -8,7 +8,7 @@ from tree import image, run, tree
 
 from msgan.report.catalog import catalog
 from msgan.runs.run import Run
-from msgan.widgets.entries import EMPTY, MINE, TRAININGS, entries
+from msgan.widgets.entries import EMPTY, MINE, STUDIES, TRAININGS, entries
 
 
 def names(folder: str | Path, group: str) -> list[str]:
@@ -74,3 +74,9 @@ def test_translations_without_a_table_are_one_s_own(tmp_path: Path) -> None:
     assert [one.name for one in shown] == ["smoke/09_study"]
     assert shown[0].detail.startswith("T1→T2 · 2 subjects · 20")
     assert shown[0].key == "my translations: smoke/09_study"
+
+
+def test_what_lies_in_a_notebook_s_results_is_named_after_it(tmp_path: Path) -> None:
+    root = tree(tmp_path)
+    shutil.copytree(root / "smoke" / "09_study", root / "smoke" / "09_study" / "first")
+    assert set(names(root, STUDIES)) == {"09 study, smoke", "09 study, first, smoke"}

@@ -107,9 +107,11 @@ def _studies(found: Catalog, root: Path) -> Iterable[Entry]:
         date = date_of(one.provenance.result for one in own)
         path = root / study
         name = place_name(study, root)
-        if group == STUDIES and re.match(r"\d\d_", path.name):
-            preset = preset_of(path)
-            name = ", ".join(filter(None, [path.name.replace("_", " "), preset]))
+        parts = Path(study).parts
+        numbered = [i for i, part in enumerate(parts) if re.match(r"\d\d_", part)]
+        if group == STUDIES and numbered:
+            words = [part.replace("_", " ") for part in parts[numbered[-1] :]]
+            name = ", ".join(filter(None, [*words, preset_of(path)]))
         yield Entry(group, name, _joined(*tasks, *count, date), path, study)
 
 

@@ -137,6 +137,14 @@ def test_explore_changes_subject_and_answers_keys(notebook: NotebookPage) -> Non
     explorer = notebook.page.locator(".msgan-explorer").last
     panes = Panes(notebook)
     panes.loaded()
+    # The menu stands at what the bundled model has made, of one person; this is another study.
+    field = explorer.locator(".msgan-choice input")
+    assert "00 start here, first" in field.input_value()
+    field.click()
+    field.fill("00 start here 2 subjects")
+    notebook.page.keyboard.press("Enter")
+    notebook.idle()
+    panes.loaded()
     subject = explorer.locator(".msgan-subject select")
     subjects = subject.locator("option").all_text_contents()
     assert len(subjects) == 2
