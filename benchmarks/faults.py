@@ -55,7 +55,7 @@ SIDE = 16
 SIGNALS = (signal.SIGKILL,) * 6 + (signal.SIGINT, signal.SIGTERM)
 """Drawn from at random: most faults are the worst."""
 
-CHANGES = {"seconds", "made", "time", "peak_MiB", "processor_seconds", "wall", "date"}
+CHANGES = {"seconds", "made", "time", "peak_MiB", "processor_seconds", "wall", "date", "waited"}
 """Names of what differs between two undisturbed runs, and is not compared."""
 
 LOADED = (
@@ -250,10 +250,23 @@ def digest(folder: Path, results: tuple[str, ...]) -> dict[str, str]:
 
 
 def _content(path: Path) -> bytes:
+    if path.suffix == ".safetensors":
+        return _weights(path)
     if path.suffix not in (".json", ".jsonl"):
         return path.read_bytes()
     values = [json.loads(line) for line in _documents(path)]
     return json.dumps(_timeless(values), sort_keys=True).encode()
+
+
+def _weights(path: Path) -> bytes:
+    """Tensors, and what the header says beside the time that the training took."""
+    from safetensors import safe_open
+
+    with safe_open(path, "numpy") as file:
+        about = json.loads((file.metadata() or {}).get("about", "{}"))
+        timeless = json.dumps(_timeless(about), sort_keys=True).encode()
+        tensors = [name.encode() + file.get_tensor(name).tobytes() for name in sorted(file.keys())]
+    return b"".join([timeless, *tensors])
 
 
 def _documents(path: Path) -> list[str]:
