@@ -164,7 +164,7 @@ class Canvas:
         self.widget.scene = scene.state()
 
     def tell(self, words: str) -> None:
-        """Write a line below the pictures; parts that end in a semicolon and a space stand apart."""
+        """Write a line below the pictures; parts that end in "; " stand apart."""
         self.widget.told = words
 
     def on_touch(self, listener: Callable[[Touch], None]) -> None:
