@@ -304,7 +304,7 @@ def with_notebook(folder: Path, _: Path) -> None:
     cells = [new.new_markdown_cell("# Sums"), parameters, new.new_code_cell(NOTEBOOK.strip())]
     for k, cell in enumerate(cells):
         cell["id"] = str(k)
-    (folder / "notebooks").mkdir()
+    (folder / "notebooks").mkdir(exist_ok=True)
     nbformat.write(new.new_notebook(cells=cells), folder / "notebooks" / "01_sums.ipynb")
 
 

@@ -152,7 +152,7 @@ def train_scale(
             else max(VALIDATION_IMAGES, len(validation))
         )
     ]
-    clearest = max(val_batches, key=_contrast)
+    clearest = max(val_batches, key=_contrast) if glimpse else None
     if threads is None and fabric.device.type == "cpu":
         threads = chosen(multiply_adds(lambda: step.score(val_batches[0])) * batch)
     start, waited = perf_counter() - state["seconds"], state["waited"]
@@ -177,7 +177,7 @@ def train_scale(
             last = state["step"] == total
             if state["step"] % settings.validate_every == 0 or last:
                 _validate(step, val_batches, state, folder, fabric)
-                if glimpse and clearest.targets:
+                if glimpse and clearest and clearest.targets:
                     glimpse(scale, partial(_seen, step, clearest))
             state["seconds"] = perf_counter() - start
             state["waited"] = waited + batches.waited
