@@ -16,6 +16,7 @@ from training import a_run, tiny
 
 from msgan import paths
 from msgan.leftovers import PARTIAL, owned, sweep
+from msgan.pyramid import Store
 from msgan.runs import run as runs
 from msgan.runs.run import Run
 from msgan.training.loop import WEIGHTS
@@ -296,3 +297,15 @@ class Folders(Machine):
 
 TestFolders = Folders.TestCase
 TestFolders.settings = often
+
+
+def test_a_piece_that_is_cut_short_or_gone_is_not_held(tmp_path):
+    store = Store.create(tmp_path / "a.zarr", (8, 8, 8), chunk=(4, 4, 4))
+    boxes = list(Box.whole((8, 8, 8)).tiles((4, 4, 4)))
+    for box in boxes:
+        store.write(box, np.zeros(box.size, np.float32))
+    assert all(store.holds(box) for box in boxes)
+    chunk = tmp_path / "a.zarr" / "c" / "0" / "0" / "1"
+    chunk.write_bytes(chunk.read_bytes()[:-4])
+    (tmp_path / "a.zarr" / "c" / "1" / "1" / "1").unlink()
+    assert [k for k, box in enumerate(boxes) if not store.holds(box)] == [1, 7]
