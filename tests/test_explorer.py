@@ -54,6 +54,23 @@ def test_changing_subject_method_and_view_changes_the_picture(study: Path) -> No
     assert shown.static_fallback == seen[0]
 
 
+def test_left_and_right_stay_turned_from_view_to_view(study: Path) -> None:
+    shown = explore(study)
+    before = {}
+    for view in ("compare", "tiles", "scales"):
+        shown.view.value = view
+        before[view] = shown.static_fallback
+    shown.shown.viewer.panes.turn(True)
+    for view in ("curves", "tiles", "compare"):
+        shown.view.value = view
+        assert view == "curves" or shown.static_fallback != before[view], view
+    shown.subject.value = "p1"
+    assert shown.shown.panes.slices.grid.radiological
+    shown.shown.panes.turn(False)
+    shown.subject.value = "p0"
+    assert shown.static_fallback == before["compare"]
+
+
 def test_only_what_a_method_has_is_offered(study: Path) -> None:
     shown = explore(study)
     assert shown.view.options == ("compare", "scales", "tiles", "curves", "scores")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgan.types import InputError
+from msgan.widgets.panes import Panes
 from msgan.widgets.slices import Slices
 from msgan.widgets.viewer_controls import ViewerControls
 
@@ -80,21 +81,26 @@ class Comparison:
         self._turned(None)
 
     @property
+    def panes(self) -> Panes:
+        """The pictures."""
+        return self.controls.panes
+
+    @property
     def at(self) -> tuple[int, ...]:
         """The voxel under the crosshair.
 
         Raises:
             InputError: It is set to what is outside the images.
         """
-        return self.controls.panes.at
+        return self.panes.at
 
     @at.setter
     def at(self, voxel: Sequence[int]) -> None:
-        self.controls.panes.at = tuple(voxel)
+        self.panes.at = tuple(voxel)
 
     def on_move(self, listener: Callable[[tuple[int, ...]], None]) -> None:
         """Call ``listener`` with the voxel whenever the crosshair has moved."""
-        self.controls.panes.on_move(listener)
+        self.panes.on_move(listener)
 
     def show(self, view: str) -> None:
         """Turn to ``side by side``, ``swipe`` or ``difference``.
@@ -145,7 +151,7 @@ class Comparison:
     @property
     def static_fallback(self) -> bytes:
         """The pictures as they are shown, in one PNG; of a swipe both beside each other."""
-        return self.controls.panes.static_fallback()
+        return self.panes.static_fallback()
 
     @property
     def _units(self) -> dict[str, str]:

@@ -20,6 +20,7 @@ from msgan.widgets.curves import Curves
 from msgan.widgets.entries import EMPTY, IMAGES, SCALES, TRAININGS
 from msgan.widgets.lesion import LesionEditor
 from msgan.widgets.menus import Menus
+from msgan.widgets.panes import Panes
 from msgan.widgets.static_fallback import leave, sentence
 from msgan.widgets.viewer_controls import WIDE
 from msgan.widgets.views import (
@@ -78,6 +79,7 @@ class Explorer:
         self._comparison: Comparison | None = None
         self._curves: Curves | None = None
         self._lesion: tuple[Translated, LesionEditor] | None = None
+        self._radiological = False
         self.menus = Menus(found)
         self.menus.on_change(self._show)
         self.run, self.task = self.menus.run, self.menus.task
@@ -115,9 +117,13 @@ class Explorer:
     def _show(self) -> None:
         """Show what is chosen, or say in one sentence why it cannot be shown."""
         scores = self.view.value == "scores" and self.menus.translated is not None
+        if (panes := _panes(self.shown)) is not None:
+            self._radiological = panes.slices.grid.radiological
         self.shown, self._note, html = None, "", ""
         try:
             self.shown = self._exhibit()
+            if (panes := _panes(self.shown)) is not None:  # whatever was shown before
+                panes.turn(self._radiological)
             if scores:
                 html = self._scores()
         except (InputError, OSError) as error:
@@ -207,6 +213,11 @@ class Explorer:
             return
         name = caption_of(one) if one else self.menus.entry.name if self.menus.entry else ""
         leave(self.box, png, sentence(name, self.reading))
+
+
+def _panes(shown: Any) -> Panes | None:
+    """The pictures of a view; None for curves and where nothing is shown."""
+    return getattr(getattr(shown, "viewer", shown), "panes", None)
 
 
 def _files(one: Translated) -> list[Path]:

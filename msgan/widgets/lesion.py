@@ -270,7 +270,7 @@ class LesionEditor:
 
     def _brush(self) -> None:
         """The circle around the cursor is what a click paints."""
-        panes = self.viewer.controls.panes
+        panes = self.viewer.panes
         panes.brush = 0.0 if self.tool.value == LOOK else self.radius.value
         panes.draw()
 

@@ -117,6 +117,12 @@ class Panes:
         if not same:
             self._at = slices.grid.middle
 
+    def turn(self, radiological: bool) -> None:
+        """Show the left of the body on the right, or on the left."""
+        if radiological != self.slices.grid.radiological:
+            self.slices.turn(radiological)
+            self.draw()
+
     def draw(self) -> None:
         """Draw what has changed since the last time."""
         grid, hidden = self.slices.grid, frozenset(self.slices.hidden)
@@ -218,8 +224,7 @@ class Panes:
         elif touch.kind == "leave":
             self._told(None)
         elif touch.kind == "flip":
-            self.slices.turn(not grid.radiological)
-            self.draw()
+            self.turn(not grid.radiological)
         elif touch.kind == "step":
             self.move(plane, grid.index(plane, self._at) + touch.by)
         elif touch.kind in ("first", "last"):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgan.types import Array, InputError
+from msgan.widgets.panes import Panes
 from msgan.widgets.place import units_of
 from msgan.widgets.slices import Image, Slices, Window
 from msgan.widgets.viewer_controls import ViewerControls
@@ -96,25 +97,30 @@ class Viewer:
         self._turned(None)
 
     @property
+    def panes(self) -> Panes:
+        """The pictures."""
+        return self.controls.panes
+
+    @property
     def at(self) -> tuple[int, ...]:
         """The voxel under the crosshair.
 
         Raises:
             InputError: It is set to what is outside the images.
         """
-        return self.controls.panes.at
+        return self.panes.at
 
     @at.setter
     def at(self, voxel: Sequence[int]) -> None:
-        self.controls.panes.at = tuple(voxel)
+        self.panes.at = tuple(voxel)
 
     def on_move(self, listener: Callable[[tuple[int, ...]], None]) -> None:
         """Call ``listener`` with the voxel whenever the crosshair has moved."""
-        self.controls.panes.on_move(listener)
+        self.panes.on_move(listener)
 
     def on_point(self, listener: Callable[[tuple[int, ...]], None]) -> None:
         """Call ``listener`` with the voxel at each click or drag in a picture."""
-        self.controls.panes.on_point(listener)
+        self.panes.on_point(listener)
 
     def show(self, title: str) -> None:
         """Turn to another image, or to ``all`` beside each other.
@@ -163,7 +169,7 @@ class Viewer:
     @property
     def static_fallback(self) -> bytes:
         """All planes as they are shown, in one PNG."""
-        return self.controls.panes.static_fallback()
+        return self.panes.static_fallback()
 
     @property
     def _titles(self) -> list[str]:
