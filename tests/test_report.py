@@ -399,20 +399,6 @@ def test_unreadable_results_are_said_on_the_page(tmp_path: Path, text: str) -> N
     assert "<pre>results.json: " in (tmp_path / "index.html").read_text()
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.04, "0.0 s"),
-        (99.94, "99.9 s"),
-        (125, "2 min"),
-        (5999, "1 h 40 min"),
-        (86400, "24 h 00 min"),
-    ],
-)
-def test_durations_read_well(seconds: float, text: str) -> None:
-    assert page.duration(seconds) == text
-
-
 def test_source_hash_sees_a_changed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "msgan"
     (package / "__pycache__").mkdir(parents=True)

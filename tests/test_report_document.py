@@ -182,7 +182,14 @@ def test_figures_have_words(made):
 
 def test_what_when_where_and_with_what_is_said(made):
     _, written, page = made
-    for fact in ("abc123", "2026-01-02T03:04:05+00:00", "75.0 s", "1024 MiB", "phantoms", "smoke"):
+    for fact in (
+        "abc123",
+        "2026-01-02T03:04:05+00:00",
+        "1:15 min",
+        "1024 MiB",
+        "phantoms",
+        "smoke",
+    ):
         assert fact in page.words
     assert written.problems == ()
     about = "Data: phantoms; n = 5 subjects; mask: foreground; 2D; 0 to 100 HU shown as [0, 1]."
@@ -310,7 +317,7 @@ def test_a_card_says_data_configuration_time_and_memory(tmp_path, made):
     assert dict(card.facts)["range"] == "0 to 50 HU shown as [-1, 1]"
     assert dict(card.data)["p_1"] == "a" * 64
     assert [[cell.text for cell in row] for row in card.scales.rows] == [
-        ["s0", "finished", "7", "61.5 s", "0.1250", "432 MiB", "–"],
+        ["s0", "finished", "7", "1:02 min", "0.1250", "432 MiB", "–"],
         ["s1", "not finished", "3", "2.0 s", "–", "–", "–"],
     ]
     assert "high: 98.0" in card.config

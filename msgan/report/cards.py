@@ -10,7 +10,7 @@ from typing import Any
 from msgan import presets
 from msgan.config import CascadeConfig
 from msgan.documents import json_of
-from msgan.report.page import duration
+from msgan.printing import duration
 from msgan.report.pictures import Picture, drawn
 from msgan.report.table import Cell, Table, file_name
 from msgan.runs.parent import DONE

@@ -18,6 +18,7 @@ import psutil
 
 import msgan
 from msgan.paths import write_text
+from msgan.printing import duration
 from msgan.report.results import read_results, value_text
 from msgan.report.run_cache import Run, source_hash
 from msgan.report.template import CAUTION, render
@@ -133,14 +134,6 @@ def reduced(png: bytes, side: int = 2 * THUMBNAIL) -> str:
         small = io.BytesIO()
         image.save(small, "PNG")
     return "data:image/png;base64," + base64.b64encode(small.getvalue()).decode()
-
-
-def duration(seconds: float) -> str:
-    """As ``12.3 s``, ``34 min`` or ``2 h 05 min``."""
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def memory_text(size: int) -> str:

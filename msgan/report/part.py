@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgan.printing import duration
 from msgan.report.experiment import Experiment
-from msgan.report.page import duration
 from msgan.report.results import value_text
 from msgan.report.table import Table
 

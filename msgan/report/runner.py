@@ -15,13 +15,14 @@ from typing import Any
 from msgan.leftovers import PARTIAL, sweep
 from msgan.lock import alone
 from msgan.paths import write_text
+from msgan.printing import duration
 from msgan.report import run_cache
 from msgan.report.around import connect
 from msgan.report.check import page_faults
 from msgan.report.execute import declared, execute
 from msgan.report.forecast import Forecast
 from msgan.report.html import to_html
-from msgan.report.page import duration, load_notebook, title_of, write_index
+from msgan.report.page import load_notebook, title_of, write_index
 from msgan.report.results import forget_results
 from msgan.report.run_cache import Run
 from msgan.report.side_by_side import THREADS, Processes, Task, side_by_side
