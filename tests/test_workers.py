@@ -1,7 +1,9 @@
 """Jobs side by side."""
 
 import os
+import warnings
 from functools import partial
+from time import sleep
 
 import pytest
 import torch
@@ -16,6 +18,17 @@ def where(value: object) -> tuple[object, int, int]:
 
 def refused(value: object) -> None:
     raise InputError(f"value {value}: expected another")
+
+
+KEPT: list[bytearray] = []
+
+
+def grown(seconds: float) -> int:
+    """Keep 400 MB, which joblib takes for a leak, and say which process has them."""
+    KEPT.append(bytearray(400_000_000))
+    KEPT[-1][::4096] = b"x" * len(KEPT[-1][::4096])
+    sleep(seconds)
+    return os.getpid()
 
 
 @pytest.fixture
@@ -34,6 +47,15 @@ def test_each_job_has_its_share_of_the_cores(cores):
     assert [value for value, _, _ in done.values()] == list(done) == ["a", "b", "c"]
     assert os.getpid() not in {process for _, process, _ in done.values()}
     assert {threads for _, _, threads in done.values()} == {1}
+
+
+@pytest.mark.slow
+def test_a_process_that_has_grown_is_replaced_without_a_word(cores):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        done = run_parallel({k: partial(grown, 1.2) for k in range(8)}, "cpu")
+    assert len(set(done.values())) > 2
+    assert [str(one.message) for one in told] == []
 
 
 def test_what_one_refuses_is_said(cores):

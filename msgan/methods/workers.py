@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -13,6 +14,10 @@ from msgan.translate import pick_device
 
 Key = TypeVar("Key")
 Result = TypeVar("Result")
+
+WORN = "A worker stopped while some jobs were given to the executor"
+"""What joblib warns of when it replaces a process that has grown: of trainings all do, for PyTorch
+keeps memory, and nothing is lost."""
 
 MOST = 4
 """Processes at a time: each holds the libraries and its batches."""
@@ -48,9 +53,11 @@ def run_parallel(
 
     done: dict[Key, Result] = {}
     with (
+        warnings.catch_warnings(),
         parallel_config(backend="loky", inner_max_num_threads=cores // workers),
         counting("trainings", len(jobs)) as tell,
     ):
+        warnings.filterwarnings("ignore", WORN)
         parallel = Parallel(n_jobs=workers, return_as="generator")
         for name, result in zip(
             jobs, parallel(delayed(job)() for job in jobs.values()), strict=True
