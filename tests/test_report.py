@@ -434,6 +434,9 @@ a→b,0,source,x,0.2,,3D
 a→b,0,source,y,0.4,,3D
 """
 
+SEGMENTED = "task,method,subject,dice,trained\na→b,mine,x,0.5,2\na→b,mine,y,0.7,2\n"
+COST = "method,steps,seam\nmine,90,0.81\nother,23,\n"
+
 TESTED = """task,method,reference,metric,n,difference,low,high,t_p_holm,wilcoxon_p_holm,note
 a→b,source,cascade,ssim,2,-0.3,-0.3,-0.3,,0.5,
 """
@@ -443,6 +446,8 @@ def test_tables_of_a_run_are_kept_with_what_made_them(out: Path, tmp_path: Path,
     run = shutil.copytree(out, tmp_path / "run")
     (run / "01_fine" / "scores.csv").write_text(SCORED, encoding="utf-8")
     (run / "01_fine" / "tests.csv").write_text(TESTED, encoding="utf-8")
+    (run / "01_fine" / "dice.csv").write_text(SEGMENTED, encoding="utf-8")
+    (run / "01_fine" / "costs.csv").write_text(COST, encoding="utf-8")
     options = ["--out", str(run), "--reports", str(tmp_path / "kept")]
     assert main(["record", "01_fine", *options]) == 0
     folder = tmp_path / "kept" / "small" / "01_fine"
@@ -458,6 +463,9 @@ def test_tables_of_a_run_are_kept_with_what_made_them(out: Path, tmp_path: Path,
     assert card["a→b, subjects"] == 2
     tested = card["a→b, ssim, minus cascade"]["source"]
     assert tested == {"n": 2, "difference": -0.3, "low": -0.3, "high": -0.3, "wilcoxon_p_holm": 0.5}
+    assert card["segmenters, a→b"] == {"mine": {"dice": 0.6, "trained": 2.0}}
+    assert card["segmenters, a→b, subjects"] == 2
+    assert card["costs"] == {"mine": {"steps": 90.0, "seam": 0.81}, "other": {"steps": 23.0}}
     stamped = read(run, "01_fine")
     assert (card["seconds"], card["git"]) == (round(stamped.seconds, 1), stamped.git)
     assert card["figures"]["seed"] == 7

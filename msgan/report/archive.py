@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgan.paths import copy, write_text
-from msgan.report.csv_tables import SCORES, TESTS, read_scores, read_tests
+from msgan.report.csv_tables import SCORES, TESTS, read_scores, read_table, read_tests
 from msgan.report.page import load_notebook, title_of
 from msgan.report.results import read_results
 from msgan.report.run_cache import last
@@ -22,13 +22,16 @@ if TYPE_CHECKING:
 
 CARD = "card.json"
 
+DICE, COSTS = "dice.csv", "costs.csv"
+"""Tables of a notebook that compares what methods are of use for, and what they cost."""
+
 
 def archive(out: Path, reports: Path, preset: str, stems: Sequence[str]) -> list[Path]:
     """Keep the tables of notebooks that passed, each with a card that says how they were made.
 
     The card holds title, data and convention of the scores, the run's time and peak memory,
     machine, versions and commit, the key figures, and for each task the means and
-    standard deviations over subjects of every row.
+    standard deviations over subjects of every row, tests, Dice of segmenters, and costs.
 
     Args:
         out: Folder of the run, as ``reports/runs/small``.
@@ -73,6 +76,11 @@ def archive(out: Path, reports: Path, preset: str, stems: Sequence[str]) -> list
             card |= _convention(scores) | means_of(scores)
         if (out / stem / TESTS).is_file():
             card |= tests_of(read_tests(out / stem / TESTS))
+        if (out / stem / DICE).is_file():
+            found = means_of(read_table(out / stem / DICE))
+            card |= {f"segmenters, {key}": value for key, value in found.items()}
+        if (out / stem / COSTS).is_file():
+            card["costs"] = _plain(read_table(out / stem / COSTS).set_index("method"))
         write_text(folder / CARD, json.dumps(card, indent=1, ensure_ascii=False) + "\n")
         cards.append(folder / CARD)
     return cards
