@@ -19,11 +19,13 @@ from msgan import presets
 from msgan.config import CascadeConfig
 from msgan.data.cohort import Cohort
 from msgan.methods.baselines import HistogramMatched, SlopeTransfer, Source
+from msgan.methods.cascade import fit
 from msgan.methods.matched import SpectrumMatched
 from msgan.methods.mean_image import MeanImage
 from msgan.methods.non_local_means import NonLocalMeans
 from msgan.methods.paired import PairedRegression
 from msgan.methods.patch_gan import PatchGan
+from msgan.methods.rivals import RIVALS, Rival, cascade_config
 from msgan.methods.small_gan import SmallGan
 from msgan.methods.trained import Cascade
 from msgan.studies.table import Fixed, Method
@@ -129,6 +131,27 @@ CANDIDATES = (
 )
 # fmt: on
 """In the order of a table; a benchmark names those it compares."""
+
+
+def fit_rival(
+    rival: Rival,
+    seconds: float,
+    cohort: Cohort,
+    source: str,
+    target: str,
+    config: CascadeConfig,
+    out: Path,
+) -> Method:
+    """Train a method of notebook 12 in its sizes of ``small``; of ``config`` it has the images."""
+    small = cascade_config("small", ct=target == "ct").updated(preparation=config.preparation)
+    own = rival.configured(small, source, "small", seconds)
+    return rival.method(fit(cohort, target, own, out))
+
+
+def equal_time(seconds: float) -> list[Candidate]:
+    """The methods of notebook 12 that learn from pairs, each trained for as many steps as take it
+    this long (:mod:`msgan.methods.rivals`)."""
+    return [Candidate(r.method.name, partial(fit_rival, r, seconds), PAIRS) for r in RIVALS]
 
 
 def candidates(names: Sequence[str], *own: Candidate) -> list[Candidate]:

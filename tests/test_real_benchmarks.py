@@ -38,7 +38,7 @@ SCRIPTS = (real_brain, real_thorax, two_kernels, limbs, quality_minutes)
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda s: s.NAME)
 def test_every_method_of_a_benchmark_is_in_the_table(script):
-    own = (limbs.MEAN_HU,) if script is limbs else ()
+    own = (limbs.MEAN_HU, *methods.equal_time(1)) if script is limbs else ()
     found = methods.candidates(script.COMPARED, *own)
     assert [candidate.name for candidate in found] == list(script.COMPARED)
 
@@ -278,6 +278,35 @@ def test_hu_errors_by_tissue():
     assert np.isnan(none["mae_hu, bone"])
     assert np.isnan(none["dice of bone"])
     assert limbs.clean({"a": [float("nan"), 1.0]}) == {"a": [None, 1.0]}
+
+
+def test_methods_are_tested_against_one_on_the_same_people():
+    def line(error, bone):
+        return {"ssim": 0.5, "mae_hu, limb": error, "mae_hu, bone": bone}
+
+    mine = {f"p{k}": line(100.0 + k, 300.0 + k) for k in range(6)}
+    other = {f"p{k}": line(110.0 + 2 * k, None if k == 5 else 300.0) for k in range(6)}
+    found = limbs.tests({limbs.REFERENCE: mine, "other": other})
+    error = found[f"limb, mae_hu, limb, minus {limbs.REFERENCE}"]["other"]
+    assert (error["n"], error["difference"]) == (6, 12.5)
+    bone = found[f"limb, mae_hu, bone, minus {limbs.REFERENCE}"]["other"]
+    assert (bone["n"], bone["difference"]) == (5, -2.0)  # one has no bone
+    assert limbs.tests({"other": other}) == {}
+
+
+def test_methods_of_equal_time_take_the_images_of_the_benchmark():
+    table = {one.name: one for one in methods.equal_time(150)}
+    assert set(limbs.COMPARED) >= set(table)
+    assert {one.sees for one in table.values()} == {methods.PAIRS}
+    config = limbs.config()
+    own = methods.RIVALS[1].configured(
+        methods.cascade_config("small", ct=True).updated(preparation=config.preparation),
+        "t1",
+        "small",
+        150,
+    )
+    assert own.preparation == config.preparation
+    assert own.training.steps == round(150 / methods.RIVALS[1].pace)
 
 
 # --- minutes -----------------------------------------------------------------------------------

@@ -60,11 +60,20 @@ class Rival:
     sized: bool = True
     training: Mapping[str, Any] = field(default_factory=dict)
 
-    def configured(self, config: CascadeConfig, source: str, preset: str) -> CascadeConfig:
-        """The configuration of its training; as of its rivals."""
+    def configured(
+        self, config: CascadeConfig, source: str, preset: str, seconds: float | None = None
+    ) -> CascadeConfig:
+        """The configuration of its training; as of its rivals.
+
+        Args:
+            config: Of the cascade; its preparation is theirs.
+            source: Modality that is translated.
+            preset: Decides the sizes.
+            seconds: Of training; None: :data:`SECONDS` of the preset.
+        """
         sizes = {"size": preset} if self.sized else {}
         own = self.method.configured(config, source, **sizes)
-        if (seconds := SECONDS[preset]) is None:
+        if (seconds := SECONDS[preset] if seconds is None else seconds) is None:
             return own
         steps = max(1, round(seconds / self.pace))
         every = max(FEWEST, steps // 4)
