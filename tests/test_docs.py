@@ -253,17 +253,15 @@ def test_pictures_of_the_documents_can_be_seen() -> None:
 def test_cards_say_what_their_tables_say() -> None:
     """From a subject's scores to the card, and from there (above) to the document."""
     from msgan.report import archive
-    from msgan.report.csv_tables import SCORES, TESTS, read_scores, read_tests
 
     cards = sorted((ROOT / "reports").glob("small/*/card.json"))
-    assert len(cards) >= 4
+    assert len(cards) >= 5
     for path in cards:
         card = json.loads(path.read_text(encoding="utf-8"))
-        made = archive.means_of(read_scores(path.parent / SCORES))
-        if (path.parent / TESTS).is_file():
-            made |= archive.tests_of(read_tests(path.parent / TESTS))
-        assert {key: card[key] for key in made} == made
-        assert [k for k in card if "→" in k] == list(made)
+        made = archive.tables_of(path.parent)
+        assert {key: card.get(key) for key in made} == made
+        tables = [k for k in made if k != "convention"]
+        assert [k for k in card if "→" in k or k == "costs"] == tables
 
 
 # --- README ------------------------------------------------------------------------------------

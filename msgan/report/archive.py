@@ -71,16 +71,7 @@ def archive(out: Path, reports: Path, preset: str, stems: Sequence[str]) -> list
         }
         for table in sorted((out / stem).glob("*.csv")):
             copy(table, folder / table.name)
-        if (out / stem / SCORES).is_file():
-            scores = read_scores(out / stem / SCORES)
-            card |= _convention(scores) | means_of(scores)
-        if (out / stem / TESTS).is_file():
-            card |= tests_of(read_tests(out / stem / TESTS))
-        if (out / stem / DICE).is_file():
-            found = means_of(read_table(out / stem / DICE))
-            card |= {f"segmenters, {key}": value for key, value in found.items()}
-        if (out / stem / COSTS).is_file():
-            card["costs"] = _plain(read_table(out / stem / COSTS).set_index("method"))
+        card |= tables_of(out / stem)
         write_text(folder / CARD, json.dumps(card, indent=1, ensure_ascii=False) + "\n")
         cards.append(folder / CARD)
     return cards
@@ -92,6 +83,22 @@ def data_of(notebook: Mapping[str, Any]) -> dict[str, str]:
     root = given.get("data_root")
     about = {"data": "phantoms" if root is None else Path(str(root)).name}
     return about | ({"preset": str(given["preset"])} if "preset" in given else {})
+
+
+def tables_of(folder: Path) -> dict[str, Any]:
+    """What the tables of a notebook say: convention and means of scores, tests, Dice, costs."""
+    found: dict[str, Any] = {}
+    if (folder / SCORES).is_file():
+        scores = read_scores(folder / SCORES)
+        found |= _convention(scores) | means_of(scores)
+    if (folder / TESTS).is_file():
+        found |= tests_of(read_tests(folder / TESTS))
+    if (folder / DICE).is_file():
+        dice = means_of(read_table(folder / DICE))
+        found |= {f"segmenters, {key}": value for key, value in dice.items()}
+    if (folder / COSTS).is_file():
+        found["costs"] = _plain(read_table(folder / COSTS).set_index("method"))
+    return found
 
 
 def _convention(table: pd.DataFrame) -> dict[str, Any]:
@@ -127,6 +134,9 @@ def tests_of(table: pd.DataFrame) -> dict[str, Any]:
 def _plain(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Rows of a table as JSON can hold them: what is not a number is left out."""
     return {
-        str(row): {str(k): float(f"{v:.6g}") for k, v in cells.dropna().items()}
+        str(row): {
+            str(k): float(v if float(v).is_integer() else f"{v:.6g}")
+            for k, v in cells.dropna().items()
+        }
         for row, cells in table.iterrows()
     }
