@@ -558,11 +558,14 @@ class Bench:
             if alive := psutil.wait_procs(begun, timeout=ORPHANS_S)[1]:
                 self.note("processes go on", len(alive))
             name = signal.Signals(number).name
-            self.note(f"{name}: {'ended' if status else 'was done'}")
-            if number != signal.SIGKILL and status not in (0, 130, 143, -number):
-                self.note("another exit status", name, status, said(self.said)[-2:])
-            if any("Traceback" in line for line in said(self.said)):
-                self.note("traceback", name, said(self.said)[-2:])
+            lines = said(self.said)
+            # After a first signal that came too late the result is there, and is not replaced.
+            done = not status or any("is there already" in line for line in lines)
+            self.note(f"{name}: {'was done' if done else 'ended'}")
+            if not (done or number == signal.SIGKILL or status in (130, 143, -number)):
+                self.note("another exit status", name, status, lines[-2:])
+            if any("Traceback" in line for line in lines):
+                self.note("traceback", name, lines[-2:])
             if not self.stage.resumes and (left := self.partial(folder)):
                 self.note("half-written", name, left)
         self.again(folder, "after kills")
@@ -644,10 +647,11 @@ class Bench:
 
     def _refused(self, folder: Path, status: int, what: str) -> None:
         lines = said(self.said)
-        clear = [line for line in lines if line.startswith("error: ")]
+        # A notebook of which the kernel was refused memory has failed, and is named with the error.
+        clear = [line for line in lines if line.startswith(("error: ", "failed: "))]
         if status == 0:
             self.note(f"short of {what}: done")
-        elif status == 2 and len(clear) == 1:
+        elif status in (1, 2) and len(clear) == 1:
             self.note(f"short of {what}: one clear line")
         else:
             self.note(f"short of {what}", status, lines[-3:])

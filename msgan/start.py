@@ -27,6 +27,8 @@ MEMORY = (
     "Cannot allocate memory",
     "cannot allocate memory",
     "failed to map segment from shared object",
+    "could not create a primitive",
+    "could not execute a primitive",
 )
 """What is said where this machine has no memory, by libraries that raise what they like."""
 

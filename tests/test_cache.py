@@ -1,6 +1,7 @@
 """Prepared subjects on disk: scales, sketches, labels, recoloured variants."""
 
 import os
+import shutil
 import sys
 
 import numpy as np
@@ -25,7 +26,7 @@ from msgan.data.grid import Grid
 from msgan.data.volume import write_volume
 from msgan.pyramid import halve
 from msgan.training import cache
-from msgan.types import Box
+from msgan.types import Box, InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -84,6 +85,19 @@ def test_an_interrupted_cache_is_absent(dims, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         made(tmp_path, config)
     assert os.listdir(tmp_path / "cache") == []
+
+
+@pytest.mark.parametrize("name", ["labelled_s0", "image_s1", "sketch_s1_0"])
+@pytest.mark.parametrize("left", [0, 54, 0.5], ids=["nothing", "half a header", "half"])
+def test_a_file_that_was_cut_short_is_one_line(tmp_path, name, left):
+    made(tmp_path, tiny(2))
+    (file,) = (tmp_path / "cache").rglob(f"{name}.npy")
+    data = file.read_bytes()
+    file.write_bytes(data[: left if left != 0.5 else (len(data) - 1) // 2])
+    with pytest.raises(InputError, match=rf"{name}\.npy: damaged: .+: remove .+ made again"):
+        made(tmp_path, tiny(2))
+    shutil.rmtree(file.parent)
+    assert made(tmp_path, tiny(2)).images[2].std() > 0
 
 
 def test_two_processes_may_make_the_same_cache(dims, tmp_path, monkeypatch):

@@ -143,6 +143,19 @@ def test_what_was_made_otherwise_is_not_replaced_unasked(here: Path) -> None:
     assert (out / "sub-01.nii.gz").read_bytes() != before
 
 
+def test_a_result_that_was_cut_short_later_is_not_taken_for_whole(here: Path) -> None:
+    words = ("translate", here / "run", here / "manifest.csv", here / "out")
+    msgan_cli(*words)
+    cut = here / "out" / "sub-01.nii.gz"
+    whole = cut.read_bytes()
+    cut.write_bytes(whole[: len(whole) // 2])
+    lines = msgan_cli(*words, status=2).stderr.splitlines()
+    assert [line for line in lines if line.startswith(f"note: {cut}: ")]
+    assert f"{cut}: is there already: pass --force" in lines[-1]
+    msgan_cli(*words, "--force")
+    assert cut.read_bytes() == whole
+
+
 def test_folders_are_searched_below(here: Path) -> None:
     words = ("translate", here / "run", here, here / "out", "--match", "*T1w*")
     msgan_cli(*words)

@@ -107,6 +107,8 @@ SHORT = [
     OSError("libgomp.so.1: failed to map segment from shared object"),
     RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
     RuntimeError("can't start new thread"),
+    RuntimeError("could not create a primitive"),
+    RuntimeError("could not execute a primitive"),
 ]
 
 

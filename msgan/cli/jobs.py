@@ -130,6 +130,7 @@ def changed(method: Generation, jobs: Sequence[Job], options: Mapping[str, Any])
 def _unchanged(
     method: Generation, job: Job, wanted: dict[str, Any], modality: str | None, identity: bool
 ) -> bool:
+    from msgan.data.volume import open_volume
     from msgan.translate import expected_id
     from msgan.translate.provenance import trace_of
 
@@ -142,9 +143,16 @@ def _unchanged(
         if job.keep is not None and found.scales is None:
             return False
         own: dict[str, Any] = {"modality": job.modality or modality, "labels": job.labels}
-        return found.id == expected_id(method, job.reads, **own, **wanted)
+        if found.id != expected_id(method, job.reads, **own, **wanted):
+            return False
     except (InputError, OSError):
         return False  # said where it is translated
+    try:  # to the end: a compressed file that was cut short begins like a whole one
+        open_volume(job.result).close()
+    except (InputError, OSError) as error:
+        console.note(f"note: {error}")
+        return False
+    return True
 
 
 def check_outputs(run: Run, jobs: Sequence[Job], force: bool) -> None:

@@ -15,6 +15,7 @@ from functools import cache, cached_property
 from io import BytesIO
 from itertools import chain, product
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from msgan.data.cohort import Prepared
 from msgan.match import slope, spectrum
 from msgan.match.profile import TargetProfile
 from msgan.paths import partial_folder, require_space, room
-from msgan.types import Array, Box, Reader, Shape, read_padded, trailing
+from msgan.types import Array, Box, InputError, Reader, Shape, read_padded, trailing
 
 AutoContext = Callable[[Prepared, Path], Reader]
 """Makes the channel ``auto_context`` of an open source image: what it is on s_n in [-1, 1], kept
@@ -186,7 +187,7 @@ def cached(
                 for i in range(1, n + 1)
             ],
         ),
-        tuple(torch.from_numpy(np.load(target / f"labelled_s{i}.npy")) for i in range(n + 1)),
+        tuple(torch.from_numpy(_array(target / f"labelled_s{i}.npy")) for i in range(n + 1)),
         rims=rims,
         sources=_sources(target, images, variants) if config.guidance.on else (),
         label_maps=tuple(
@@ -289,13 +290,27 @@ def _variants(config: CascadeConfig) -> int:
 
 
 def load(path: Path) -> Tensor:
-    """A memory map of a ``.npy`` file, as cheap to keep as its patches in use."""
+    """A memory map of a ``.npy`` file, as cheap to keep as its patches in use.
+
+    Raises:
+        InputError: It was cut short, or holds something else.
+    """
     # Copy-on-write: torch wants a writable array, the file stays as it is.
-    tensor = torch.from_numpy(np.load(path, mmap_mode="c"))
+    tensor = torch.from_numpy(_array(path, "c"))
     if advise := _madvise():
         # Patches lie anywhere: what the system would read around them is mostly for nothing.
         _tell(advise, tensor.data_ptr(), tensor.numel() * tensor.element_size(), mmap.MADV_RANDOM)
     return tensor
+
+
+def _array(path: Path, mode: Literal["c"] | None = None) -> Array:
+    try:
+        return np.asarray(np.load(path, mmap_mode=mode))
+    except (EOFError, ValueError) as error:
+        why = str(error).splitlines()[0]
+        raise InputError(
+            f"{path}: damaged: {why}: remove {path.parent}, which is made again"
+        ) from None
 
 
 def _moved(image: Tensor, device: torch.device) -> Tensor:
