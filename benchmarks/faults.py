@@ -547,7 +547,7 @@ class Bench:
             self.worker_killed()
             return
         folder = self.fresh()
-        for _ in range(self.random.choice((1, 1, 2))):
+        for before in range(self.random.choice((1, 1, 2))):
             number = self.random.choice(SIGNALS)
             pid = self.begin(folder)
             time.sleep(self.random.uniform(0, self.tally.seconds))
@@ -560,7 +560,8 @@ class Bench:
             name = signal.Signals(number).name
             lines = said(self.said)
             # After a first signal that came too late the result is there, and is not replaced.
-            done = not status or any("is there already" in line for line in lines)
+            there = before and status == 2 and any("is there already" in line for line in lines)
+            done = not status or (there and digest(folder, self.stage.results) == self.expected)
             self.note(f"{name}: {'was done' if done else 'ended'}")
             if not (done or number == signal.SIGKILL or status in (130, 143, -number)):
                 self.note("another exit status", name, status, lines[-2:])
@@ -648,7 +649,8 @@ class Bench:
     def _refused(self, folder: Path, status: int, what: str) -> None:
         lines = said(self.said)
         # A notebook of which the kernel was refused memory has failed, and is named with the error.
-        clear = [line for line in lines if line.startswith(("error: ", "failed: "))]
+        begins = {1: "failed: ", 2: "error: "}.get(status, "error: ")
+        clear = [line for line in lines if line.startswith(begins)]
         if status == 0:
             self.note(f"short of {what}: done")
         elif status in (1, 2) and len(clear) == 1:

@@ -27,10 +27,11 @@ MEMORY = (
     "Cannot allocate memory",
     "cannot allocate memory",
     "failed to map segment from shared object",
-    "could not create a primitive",
-    "could not execute a primitive",
 )
 """What is said where this machine has no memory, by libraries that raise what they like."""
+
+ONEDNN = ("could not create a primitive", "could not execute a primitive")
+"""All that oneDNN says where it gets no memory; of what it cannot compute it says more."""
 
 LIFT = "lift a limit on memory (ulimit -v, a job's or container's)"
 
@@ -104,7 +105,8 @@ def short_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno == errno.ENOMEM
     kinds = (ImportError, OSError, RuntimeError, SystemError)
-    return isinstance(error, kinds) and any(mark in str(error) for mark in MEMORY)
+    text = str(error)
+    return isinstance(error, kinds) and (text in ONEDNN or any(mark in text for mark in MEMORY))
 
 
 def interrupted(error: BaseException | None) -> bool:

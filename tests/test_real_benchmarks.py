@@ -5,6 +5,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -294,19 +295,25 @@ def test_methods_are_tested_against_one_on_the_same_people():
     assert limbs.tests({"other": other}) == {}
 
 
-def test_methods_of_equal_time_take_the_images_of_the_benchmark():
+def test_methods_of_equal_time_take_the_images_of_the_benchmark(tmp_path, monkeypatch):
+    asked = []
+
+    def fit(*words):
+        asked.append(words)
+        return SimpleNamespace(config=words[2])
+
+    monkeypatch.setattr(methods, "fit", fit)
     table = {one.name: one for one in methods.equal_time(150)}
     assert set(limbs.COMPARED) >= set(table)
     assert {one.sees for one in table.values()} == {methods.PAIRS}
     config = limbs.config()
-    own = methods.RIVALS[1].configured(
-        methods.cascade_config("small", ct=True).updated(preparation=config.preparation),
-        "t1",
-        "small",
-        150,
-    )
-    assert own.preparation == config.preparation
-    assert own.training.steps == round(150 / methods.RIVALS[1].pace)
+    for rival, one in zip(methods.RIVALS, table.values(), strict=True):
+        one.fit("people", "t1", "ct", one.configured(config), tmp_path)
+        people, target, own, out = asked[-1]
+        assert (people, target, out) == ("people", "ct", tmp_path)
+        assert own.preparation == config.preparation
+        assert own.paired == "t1"
+        assert own.training.steps == round(150 / rival.pace)
 
 
 # --- minutes -----------------------------------------------------------------------------------

@@ -112,6 +112,11 @@ SHORT = [
 ]
 
 
+def test_what_onednn_cannot_compute_is_no_lack_of_memory():
+    text = "could not create a primitive descriptor for a convolution forward propagation primitive"
+    assert not start.short_of_memory(RuntimeError(text))
+
+
 @pytest.mark.parametrize("error", SHORT, ids=lambda error: type(error).__name__)
 def test_libraries_that_find_no_memory_are_understood(error, capsys):
     assert start.short_of_memory(error)
