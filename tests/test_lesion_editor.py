@@ -53,7 +53,9 @@ def test_a_click_paints_only_with_the_brush(editor):
 
 def test_the_image_is_translated_with_the_lesion_and_without(editor):
     editor.paint((8, 12, 12), 3, 1)
+    editor.viewer.panes.turn(True)
     shown = editor.translate()
+    assert shown.panes.slices.grid.radiological  # as where it was painted
     assert shown.slices.titles[:3] == NAMES
     assert shown.slices.titles[3] == "with the lesion − without"
     made, plain = (whole(editor.folder / name) for name in ("with-1.nii", "without.nii"))

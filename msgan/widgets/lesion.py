@@ -266,6 +266,7 @@ class LesionEditor:
             self._below.children = [self.comparison.box]
         else:
             self.comparison.set_slices(slices, unit=unit, caption=words)
+        self.comparison.panes.turn(self.viewer.panes.slices.grid.radiological)
         self.comparison.at = self.viewer.at
 
     def _brush(self) -> None:
