@@ -71,12 +71,24 @@ def test_left_and_right_stay_turned_from_view_to_view(study: Path) -> None:
     assert shown.static_fallback == before["compare"]
 
 
+def test_planes_and_volumes_share_the_crosshair(study: Path) -> None:
+    shown = explore(study)
+    shown.shown.at = (3, 2, 1)
+    shown.view.value = "3D"
+    assert [*shown.shown.volumes] == ["source", "translated", "real"]
+    assert shown.shown.at == (3, 2, 1)
+    shown.shown.at = (1, 2, 3)
+    assert len(shown.static_fallback) > 1000
+    shown.view.value = "compare"
+    assert shown.shown.at == (1, 2, 3)
+
+
 def test_only_what_a_method_has_is_offered(study: Path) -> None:
     shown = explore(study)
-    assert shown.view.options == ("compare", "scales", "tiles", "curves", "scores")
+    assert shown.view.options == ("compare", "3D", "scales", "tiles", "curves", "scores")
     shown.view.value = "tiles"
     shown.method.value = "source"
-    assert shown.view.options == ("compare", "scores")
+    assert shown.view.options == ("compare", "3D", "scores")
     assert shown.view.value == "compare"
     assert shown.static_fallback
 

@@ -16,6 +16,7 @@ from msgan.plots.style import label_colour
 from msgan.types import Box, InputError
 from msgan.widgets import Comparison, Slices, Viewer, browse, compare, compared, render
 from msgan.widgets.canvas import Canvas, Picture, Scene
+from msgan.widgets.volume3d import Renderings
 from msgan.widgets.window import HU, OWN
 
 SHAPE = (6, 9, 4)
@@ -430,6 +431,42 @@ def test_what_cannot_be_rendered_is_named(tmp_path: Path) -> None:
         render(volume(), max_side=1)
     with pytest.raises(InputError, match=r"x\.nii: no such file"):
         render(tmp_path / "x.nii")
+
+
+def test_volumes_in_3d_share_crosshair_and_cut() -> None:
+    affine = np.diag([-2.0, 2.0, 3.0, 1.0])
+    x = volume()
+    images = {"a": x, "b": x + 1}
+    made = Renderings(images, affine=affine, units={"a": "HU"}, max_side=4, caption="Turn them")
+    assert made.step == -(-max(x.shape) // 4)
+    moved: list[tuple[int, ...]] = []
+    made.on_move(moved.append)
+    mm = affine @ [1, 2, 3, 1]
+    made._pointed({"mm": [*mm]})
+    assert moved == [(1, 2, 3)] == [made.at]
+    made.at = (1, 2, 3)
+    assert len(moved) == 1  # nobody is told what has not changed
+    n = x.shape
+    shares = (1 - 1.5 / n[0], 2.5 / n[1], 3.5 / n[2])  # the first axis runs to the left
+    for plane, towards in (("sagittal", [90, 0]), ("coronal", [180, 0]), ("axial", [0, 90])):
+        made.cut.value = plane
+        for shown in made.volumes.values():
+            np.testing.assert_allclose(shown.scene.crosshair_pos, shares)
+            ((depth, *direction),) = shown.scene.clip_plane_depth_azi_elevs
+            share = shares[["sagittal", "coronal", "axial"].index(plane)]
+            assert depth == pytest.approx(share - 0.5)
+            assert direction == towards
+    before = made.static_fallback
+    made.cut.value = "whole"
+    made.at = (0, 0, 0)
+    assert made.static_fallback != before
+    assert made.volumes["a"].scene.clip_plane_depth_azi_elevs[0][0] > 1
+    with pytest.raises(InputError, match=r"at \(9, 0, 0\): outside images of shape"):
+        made.at = (9, 0, 0)
+    with pytest.raises(InputError, match="expected at least one"):
+        Renderings({})
+    with pytest.raises(InputError, match=r"shape \(3, 3\): expected 3 axes"):
+        Renderings({"a": np.zeros((3, 3))})
 
 
 # --- bad input -----------------------------------------------------------------------------------

@@ -27,10 +27,12 @@ from msgan.widgets.views import (
     caption_of,
     comparison_of,
     kept_scales,
+    renderings_of,
     scales_of,
     tiles_of,
     viewer_of,
 )
+from msgan.widgets.volume3d import Renderings
 from msgan.widgets.volume_cache import VolumeCache
 
 TABLE = """<style>
@@ -172,7 +174,20 @@ class Explorer:
         self._comparison = self._fresh(
             _files(one), lambda: comparison_of(one, self.volume_cache, self._comparison)
         )
+        if self.view.value == "3D":
+            return self._solid_of(one, self._comparison)
         return self._comparison
+
+    def _solid_of(self, one: Translated, planes: Comparison) -> Renderings:
+        """A translation in 3D; its crosshair is that of the planes."""
+        made = renderings_of(one, self.volume_cache)
+        made.at = planes.at
+
+        def moved(voxel: tuple[int, ...]) -> None:
+            planes.at = voxel
+
+        made.on_move(moved)
+        return made
 
     def _editor(self, one: Translated) -> LesionEditor:
         """To draw a lesion on the source of a translation; what was drawn before is put away."""

@@ -136,6 +136,16 @@ class Planes:
             return None
         return tuple(float(v) for v in (self.affine @ [*at, 1])[:-1])
 
+    def shares(self, at: Sequence[int]) -> tuple[float, ...]:
+        """Where the middle of a voxel lies from left, back and bottom of a 3D image, as shares."""
+        found = []
+        for plane in reversed(self.names):  # sagittal, coronal, axial: x, y, z
+            axis = self.axes(plane)[2]
+            share = (at[axis] + 0.5) / self.shape[axis]
+            ahead = self._orientation is None or self._orientation[axis, 1] > 0
+            found.append(float(share if ahead else 1 - share))
+        return tuple(found)
+
     def sides(self, plane: str) -> str:
         """Letters of the body's directions at left, right, bottom, top; empty if not known."""
         if not plane or self._orientation is None:

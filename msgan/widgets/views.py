@@ -11,17 +11,18 @@ from typing import Any
 
 from msgan.data.grid import Grid
 from msgan.data.scan.names import read_name, stem_of
-from msgan.data.volume import Volume
+from msgan.data.volume import Volume, open_volume
 from msgan.report.catalog import Catalog, Translated
 from msgan.runs.run import Run
 from msgan.training.log import LOG
 from msgan.types import InputError
 from msgan.widgets.compare import compared
-from msgan.widgets.comparison import Comparison
+from msgan.widgets.comparison import REAL, SOURCE, TRANSLATED, Comparison
 from msgan.widgets.scales import Scales
 from msgan.widgets.slices import Image, Slices
 from msgan.widgets.tiles import TileGrid, Tiles
 from msgan.widgets.viewer import Viewer
+from msgan.widgets.volume3d import Renderings
 from msgan.widgets.volume_cache import VolumeCache
 
 NEAR = 1e-3
@@ -34,8 +35,9 @@ LONGEST = 28
 OVERLAYS = {"labels": "labels", "atlas": "labels", "mask": "masks", "region": "masks"}
 """Role that a name tells -> how an image of it is laid over others."""
 
-COMPARE, SCALES, TILES, CURVES, SCORES, LESION = VIEWS = (
+COMPARE, SOLID, SCALES, TILES, CURVES, SCORES, LESION = VIEWS = (
     "compare",
+    "3D",
     "scales",
     "tiles",
     "curves",
@@ -53,6 +55,7 @@ def views_of(found: Catalog, shown: Translated) -> list[str]:
             run = Run.open(provenance.run)
     there = {
         COMPARE: True,
+        SOLID: _solid(provenance.result),
         SCALES: bool(shown.scales),
         TILES: _several_tiles(shown),
         CURVES: run is not None and any((run.folder_of(i) / LOG).is_file() for i in run.used),
@@ -60,6 +63,15 @@ def views_of(found: Catalog, shown: Translated) -> list[str]:
         LESION: run is not None and bool(run.config.labels),
     }
     return [view for view in VIEWS if there[view]]
+
+
+def _solid(path: Path) -> bool:
+    """Whether an image has three axes; one that cannot be read is shown nowhere in 3D."""
+    try:
+        with open_volume(path, check=False) as volume:
+            return volume.grid.dims == 3
+    except (InputError, OSError):
+        return False
 
 
 def _several_tiles(shown: Translated) -> bool:
@@ -116,6 +128,32 @@ def comparison_of(
         return Comparison(slices, **words)
     before.set_slices(slices, **words)
     return before
+
+
+def renderings_of(shown: Translated, volume_cache: VolumeCache) -> Renderings:
+    """Source, translation and real image in 3D.
+
+    Raises:
+        InputError: See :func:`images_of`.
+    """
+    slices, words = images_of(shown, volume_cache)
+    provenance = shown.provenance
+    made = volume_cache.volume(provenance.result)
+    files = {SOURCE: provenance.image, TRANSLATED: provenance.result, REAL: provenance.real}
+    images = {
+        title: (volume_cache.volume(path).read, made.grid.shape)
+        for title, path in files.items()
+        if path is not None and title in slices.titles
+    }
+    units = dict.fromkeys(images, words["unit"]) | {SOURCE: words["source_unit"]}
+    windows = {title: slices.windows[title] for title in images}
+    return Renderings(
+        images,
+        affine=made.grid.affine,
+        units=units,
+        windows=windows,
+        caption=words["caption"],
+    )
 
 
 def scales_of(shown: Translated, volume_cache: VolumeCache) -> Scales:

@@ -249,3 +249,55 @@ def test_a_lesion_is_drawn_and_translated(look: Look) -> None:
     page.get_by_role("button", name="look", exact=True).click()
     look.button("compare").click()
     until(lambda: look.panes.count() == 2, ANSWER, "the comparison", page)
+
+
+def test_volumes_in_3d_are_turned_and_cut_together(opened: NotebookPage) -> None:
+    look = Look(opened, 1280)
+    look.choose("my", "translations")
+    page = look.page
+    canvases = page.locator(".msgan-solid canvas:visible")
+
+    def solid(share: float) -> Any:
+        """In 3D, the crosshair this far from left, back and bottom."""
+        look.button("three planes").click()
+        until(lambda: look.panes.count() == 6, ANSWER, "three planes of two images", page)
+        for picture in look.panes.all()[:2]:  # axial, coronal
+            page.mouse.click(*look.centre(picture, share, 1 - share))
+            look.notebook.idle()
+        look.button("3D").click()
+        until(lambda: canvases.count() == 2, ANSWER, "source and translation", page)
+        look.notebook.idle()
+        return canvases.first
+
+    def bright() -> float:
+        return float((pixels(canvases.first) > 40).mean())
+
+    source = solid(0.3)
+    if not source.evaluate("c => !!c.getContext('webgl2')"):
+        pytest.skip("this browser has no WebGL 2")
+    until(lambda: bright() > 0.05, ANSWER, "a volume", page)
+
+    def turned() -> None:
+        page.mouse.move(*look.centre(source))
+        page.mouse.down()
+        page.mouse.move(*look.centre(source, 0.6, 0.6), steps=4)
+        page.mouse.up()
+
+    look.differs(canvases.last, turned, "the other one turned")
+    left: dict[str, list[float]] = {}
+    for share in (0.3, 0.7):
+        if share > 0.5:
+            solid(share)
+        until(lambda: bright() > 0.05, ANSWER, "a volume", page)
+        for plane in ("sagittal", "coronal", "axial"):
+            look.differs(canvases.last, look.button(plane).click, f"the {plane} cut")
+            look.notebook.idle()
+            left.setdefault(plane, []).append(bright())
+            look.notebook.shoot(f"explorer_3d_{plane}_{share:g}")
+        look.button("compare").click()
+        look.notebook.idle()
+    for plane, (low, high) in left.items():  # what lies right, in front or above is cut away
+        assert low < 0.8 * high, (plane, low, high)
+    assert look.notebook.faults == []
+    look.button("axial").click()
+    until(lambda: look.panes.count() == 2, ANSWER, "one plane", page)
