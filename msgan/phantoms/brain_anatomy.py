@@ -47,6 +47,21 @@ def _bump(axes: Sequence[Array], centre: Sequence[float], radii: Sequence[float]
     return np.exp(-square)
 
 
+def _distance(mask: Array) -> Array:
+    """Of each voxel of a 3D mask to the nearest outside, in voxels.
+
+    As that of SciPy, but slice by slice from the nearest voxels: what it holds beside them costs it
+    most of its time.
+    """
+    nearest = ndimage.distance_transform_edt(mask, return_distances=False, return_indices=True)
+    out = np.empty(mask.shape)
+    j, k = np.ogrid[: mask.shape[1], : mask.shape[2]]
+    for i, square in enumerate(out):
+        x, y, z = nearest[:, i]
+        np.sqrt((x - i) ** 2 + (y - j) ** 2 + (z - k) ** 2, out=square)
+    return out
+
+
 @lru_cache(maxsize=1)
 def template() -> Template:
     """Log-odds of fluid and white against grey matter, and distance to the brain's edge."""
@@ -58,15 +73,13 @@ def template() -> Template:
         datasets.load_mni152_wm_template(resolution=1),
     )
     # The maps end within the brain stem; a margin of background closes it there.
-    margin = ((0, 0), (0, 0), (4, 0))
-    t1, grey, white = (np.pad(np.asarray(i.dataobj, np.float32), margin) for i in images)
-    crop = np.s_[20:177, 20:216, : 4 + 164]
-    t1, grey, white = t1[crop], grey[crop], white[crop]
+    crop, margin = np.s_[20:177, 20:216, :164], ((0, 0), (0, 0), (4, 0))
+    t1, grey, white = (np.pad(np.asarray(i.dataobj[crop], np.float32), margin) for i in images)
     origin = np.asarray(images[0].affine)[:3, 3] + (20, 20, -4)
     axes = np.ogrid[tuple(slice(o, o + n) for o, n in zip(origin, t1.shape, strict=True))]
 
     brain = t1 > 0
-    edge = ndimage.distance_transform_edt(brain) - ndimage.distance_transform_edt(~brain)
+    edge = _distance(brain) - _distance(~brain)
     # The fluid in narrow sulci shows in the average T1 though not in the maps.
     fluid = np.maximum(1 - grey - white, np.clip((0.60 - t1) / 0.33, 0, 1))
     fluid[~brain] = 1
@@ -77,7 +90,7 @@ def template() -> Template:
         0,
         1,
     )
-    depth = ndimage.distance_transform_edt(white < 0.5)
+    depth = _distance(white < 0.5)
     depth = ndimage.gaussian_filter(depth.astype(np.float32), 0.6)
     floor = 0.02
     gain = 1 + 1.2 * cortex
