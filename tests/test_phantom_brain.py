@@ -10,7 +10,14 @@ from scipy import ndimage
 from msgan.paths import sha256
 from msgan.phantoms import brain as module
 from msgan.phantoms.brain import BrainPhantom, brain, write_cohort
-from msgan.phantoms.brain_anatomy import EXTENT_MM, ORIGIN_MM, VENTRICLES_MM, Warp, pull
+from msgan.phantoms.brain_anatomy import (
+    EXTENT_MM,
+    ORIGIN_MM,
+    VENTRICLES_MM,
+    Warp,
+    _distance,
+    pull,
+)
 from msgan.phantoms.brain_signal import (
     PATIENTS,
     TISSUES,
@@ -309,3 +316,8 @@ def test_intensities_are_spread_as_in_patients(
     # Two patients are few and differ by 0.18 themselves (T1, lower quartile): near their range.
     assert (phantom > np.min(real, axis=0) - 0.1).all(), (phantom, real)
     assert (phantom < np.max(real, axis=0) + 0.1).all(), (phantom, real)
+
+
+def test_distances_are_those_of_scipy() -> None:
+    mask = np.random.default_rng(0).random((9, 12, 7)) > 0.1
+    np.testing.assert_array_equal(_distance(mask), ndimage.distance_transform_edt(mask))
