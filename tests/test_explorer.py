@@ -79,8 +79,10 @@ def test_planes_and_volumes_share_the_crosshair(study: Path) -> None:
     assert shown.shown.at == (3, 2, 1)
     shown.shown.at = (1, 2, 3)
     assert len(shown.static_fallback) > 1000
+    volumes = [*shown.shown.volumes.values()]
     shown.view.value = "compare"
     assert shown.shown.at == (1, 2, 3)
+    assert all(one.comm is None for one in volumes)  # the page holds them no longer
 
 
 def test_only_what_a_method_has_is_offered(study: Path) -> None:

@@ -81,6 +81,7 @@ class Explorer:
         self._comparison: Comparison | None = None
         self._curves: Curves | None = None
         self._lesion: tuple[Translated, LesionEditor] | None = None
+        self._solid: Renderings | None = None
         self._radiological = False
         self.menus = Menus(found)
         self.menus.on_change(self._show)
@@ -113,6 +114,8 @@ class Explorer:
             self._curves.close()
         if self._lesion is not None:
             self._lesion[1].close()
+        if self._solid is not None:
+            self._solid.close()
         self.volume_cache.keep([])
         self.box.close()
 
@@ -122,6 +125,9 @@ class Explorer:
         if (panes := _panes(self.shown)) is not None:
             self._radiological = panes.slices.grid.radiological
         self.shown, self._note, html = None, "", ""
+        if self._solid is not None:
+            self._solid.close()
+            self._solid = None
         try:
             self.shown = self._exhibit()
             if (panes := _panes(self.shown)) is not None:  # whatever was shown before
@@ -187,6 +193,7 @@ class Explorer:
             planes.at = voxel
 
         made.on_move(moved)
+        self._solid = made
         return made
 
     def _editor(self, one: Translated) -> LesionEditor:

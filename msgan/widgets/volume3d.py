@@ -218,6 +218,12 @@ class Renderings:
         """The planes through the crosshair, in one PNG."""
         return self._planes.static_fallback
 
+    def close(self) -> None:
+        """Take it off the page; what the page holds of the volumes is given back."""
+        for shown in self.volumes.values():
+            shown.close()
+        self.box.close()
+
     def _pointed(self, location: Mapping[str, Any]) -> None:
         """A click in one of them."""
         affine = self._grid.affine
