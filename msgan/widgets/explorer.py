@@ -186,7 +186,7 @@ class Explorer:
 
     def _solid_of(self, one: Translated, planes: Comparison) -> Renderings:
         """A translation in 3D; its crosshair is that of the planes."""
-        made = renderings_of(one, self.volume_cache)
+        made = renderings_of(one, self.volume_cache, planes)
         made.at = planes.at
 
         def moved(voxel: tuple[int, ...]) -> None:

@@ -130,14 +130,15 @@ def comparison_of(
     return before
 
 
-def renderings_of(shown: Translated, volume_cache: VolumeCache) -> Renderings:
+def renderings_of(shown: Translated, volume_cache: VolumeCache, planes: Comparison) -> Renderings:
     """Source, translation and real image in 3D.
 
-    Raises:
-        InputError: See :func:`images_of`.
+    Args:
+        shown: The translation.
+        volume_cache: Opens its images.
+        planes: Of the same translation; its images and their windows are taken.
     """
-    slices, words = images_of(shown, volume_cache)
-    provenance = shown.provenance
+    slices, provenance = planes.slices, shown.provenance
     made = volume_cache.volume(provenance.result)
     files = {SOURCE: provenance.image, TRANSLATED: provenance.result, REAL: provenance.real}
     images = {
@@ -145,14 +146,15 @@ def renderings_of(shown: Translated, volume_cache: VolumeCache) -> Renderings:
         for title, path in files.items()
         if path is not None and title in slices.titles
     }
-    units = dict.fromkeys(images, words["unit"]) | {SOURCE: words["source_unit"]}
+    units = dict.fromkeys(images, provenance.unit)
+    units[SOURCE] = _unit(volume_cache.volume(provenance.image))
     windows = {title: slices.windows[title] for title in images}
     return Renderings(
         images,
         affine=made.grid.affine,
         units=units,
         windows=windows,
-        caption=words["caption"],
+        caption=planes.controls.caption,
     )
 
 

@@ -153,8 +153,6 @@ class Renderings:
         slices = Slices(images, None, windows, affine=affine)
         self._planes = Viewer(slices, unit=dict(units or {}))
         self._words = sentence(caption, _taken(step))
-        self._at = grid.middle
-        self._listeners: list[Callable[[tuple[int, ...]], None]] = []
         self.volumes = {
             title: _niivue(reduced(image, step), grid, step, slices.windows[title])
             for title, image in images.items()
@@ -176,6 +174,7 @@ class Renderings:
         above = widgets.HBox([widgets.Label("cut"), self.cut])
         self.box = widgets.VBox([above, row, widgets.HTML(f"<small>{escape(HELP)}</small>")])
         self.box.add_class("msgan-solid")
+        self._planes.on_move(lambda _: self._draw())
         self._draw()
 
     @property
@@ -190,23 +189,15 @@ class Renderings:
         Raises:
             InputError: It is set to what is outside the images.
         """
-        return self._at
+        return self._planes.at
 
     @at.setter
     def at(self, voxel: Sequence[int]) -> None:
-        where = tuple(int(v) for v in voxel)
-        shape = self._grid.shape
-        if len(where) != 3 or not all(0 <= v < n for v, n in zip(where, shape, strict=True)):
-            raise InputError(f"at {where}: outside images of shape {shape}")
-        if where != self._at:
-            self._at = where
-            self._draw()
-            for listener in self._listeners:
-                listener(where)
+        self._planes.at = tuple(voxel)
 
     def on_move(self, listener: Callable[[tuple[int, ...]], None]) -> None:
         """Call ``listener`` with the voxel whenever the crosshair has moved."""
-        self._listeners.append(listener)
+        self._planes.on_move(listener)
 
     @property
     def reading(self) -> str:
@@ -234,8 +225,7 @@ class Renderings:
 
     def _draw(self) -> None:
         """Cut and point where the crosshair is."""
-        self._planes.at = self._at
-        shares = self._grid.shares(self._at)
+        shares = self._grid.shares(self.at)
         plane = self.cut.value
         depth, (azimuth, elevation) = UNCUT, (0, 0)
         if plane != WHOLE:
