@@ -62,7 +62,7 @@ AREAS = {
 """Modules of the package, and the test files that are about them, the nearest first."""
 
 LOADED = ("torch", "scipy.ndimage", "skimage", "zarr", "nibabel", "pandas", "SimpleITK", "pydantic")
-LOADED += ("numcodecs", "pytest", "hypothesis", "monai", "matplotlib", "seaborn")
+LOADED += ("numcodecs", "monai", "matplotlib", "seaborn")
 """Packages that are loaded before processes are forked."""
 
 SKIPPED = ("NoOp", "VariableReplacer", "VariableInserter", "RemoveDecorator")
@@ -194,7 +194,9 @@ def tested(tree: Path, area: str) -> str:
             os.chdir(tree)
             import pytest
 
-            rc = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *files])
+            rc = pytest.main(
+                ["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-m", "not slow", *files]
+            )
             os._exit(int(rc))
         finally:
             os._exit(99)
