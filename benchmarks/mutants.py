@@ -19,9 +19,11 @@ from __future__ import annotations
 
 import argparse
 import ast
+import compileall
 import contextlib
 import json
 import os
+import py_compile
 import resource
 import shutil
 import signal
@@ -220,6 +222,9 @@ def copied(place: Path) -> Path:
         "__pycache__", ".venv", ".git", "runs", ".*_cache", "*.egg-info"
     )
     shutil.copytree(ROOT, tree, ignore=skipped, symlinks=True)
+    # Modules are compiled once; hashes tell which one has changed.
+    by_hash = py_compile.PycInvalidationMode.CHECKED_HASH
+    compileall.compile_dir(tree, quiet=2, invalidation_mode=by_hash)
     return tree
 
 

@@ -25,8 +25,8 @@ EVERY = 0.5
 PICTURE_EVERY = 10.0
 """Seconds between two pictures, at least; one takes at most a twentieth of the time."""
 
-SIDE = 160
-"""Of a picture's shorter side, pixels."""
+SIDE, GAP = 160, 4
+"""Of a picture's shorter side, and between two pictures, in pixels."""
 
 Show = Callable[[str, str], None]
 
@@ -172,12 +172,14 @@ def _png(images: Sequence[Array]) -> str:
     """Images in [-1, 1] side by side, as base64."""
     from PIL import Image
 
-    gap = np.ones((len(images[0]), 1))  # white
-    whole = np.hstack([images[0], *(part for image in images[1:] for part in (gap, image))])
-    whole = whole.clip(-1, 1)
-    picture = Image.fromarray(np.round(127.5 * (whole + 1)).astype(np.uint8))
     factor = SIDE / min(images[0].shape)
-    picture = picture.resize((round(picture.width * factor), round(picture.height * factor)))
+    parts: list[Array] = []
+    for image in images:
+        bits = np.round(127.5 * (image.clip(-1, 1) + 1)).astype(np.uint8)
+        size = [round(n * factor) for n in reversed(image.shape)]
+        enlarged = np.asarray(Image.fromarray(bits).resize(size))
+        parts += [np.full((len(enlarged), GAP), 255, np.uint8), enlarged]
+    picture = Image.fromarray(np.hstack(parts[1:]))
     file = io.BytesIO()
     picture.save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()

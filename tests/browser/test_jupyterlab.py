@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import nbformat
 import numpy as np
 import pytest
 from notebook_page import NotebookPage, changed, pixels, slide, until
@@ -128,6 +129,45 @@ def test_start_here_runs_and_its_pictures_answer(notebook: NotebookPage) -> None
     assert low == "0"
     assert re.fullmatch(r"\d{3,4}", high)  # no digit behind the point
     closed(notebook, "00_start_here")
+
+
+TRAINING = """
+from pathlib import Path
+from msgan import presets
+from msgan.methods import watch
+from msgan.methods.cascade import fit
+from msgan.phantoms.cohorts import brain_cohort
+
+watch.PICTURE_EVERY = 0.0  # of so short a training no picture would be seen
+config = presets.preset("smoke").updated(training={"lr_steps": 150, "validate_every": 15})
+run = fit(brain_cohort("smoke", Path("shared")), "t2", config, Path("watched"), scales=[0])
+"""
+
+
+def test_a_training_is_watched(notebook: NotebookPage) -> None:
+    own = nbformat.read(notebook.lab.folder / "00_start_here.ipynb", as_version=4)
+    own.cells = [nbformat.v4.new_code_cell(TRAINING.strip())]
+    nbformat.write(own, notebook.lab.folder / "watched.ipynb")
+    notebook.open("watched.ipynb")
+    notebook.menu("Run", "Run All Cells")
+    output = notebook.page.locator(".jp-OutputArea-output")
+    bar = output.locator("progress")
+    until(lambda: bar.count() == 1, RUN, "a bar", notebook.page)
+    place = lambda: float(bar.get_attribute("value", timeout=1000) or 0)  # noqa: E731
+    until(lambda: 0 < place() < 150, RUN, "steps", notebook.page)
+    picture = output.locator("img[alt*='generated (left) and real (right)']")
+    picture.wait_for(timeout=1000 * RUN)
+    text = output.inner_text()
+    assert re.search(r"s0: step \d+ of 150, L1 0\.\d{4}.*, [\d.:]+ (s|min) left", text), text
+    assert notebook.broken() == []
+    notebook.shoot("watched")
+    before = place()
+    until(lambda: place() > before, RUN, "more steps", notebook.page)
+    until(lambda: bar.count() == 0, RUN, "the end", notebook.page)
+    notebook.idle()
+    assert re.fullmatch(r"t2: s0: step 150 of 150, L1 [\d.]+, .*", output.inner_text().strip())
+    assert notebook.errors() == []
+    assert notebook.faults == []
 
 
 def test_explore_changes_subject_and_answers_keys(notebook: NotebookPage) -> None:
