@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msgan.types import Box, read_padded
+from msgan.types import Box, read_extended, read_padded
 
 often = settings(deadline=None, derandomize=True, database=None, max_examples=60)
 
@@ -108,6 +108,47 @@ def test_read_padded_asks_for_nothing_outside():
         return np.ones(box.size, np.float32)
 
     assert read_padded(read, (4, 4), Box((-3, 2), (5, 9))).sum() == 4
+
+
+@st.composite
+def two_boxes(draw, least=0):
+    """A box anywhere, and one of at least one voxel that may lie far from it."""
+    box = draw(boxes(least=least))
+    start = draw(st.tuples(*[st.integers(-12, 12)] * box.dims))
+    return box, Box(start, draw(st.tuples(*[st.integers(1, 6)] * box.dims)))
+
+
+def clamped(voxel, outer):
+    """The voxel of a box that is nearest."""
+    pairs = zip(voxel, outer.start, outer.stop, strict=True)
+    return tuple(min(max(v, low), stop - 1) for v, low, stop in pairs)
+
+
+@often
+@given(two_boxes(least=1))
+def test_the_nearest_part_is_what_lies_inside_or_the_voxel_beside(pair):
+    box, outer = pair
+    nearest = box.nearest(outer)
+    assert voxels(nearest) == {clamped(v, outer) for v in voxels(box)}
+    assert nearest.nearest(outer) == nearest
+
+
+@often
+@given(two_boxes(), st.integers(0, 1))
+def test_an_image_goes_on_with_its_outermost_voxels(pair, channels):
+    box, known = pair
+    lead = (2,) * channels
+    image = np.random.default_rng(0).normal(size=(*lead, *known.size)).astype(np.float32)
+
+    def read(part):
+        assert voxels(part) <= voxels(known)
+        return image[(..., *part.inside(known).slices)]
+
+    out = read_extended(read, known, box)
+    assert out.shape == (*lead, *box.size)
+    for k, voxel in zip(np.ndindex(*box.size), sorted(voxels(box)), strict=True):
+        place = tuple(np.subtract(clamped(voxel, known), known.start))
+        np.testing.assert_array_equal(out[(..., *k)], image[(..., *place)])
 
 
 @pytest.mark.parametrize("size", [4, 5])
