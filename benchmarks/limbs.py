@@ -93,7 +93,7 @@ REGION = "limb"
 SILHOUETTE = 100.0
 """T1 above this is no air: muscle is at about 300."""
 
-STEPS = {"lr_steps": 1000, "steps": 1500, "validate_every": 250}
+STEPS = {"lr_steps": 1000, "steps": 500, "validate_every": 250}
 QUICK = {"lr_steps": 4, "steps": 2, "validate_every": 2}
 QUICK_PEOPLE = 4
 
