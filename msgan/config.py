@@ -332,13 +332,13 @@ class Cycle(Model):
     Attributes:
         source: Modality that is translated.
         weight: Of the cycle loss beside the adversarial loss (section 4: 10).
-        identity: Weight of the identity loss, as a share of that (section 5.2: 0.5).
+        identity: Weight of the identity loss, as a share of that (section 5.2, for paintings: 0.5).
         pool: Generated patches that are kept to be shown to D again (section 4: 50).
     """
 
     source: str = Field(min_length=1)
     weight: float = Field(10.0, ge=0)
-    identity: float = Field(0.5, ge=0)
+    identity: float = Field(0.0, ge=0)
     pool: int = Field(50, ge=0, le=LARGEST)
 
 

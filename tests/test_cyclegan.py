@@ -190,8 +190,14 @@ def test_a_checkpoint_holds_everything(tmp_path):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_rate_and_identity_are_those_of_the_paper():
+    config = CycleGan.configured(tiny(learning_rate=0.1), "t1")
+    assert config.training.learning_rate == 2e-4
+    assert config.cycle.identity == 0
+
+
 def test_the_rate_falls_to_0_over_the_second_half():
-    settings = configured(learning_rate=0.1).training
+    settings = CycleGan.configured(tiny(), "t1", rate=0.1).training
     rates = [learning_rate(settings, k, 100) for k in range(101)]
     assert set(rates[:51]) == {0.1}
     assert rates[75] == pytest.approx(0.05)
@@ -219,7 +225,16 @@ def test_it_learns_a_contrast_without_pairs(tmp_path):
     network = {"hr_width": 8, "discriminator_width": 8}
     config = tiny(network=network, steps=400, patch=16, ema=0.95, validate_every=100)
     method = CycleGan.fit(
-        cohort, "t1", "t2", config, tmp_path / "run", device="cpu", weight=2.0, pool=10
+        cohort,
+        "t1",
+        "t2",
+        config,
+        tmp_path / "run",
+        device="cpu",
+        weight=2.0,
+        pool=10,
+        rate=2e-3,
+        identity=0.5,
     )
     t1 = head((50, 42), 20, low=20.0)
     real = 100 * (t1 / 100) ** 3
@@ -233,8 +248,8 @@ def test_it_learns_a_contrast_without_pairs(tmp_path):
 
 def test_the_last_weights_are_kept(tmp_path):
     """Without pairs no score tells which are best."""
-    config = tiny(steps=6, validate_every=2, learning_rate=0.05)
-    CycleGan.fit(two_domains(tmp_path), "t1", "t2", config, tmp_path / "run", device="cpu")
+    config, options = tiny(steps=6, validate_every=2), {"rate": 0.05, "device": "cpu"}
+    CycleGan.fit(two_domains(tmp_path), "t1", "t2", config, tmp_path / "run", **options)
     with (tmp_path / "run" / "s2" / "done.json").open() as file:
         assert '"best_step": 6' in file.read()
 
@@ -293,8 +308,8 @@ def test_tiles_join_exactly(dims, tmp_path):
     both = Cohort(
         tuple(Subject(s.name, {**s.images, "t1": s.images["t2"]}, split=s.split) for s in cohort)
     )
-    config = tiny(dims, steps=3, learning_rate=1e-2)
-    method = CycleGan.fit(both, "t1", "t2", config, tmp_path / "run", device="cpu")
+    config, options = tiny(dims, steps=3), {"rate": 1e-2, "device": "cpu"}
+    method = CycleGan.fit(both, "t1", "t2", config, tmp_path / "run", **options)
     results = []
     for tile in (None, 8, 10):
         method.translate(tmp_path / "2.nii", tmp_path / f"{tile}.nii", tile=tile)
