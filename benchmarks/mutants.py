@@ -112,33 +112,39 @@ def left_out(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     ]
 
 
-def mutants_of(file: Path) -> list[Mutant]:
-    """Every mutant of a file."""
+Place = tuple[Path, str, int]
+"""Where a mutant could be: a file, an operator, and which of the places where that could act."""
+
+
+def places_of(file: Path) -> list[Place]:
+    """Every place in a file that is not left out."""
     from cosmic_ray.ast import ast_nodes, get_ast
-    from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator, operator_names
 
     source = file.read_text(encoding="utf-8")
     spans = left_out(source)
     nodes = list(ast_nodes(get_ast(source)))
-    found = []
+    found: list[Place] = []
     for name in operator_names():
         if any(part in name for part in SKIPPED):
             continue
         operator = get_operator(name)()
-        places = [place for node in nodes for place in operator.mutation_positions(node)]
-        for occurrence, (start, _) in enumerate(places):
-            if any(first <= start < last for first, last in spans):
-                continue
-            changed = mutate_code(source, operator, occurrence)
-            if changed is None or changed == source:
-                continue
-            line, before, after = difference(source, changed)
-            name_of = name.removeprefix("core/")
-            found.append(
-                Mutant(str(file.relative_to(ROOT)), name_of, occurrence, line, before, after)
-            )
+        starts = [start for node in nodes for start, _ in operator.mutation_positions(node)]
+        found += [
+            (file, name.removeprefix("core/"), occurrence)
+            for occurrence, start in enumerate(starts)
+            if not any(first <= start < last for first, last in spans)
+        ]
     return found
+
+
+def changed(source: str, operator: str, occurrence: int) -> str:
+    """The source with one change."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator
+
+    code: str | None = mutate_code(source, get_operator(f"core/{operator}")(), occurrence)
+    return source if code is None else code
 
 
 def difference(before: str, after: str) -> tuple[int, str, str]:
@@ -153,23 +159,27 @@ def difference(before: str, after: str) -> tuple[int, str, str]:
 
 def drawn(area: str, count: int, seed: int) -> tuple[list[Mutant], int]:
     """So many mutants of an area, and how many there are."""
-    files = sorted(f for f in (ROOT / "msgan").glob(AREAS[area][0]))
-    every = [mutant for file in files for mutant in mutants_of(file)]
-    return Random(f"{seed} {area}").sample(every, min(count, len(every))), len(every)
+    files = sorted((ROOT / "msgan").glob(AREAS[area][0]))
+    every = [place for file in files for place in places_of(file)]
+    found = []
+    for file, operator, occurrence in Random(f"{seed} {area}").sample(
+        every, min(count, len(every))
+    ):
+        source = file.read_text(encoding="utf-8")
+        told = difference(source, changed(source, operator, occurrence))
+        found.append(Mutant(str(file.relative_to(ROOT)), operator, occurrence, *told))
+    return found, len(every)
 
 
 @contextlib.contextmanager
 def mutated(tree: Path, mutant: Mutant) -> Iterator[None]:
     """The copy of the tree with one mutant in it."""
-    from cosmic_ray.mutating import mutate_code
-    from cosmic_ray.plugins import get_operator
-
     file = tree / mutant.file
     source = file.read_text(encoding="utf-8")
-    changed = mutate_code(source, get_operator(f"core/{mutant.operator}")(), mutant.occurrence)
-    if changed is None or difference(source, changed)[1:] != (mutant.before, mutant.after):
+    code = changed(source, mutant.operator, mutant.occurrence)
+    if difference(source, code)[1:] != (mutant.before, mutant.after):
         raise SystemExit(f"{mutant.file}: line {mutant.line} is not what the record says")
-    file.write_text(changed, encoding="utf-8")
+    file.write_text(code, encoding="utf-8")
     try:
         yield
     finally:
@@ -244,6 +254,9 @@ def main() -> None:
     old = json.loads(given.json.read_text()) if given.json.is_file() else {}
     rows: dict[str, Any] = old.get("areas", {})
     survivors: dict[str, list[dict[str, Any]]] = old.get("survivors", {})
+    rows.pop("all", None)
+    if given.again and (unknown := [area for area in given.areas if area not in rows]):
+        parser.error(f"--again: {given.json} has no mutants of {unknown[0]}")
     with tempfile.TemporaryDirectory() as name:
         tree = copied(Path(name))
         for area in given.areas:
@@ -266,8 +279,7 @@ def main() -> None:
                 print(f"{area} {number + 1}/{len(chosen)}: {outcome}", flush=True)
             row |= {"survived": len(left), "killed": row["tried"] - len(left)}
             rows[area], survivors[area] = row, left
-            total = {key: sum(r[key] for n, r in rows.items() if n != "all") for key in row}
-            rows.pop("all", None)
+            total = {key: sum(one[key] for one in rows.values()) for key in row}
             report = {"seed": given.seed, "areas": {**rows, "all": total}, "survivors": survivors}
             write_text(given.json, json.dumps({**report, **about()}, indent=1) + "\n")
 

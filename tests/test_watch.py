@@ -1,5 +1,7 @@
 """What a notebook shows while it trains, and that it changes nothing."""
 
+import base64
+import io
 import re
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import nbformat
 import numpy as np
 import pytest
 from helpers import cohort_in, equal, tiny
+from PIL import Image
 
 from msgan.methods import cascade, watch, workers
 from msgan.methods.watch import Watch, counting, middle
@@ -129,3 +132,13 @@ def test_parallel_jobs_are_counted_in_order(shown, monkeypatch):
     done = workers.run_parallel({k: partial(str, k) for k in (1, 2, 3)}, "cpu")
     assert done == {1: "1", 2: "2", 3: "3"}
     assert shown[-1][1] == "3 of 3 trainings done"
+
+
+def test_the_two_images_of_a_picture_are_apart_and_not_blended():
+    black, grey = np.full((20, 24), -1.0), np.zeros((20, 24))
+    with Image.open(io.BytesIO(base64.b64decode(watch._png([black, grey])))) as picture:
+        seen = np.asarray(picture)
+    assert seen.shape == (watch.SIDE, 2 * 192 + watch.GAP)
+    assert set(np.unique(seen[:, :192])) == {0}
+    assert set(np.unique(seen[:, 192 : 192 + watch.GAP])) == {255}
+    assert set(np.unique(seen[:, 192 + watch.GAP :])) == {128}
