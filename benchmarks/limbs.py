@@ -12,10 +12,12 @@ a perfect method would reach is not known.
 T1 is normalised to fat at about 1000 as distributed. Because both images share one preparation, T1
 is written once as 2.5 T1 - 1000, so that 0 to 1024 there and -1000 to 1560 HU here are the same
 range. Methods are those of benchmarks/methods.py, and of the training CTs there are three means:
-*mean HU*, one number, the mean of the training limbs, within the silhouette of the test person's
-T1; *mean image*, the mean of the training CTs, each stretched to a common box (people's crops
-differ in size) and then to that of the test image; and *histogram-matched*, which gives each rank
-of the T1 the mean HU that the rank has in the training CTs. No method sees the tumour's outline.
+*mean HU*, one number, the mean of the training limbs, within the body of the test person's T1;
+*mean image*, the mean of the training CTs, each stretched to a common box (people's crops differ in
+size) and then to that of the test image; and *histogram-matched*, which gives each rank of the T1
+the mean HU that the rank has in the training CTs. No method sees the tumour's outline. Methods that
+see no pairs see the body alone, of T1 and of CT (``preparation.body``); those that learn from pairs
+see the whole images.
 
 Methods that learn from pairs are those of notebook 12, in the same sizes, each trained for as many
 steps as take it 150 seconds with one thread.
@@ -35,15 +37,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from methods import PAIRS, Candidate, Fitted, candidates, equal_time, fitted
 from methods import TARGET as TARGETS
-from methods import Candidate, Fitted, candidates, equal_time, fitted
 from records import MANIFESTS, about, about_method, options, parsed, record
 
 from msgan import plots, presets
-from msgan.config import CascadeConfig, Preparation
+from msgan.config import CascadeConfig, IntensityRange, Preparation
 from msgan.data.body import body_mask
 from msgan.data.cohort import Cohort, Subject
-from msgan.data.grid import Grid
 from msgan.data.intensity import IntensityMap
 from msgan.data.manifest import read_manifest
 from msgan.data.volume import open_labels, open_volume, write_volume
@@ -82,6 +83,9 @@ TESTED = ("ssim", "mae_hu, limb", "mae_hu, bone")
 SECONDS = 150.0
 """Of training, of each method that learns from pairs."""
 
+SKIN_HU = -300.0
+"""Of the CTs of methods that see no pairs: below this is air, a table or a cloth."""
+
 RANGE = (-1000.0, 1560.0)
 """HU shown as [-1, 1]: all but the densest bone."""
 
@@ -90,8 +94,6 @@ T1_HIGH = 1024.0
 
 BODY_HU, SOFT_HU, BONE_HU = -300.0, (-200.0, 200.0), 200.0
 REGION = "limb"
-SILHOUETTE = 100.0
-"""T1 above this is no air: muscle is at about 300."""
 
 STEPS = {"lr_steps": 1000, "steps": 500, "validate_every": 250}
 QUICK = {"lr_steps": 4, "steps": 2, "validate_every": 2}
@@ -112,6 +114,18 @@ def config(quick: bool = False) -> CascadeConfig:
         },
         network={"lr_border": 0},
         training=QUICK if quick else STEPS | {"patch": 32, "batch": 2, "lr_patch": 28},
+    )
+
+
+def without_pairs(chosen: CascadeConfig) -> CascadeConfig:
+    """The same for methods that see no pairs: of both images they see the body alone.
+
+    What is matched by rank must be of the same tissues. T1 keeps its own foreground.
+    """
+    prep = chosen.preparation
+    own = IntensityRange(**prep.model_dump(include=set(IntensityRange.model_fields)))
+    return chosen.updated(
+        preparation={"body": True, "foreground": SKIN_HU, "ranges": {SOURCE: own.model_dump()}}
     )
 
 
@@ -176,11 +190,8 @@ class MeanHu(Untrained):
 
     def read(self, making: Making) -> Reader:
         """The number within the silhouette, air elsewhere."""
-        ready = making.subject
-        grid = Grid.from_spacing(ready.grid.shape, ready.grid.spacing)
-        limb = body_mask(ready.read_source, grid, float(as_ct_range(np.array(SILHOUETTE))))
-        inside = float(self.intensity.to_unit(np.array(self.hu)))
-        return lambda box: np.where(limb(box), inside, -1.0).astype(np.float32)
+        inside, source = float(self.intensity.to_unit(np.array(self.hu))), making.subject.read
+        return lambda box: np.where(source(box) > -1, inside, -1.0).astype(np.float32)
 
 
 MEAN_HU = Candidate("mean HU", MeanHu.fit, TARGETS, trained=False)
@@ -224,7 +235,15 @@ def fold_tables(
         both = Cohort((*people, *tested))
         runs = out / f"fold{number}"
         done = [
-            fitted(candidate, both, SOURCE, TARGET, chosen, runs / "runs", match="histogram")
+            fitted(
+                candidate,
+                both,
+                SOURCE,
+                TARGET,
+                chosen if candidate.sees == PAIRS else without_pairs(chosen),
+                runs / "runs",
+                match="histogram",
+            )
             for candidate in candidates(names, MEAN_HU, *equal_time(seconds))
         ]
         for one in done:

@@ -137,6 +137,9 @@ class Preparation(Model):
         crop: Box that is translated: around the ``foreground``, or around the ``lungs`` of a chest
             CT (3D, in HU).
         margin: Voxels kept around that box.
+        body: What lies outside the body (:func:`msgan.data.body.body_mask`) is background, and
+            nothing inside is: dark bone of an MR, gas in a CT. For MR to CT, whose intensities are
+            matched by rank: air and a table have ranks too. Costs a bit a voxel of host memory.
         padding: Source value, or ``nan``, of voxels that were never measured: they are background.
         ranges: Scaling of modalities whose values differ in kind from the target's, as of MR where
             the target is a CT; by modality.
@@ -155,6 +158,9 @@ class Preparation(Model):
         "foreground", description="what is translated; lungs: of a chest CT in HU, 3D"
     )
     margin: int = Field(3, ge=0, le=LARGEST, description="voxels kept around the crop")
+    body: bool = Field(
+        False, description="all outside the body is background, nothing inside; for MR to CT"
+    )
     padding: Annotated[Literal["nan"] | float | None, BeforeValidator(_padding)] = Field(
         None, description="nan or a source value: voxels that are background, whatever else"
     )
@@ -184,8 +190,10 @@ class Preparation(Model):
 
     @model_serializer(mode="wrap")
     def _without_default(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """No key for no padding and no ranges: the hash of such a run is that of an older run."""
+        """No key for what is not asked for: the hash of such a run is that of an older run."""
         content: dict[str, Any] = whole(self)
+        if not self.body:
+            content.pop("body", None)
         if self.padding is None:
             content.pop("padding", None)
         if not self.ranges:

@@ -1,10 +1,15 @@
 """The body is what the skin encloses, lungs included."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from msgan.config import IntensityRange, Preparation
 from msgan.data.body import body_mask
 from msgan.data.grid import Grid
+from msgan.data.prepared import prepare
+from msgan.data.volume import write_volume
 from msgan.types import Array, Box
 
 
@@ -54,3 +59,48 @@ def test_nobody_is_there() -> None:
     air = np.full((8, 8, 3), -1000.0)
     inside = body_mask(lambda box: air[box.slices], unit(air), -300.0)
     assert not inside(Box.whole(air.shape)).any()
+
+
+def limb(dims: int) -> tuple[Array, Array, Array]:
+    """An arm as MR and as CT, with noise in the air around and a table below; and where it is."""
+    ct, body = chest(dims)
+    ct = np.where(ct == -870, 900, ct)  # a bone instead of a lung
+    noise = np.random.default_rng(0).uniform(0, 20, ct.shape)
+    air = ~body & (ct < -500)
+    mr = np.where(body, np.where(ct > 500, 5.0, 400.0), noise)
+    return mr.astype(np.float32), np.where(air, ct + noise, ct).astype(np.float32), body
+
+
+def test_background_is_what_lies_outside_the_body(dims: int, tmp_path: Path) -> None:
+    mr, ct, body = limb(dims)
+    plain = Preparation(
+        scales=1,
+        intensity="window",
+        low=-1024,
+        high=1024,
+        foreground=-300,
+        ranges={"mr": IntensityRange(high=100)},
+    )
+    for name, image in (("mr", mr), ("ct", ct)):
+        grid = unit(image)
+        path = tmp_path / f"{name}.nii"
+        write_volume(path, grid, lambda box, image=image: image[box.slices])
+        seen = {}
+        for prep in (plain, plain.updated(body=True)):
+            with prepare(path, name, prep) as ready:
+                whole = Box.whole(ready.grid.source.shape)
+                back = ready.to_source(ready.read)(whole)
+                seen[prep.body] = ready.intensity.to_unit(back)
+        crop = seen[True][body.nonzero()]
+        assert (seen[False][~body] > -1).any()  # noise, and the table
+        np.testing.assert_array_equal(seen[True][~body], -1)
+        assert crop.min() > -1 + 1e-3  # bone that is as dark as air is none
+        rest = body & (seen[False] > -0.99)
+        np.testing.assert_array_equal(seen[True][rest], seen[False][rest])
+
+
+def test_the_body_is_asked_for_and_changes_no_other_run() -> None:
+    assert "body" not in Preparation().model_dump()
+    asked = Preparation(body=True)
+    assert Preparation.model_validate(asked.model_dump()) == asked
+    assert asked.of("t1").body

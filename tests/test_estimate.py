@@ -82,6 +82,7 @@ def moments(correlation: float) -> list[Moments]:
         (0.30, 0.16, {}, None, "images"),  # too close
         (0.5, -0.4, {"modalities": ("T1", "t2")}, True, "modalities"),
         (-0.5, 0.4, {"modalities": ("flair", "T1")}, False, "modalities"),
+        (0.5, -0.4, {"modalities": ("T1", "ct")}, True, "modalities"),
         (0.5, -0.4, {"modalities": ("pd", "t2")}, False, "images"),
         (0.5, -0.4, {"modalities": (None, "t2")}, False, "images"),
         (0.5, -0.4, {"stated": True, "modalities": ("t1", "flair")}, True, "user"),

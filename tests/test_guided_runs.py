@@ -289,6 +289,17 @@ def test_a_guided_training_decides_how_sources_are_matched(dims, unit, kind, her
         assert rough[0] < 0.7 * rough[1]
 
 
+def test_a_source_in_no_hu_is_matched_by_ranks_to_a_ct(here):
+    config = changed(
+        tiny(3, preparation=HU | {"scales": 1, "ranges": {"t1": {}}}, steps=2, lr_steps=2),
+        guidance={"match": "auto", "student": True, "detail": True},
+    )
+    run = fit(chests(here, "HU", 3), "soft", config, here / "run", device="cpu")
+    assert (run.config.guidance.match, run.profile.kind) == ("histogram", "histogram")
+    assert run.config.guidance.student
+    assert run.config.contrast == config.contrast  # sharper kernels stand for no MR
+
+
 def trained_on_kernels(here, **options):
     """A run that matches spectra, and a sharp image."""
     config = changed(

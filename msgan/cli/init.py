@@ -203,7 +203,7 @@ def _settings(source: str, target: str) -> str:
         window = CT_PREPARATION.model_dump(include=set(IntensityRange.model_fields))
         why = "HU instead of percentiles."
         if not is_ct(source):
-            window["ranges"] = {source: IntensityRange().model_dump()}
+            window |= {"ranges": {source: IntensityRange().model_dump()}, "body": True}
             why = f"HU instead of percentiles; {source} keeps them."
         own = {"preparation": window}
         return f"# {why} For --config of msgan train.\n{yaml.safe_dump(own, sort_keys=False)}"

@@ -11,9 +11,11 @@ from types import TracebackType
 import numpy as np
 
 from msgan.config import Preparation
+from msgan.data.body import body_mask
 from msgan.data.distinct import Distinct
 from msgan.data.foreground import Foreground, Scan
 from msgan.data.geometry import WorkingGrid
+from msgan.data.grid import Grid
 from msgan.data.hounsfield import Air, doubt
 from msgan.data.intensity import IntensityMap
 from msgan.data.lung import lung_mask
@@ -27,6 +29,13 @@ BACKGROUND = -1.0
 
 NEARLY = 0.01
 """Beyond s_n what comes this near to background is background: half a per cent of the range."""
+
+SKIN = 0.05
+"""Skin is at least so far up the range; noise of the air around a body is not."""
+
+DARKEST = 1 / 512
+"""Of the range, where what is darker inside a body is shown: just above background, 4 HU of a CT's
+2048."""
 
 LARGEST = 255
 """Largest label: they are kept in 8 bits."""
@@ -150,6 +159,9 @@ def prepare(
     everything outside the mask is background: a whole head becomes a skull-stripped one. So does
     what ``prep.padding`` names.
 
+    With ``prep.body`` background is what lies outside the body found in the image itself
+    (:func:`msgan.data.body.body_mask`), and nothing inside.
+
     With ``prep.crop`` of ``lungs`` the working grid is the box around the lungs of a chest CT
     (2019, section 3.2), found in the image itself (:func:`msgan.data.lung.lung_mask`), and not
     that of the foreground; within the box all is kept. Outside a result is background.
@@ -219,6 +231,8 @@ def prepare(
         shown = _masked(image.read, mask.read if mask else None, intensity.low)
         if prep.padding is not None:
             shown = filled(shown, intensity.low)
+        if prep.body:
+            shown = _body(shown, image.grid, prep, intensity)
         read_labels = None
         if labels is not None:
             opened.append(open_labels(labels, like=image.grid))
@@ -284,6 +298,14 @@ def _masked(read: Reader, mask: Reader | None, outside: float) -> Reader:
     if mask is None:
         return read
     return lambda box: np.where(mask(box) != 0, read(box), np.float32(outside))
+
+
+def _body(read: Reader, grid: Grid, prep: Preparation, intensity: IntensityMap) -> Reader:
+    """The image with background outside its body, and nowhere inside."""
+    low, extent = intensity.low, intensity.high - intensity.low
+    inside = body_mask(read, grid, max(prep.foreground, low + SKIN * extent))
+    least = np.float32(low + DARKEST * extent)
+    return lambda box: np.where(inside(box), np.maximum(read(box), least), np.float32(low))
 
 
 def _masked_scan(image: Volume, mask: Volume | None, outside: float) -> Callable[..., None]:

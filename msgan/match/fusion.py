@@ -29,8 +29,13 @@ BLOCK = {2: 1024, 3: 64}
 KNOWN = {
     frozenset(("t1", "t2")): True,
     frozenset(("t1", "flair")): False,
+    frozenset(("t1", "ct")): True,
 }
-"""Pairs of modalities whose intensities are known to run against each other, or with each other."""
+"""Pairs of modalities whose intensities are known to run against each other, or with each other.
+
+Of T1 and CT: fat is the brightest tissue of the one and the darkest of the other, dense bone the
+reverse.
+"""
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,8 @@ def fit(
 def _matched(opened: Mapping[str, Prepared], config: CascadeConfig) -> CascadeConfig:
     """The configuration with the match that suits the target: spectra in HU, else histograms.
 
+    Where the preparation has ranges of other modalities, as of MR, sources are not in HU.
+
     Of single slices a spectrum may not be measured, and HU must stay HU: there is no match.
 
     What is recoloured stands for other modalities; in HU, sharper kernels stand for them: a match
@@ -187,7 +189,7 @@ def _matched(opened: Mapping[str, Prepared], config: CascadeConfig) -> CascadeCo
     if config.guidance.match != "auto":
         return config
     units = {image.intensity.unit for image in opened.values()}
-    if units != {"HU"}:
+    if units != {"HU"} or config.preparation.ranges:
         return config.updated(guidance={"match": "histogram"})
     if config.dims == 2:
         return config.unguided()
