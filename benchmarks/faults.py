@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import hashlib
 import importlib
 import json
@@ -43,8 +44,15 @@ import yaml
 from msgan.paths import write_text
 from msgan.runs.run import git_commit, versions
 
-LIMIT_S = 600.0
-"""Seconds after which a command hangs; the machine may have more to do."""
+LIMIT_S = 240.0
+"""Seconds after which a command hangs: none takes more than 10, but the machine may have more to
+do."""
+
+HANG = 124
+"""Stands for the exit status of a command that hung."""
+
+SAYS_WHERE_S = 2.0
+"""Seconds that it has to say where."""
 
 ORPHANS_S = 30.0
 """Seconds that processes begun by one that was killed may take to notice it."""
@@ -185,6 +193,7 @@ def forked(work: Work, out: Path, limit: int | None = None) -> int:
         os.dup2(file, 2)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
         if limit is not None:
             held = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGESIZE")
             resource.setrlimit(resource.RLIMIT_AS, (held + limit, held + limit))
@@ -221,16 +230,21 @@ def said_in_a_line(work: Work) -> object:
 
 
 def ended(pid: int) -> int:
-    """Wait for a process; its exit status, or less than 0 for a signal."""
+    """Wait for a process; its exit status, less than 0 for a signal, or :data:`HANG`.
+
+    A process that hangs says first where.
+    """
     until = time.monotonic() + LIMIT_S
     while time.monotonic() < until:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.005)
+    os.kill(pid, signal.SIGUSR1)
+    time.sleep(SAYS_WHERE_S)
     os.killpg(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    raise TimeoutError
+    return HANG
 
 
 def said(out: Path) -> list[str]:
@@ -494,7 +508,7 @@ class Bench:
         """Count an outcome; one that may not be is kept in words."""
         self.tally.counts[outcome] += 1
         if words:
-            self.tally.faults.append(f"{outcome}: {' '.join(map(str, words))}"[:500])
+            self.tally.faults.append(f"{outcome}: {' '.join(map(str, words))}"[:2000])
 
     def partial(self, folder: Path) -> list[str]:
         """Files under final names that are not what they will be."""
@@ -504,10 +518,9 @@ class Bench:
 
     def again(self, folder: Path, what: str) -> None:
         """Give the command once more, and compare."""
-        try:
-            status = ended(self.begin(folder))
-        except TimeoutError:
-            self.note("hang", what)
+        status = ended(self.begin(folder))
+        if status == HANG:
+            self.note("hang", what, said(self.said)[-40:])
             return
         there = any("is there already" in line for line in said(self.said))
         if status and there and digest(folder, self.stage.results) == self.expected:
@@ -651,7 +664,9 @@ class Bench:
         # A notebook of which the kernel was refused memory has failed, and is named with the error.
         begins = {1: "failed: ", 2: "error: "}.get(status, "error: ")
         clear = [line for line in lines if line.startswith(begins)]
-        if status == 0:
+        if status == HANG:
+            self.note("hang", what, lines[-40:])
+        elif status == 0:
             self.note(f"short of {what}: done")
         elif status in (1, 2) and len(clear) == 1:
             self.note(f"short of {what}: one clear line")
@@ -780,10 +795,13 @@ def main() -> None:
         for stage in chosen:
             benches.append(Bench(stage, root, random))
             print(f"{stage.name}: {benches[-1].tally.processor_seconds:.2f} s", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
+        try:
             disturb(benches, options.kills, options.others, options.minutes)
-    report = summary(benches, options.seed)
-    write_text(options.json, json.dumps(report, indent=1) + "\n")
+        except KeyboardInterrupt:
+            print("interrupted")
+        finally:  # what was counted is kept, whatever comes
+            report = summary(benches, options.seed)
+            write_text(options.json, json.dumps(report, indent=1) + "\n")
     print(json.dumps(report["stages"], indent=1))
 
 

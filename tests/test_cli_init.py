@@ -105,6 +105,16 @@ def test_bad_folders_are_one_line_and_leave_nothing(phantoms, tmp_path):
     assert not (phantoms / "study").exists()
 
 
+def test_a_ct_from_mr_gets_a_window_beside_percentiles_and_bodies_alone():
+    from msgan.cli.init import _settings
+    from msgan.config import Preparation
+
+    prep = Preparation(**yaml.safe_load(_settings("t1", "ct"))["preparation"])
+    assert (prep.intensity, prep.of("t1").intensity) == ("window", "percentile")
+    assert prep.body
+    assert not Preparation(**yaml.safe_load(_settings("cbct", "ct"))["preparation"]).body
+
+
 def test_radiographs_get_their_own_settings(tmp_path):
     radiographs(tmp_path / "in")
     done = msgan_cli("init", tmp_path / "study", "--from", tmp_path / "in")
