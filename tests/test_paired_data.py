@@ -339,5 +339,5 @@ def test_init_states_hu_for_the_ct_and_percentiles_for_the_mr(tmp_path: Path) ->
     settings = yaml.safe_load((tmp_path / "study" / "config.yaml").read_text())
     prep = ms.presets.preset("smoke").updated(settings).preparation
     assert (prep.intensity, prep.low) == ("window", -1024)
-    assert prep.of("mr").updated(ranges={}) == Preparation(longest=prep.longest, scales=prep.scales)
+    assert prep.of("mr") == Preparation(longest=prep.longest, scales=prep.scales, body=True)
     assert prep.ranges == {"mr": IntensityRange()}
