@@ -31,7 +31,7 @@ from msgan.training.step import build_generator
 from msgan.translate import frame as translation
 from msgan.translate import generation, pick_device
 from msgan.translate.scale import SNAP, ImageSource, TiledScale, make
-from msgan.translate.scratch import Scratch
+from msgan.translate.scratch import Scratch, sweep
 from msgan.types import Box, InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -465,6 +465,28 @@ def test_old_scratch_is_swept(scratch):
         pass
     left = {p.name for p in scratch.iterdir()} - {".msgan-work-busy.lock"}  # of newer versions
     assert left == {".msgan-work-new.lock", "msgan-work-new", "msgan-work-busy"}
+
+
+def test_scratch_goes_as_soon_as_its_result_is_there(
+    tmp_path, volume, volume_run, monkeypatch, scratch
+):
+    promise = Scratch.promise
+
+    def copied(self, result, number):
+        promise(self, result, number)
+        shutil.copytree(self.folder, tmp_path / self.folder.name)
+
+    monkeypatch.setattr(Scratch, "promise", copied)
+    out, away = tmp_path / "o.nii", tmp_path / "away.nii"
+    translate.translate(volume_run, volume, out, device="cpu", tile=16)
+    (copy,) = tmp_path.glob("msgan-work-*")
+    left = Path(shutil.move(copy, scratch))  # as if killed just before it was removed
+    out.rename(away)
+    sweep(scratch)
+    assert left.is_dir()  # without its result it is still of use
+    away.rename(out)
+    sweep(scratch)
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_full_disk_is_named_and_nothing_is_lost(

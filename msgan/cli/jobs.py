@@ -105,6 +105,7 @@ def missing(jobs: Sequence[Job]) -> list[Job]:
     if len(left) < len(jobs):
         count = f"{len(jobs) - len(left)} of {len(jobs)}"
         console.note(f"note: {count} results are there already and left as they are")
+        _sweep()
     return left
 
 
@@ -124,7 +125,16 @@ def changed(method: Generation, jobs: Sequence[Job], options: Mapping[str, Any])
             f"note: {len(jobs) - len(left)} of {len(jobs)} results are there already, of the same "
             "images and weights, and left as they are"
         )
+        _sweep()
     return left
+
+
+def _sweep() -> None:
+    """Remove what a translation has left that was killed when its result was there."""
+    from msgan.paths import scratch_root
+    from msgan.translate.scratch import sweep
+
+    sweep(scratch_root())
 
 
 def _unchanged(

@@ -208,6 +208,7 @@ def translated(
                 def told() -> None:
                     own = replace(trace, made=now(), seconds=round(perf_counter() - start, 1))
                     own.save(beside(out))
+                    work.promise(out, number)
 
                 with _restored(beside(out)):
                     if derived is not None:

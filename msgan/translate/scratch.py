@@ -13,11 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgan.documents import json_of
 from msgan.paths import NO_SPACE, require_scratch, scratch_root, write_text
 from msgan.pyramid import CHUNK, RIM, Store, chunk_of
+from msgan.translate.provenance import trace_of
 from msgan.types import Array, Box, InputError, Shape
 
 PREFIX = "msgan-work-"
+RESULT = "result.json"
+"""In a scratch folder: where the result will be, and its id."""
+
 KEPT = 7 * 24 * 3600
 """Seconds that the scratch of an interrupted translation is kept."""
 
@@ -83,7 +88,7 @@ class Scratch:
         if root == scratch_root():
             require_scratch()
         root.mkdir(parents=True, exist_ok=True)
-        _sweep(root)
+        sweep(root)
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
         folder = root / f"{PREFIX}{name}"
         lock = FileLock(root / f".{PREFIX}{name}.lock")
@@ -109,6 +114,16 @@ class Scratch:
             # Removed while it is held, so that nobody can lock a file that is about to go.
             Path(lock.lock_file).unlink(missing_ok=True)
             lock.release()
+
+    def promise(self, result: Path, number: str) -> None:
+        """The result is about to get its name: once it has it, what is here is of no more use.
+
+        Args:
+            result: Its path.
+            number: The id that its sidecar states.
+        """
+        told = {"result": str(result.absolute()), "id": number}
+        write_text(self.folder / RESULT, json.dumps(told) + "\n")
 
     @property
     def bytes(self) -> int:
@@ -252,8 +267,11 @@ def _numbers(journal: Path) -> set[int]:
     return {int(line) for line in lines if line.isdigit()}
 
 
-def _sweep(root: Path) -> None:
-    """Remove the scratch of translations that nobody has gone on with for a week."""
+def sweep(root: Path) -> None:
+    """Remove the scratch of translations that nobody has gone on with for a week.
+
+    That of one whose result is there goes at once: it was killed when it had nothing left to do.
+    """
     from filelock import FileLock, Timeout
 
     locks = [path.name[1:-5] for path in root.glob(f".{PREFIX}*.lock")]
@@ -261,7 +279,18 @@ def _sweep(root: Path) -> None:
         folder, lock = root / name, root / f".{name}.lock"
         # Another process may be first, or own it, or be at it for longer than a week.
         with suppress(OSError, Timeout):
-            if time.time() - (folder if folder.exists() else lock).stat().st_mtime > KEPT:
+            age = time.time() - (folder if folder.exists() else lock).stat().st_mtime
+            if age > KEPT or _fulfilled(folder):
                 with FileLock(lock).acquire(timeout=0):
                     shutil.rmtree(folder, ignore_errors=True)
                     lock.unlink(missing_ok=True)
+
+
+def _fulfilled(folder: Path) -> bool:
+    """Whether the result that a scratch folder was for is there."""
+    try:
+        told = json_of(folder / RESULT)
+        found = trace_of(told["result"])
+    except (OSError, ValueError, KeyError, TypeError):  # it has not come so far
+        return False
+    return found is not None and found.id == told["id"]
