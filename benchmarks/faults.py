@@ -48,6 +48,10 @@ LIMIT_S = 240.0
 """Seconds after which a command hangs: none takes more than 10, but the machine may have more to
 do."""
 
+CRASHES = (-signal.SIGSEGV, -signal.SIGABRT)
+"""Exit statuses of libraries that do not ask whether there is memory; what is lost is looked at all
+the same."""
+
 HANG = 124
 """Stands for the exit status of a command that hung."""
 
@@ -132,6 +136,7 @@ class Stage:
         resumes: What it leaves unfinished under final names is gone on with, as of a training.
         workers: It begins workers of a cluster; they are killed, and not the command.
         every: It has one in so many of the kills, as it takes long.
+        many: It works on several images, and says a line of each that fails.
     """
 
     name: str
@@ -141,6 +146,7 @@ class Stage:
     resumes: bool = False
     workers: bool = False
     every: int = 1
+    many: bool = False
 
 
 @dataclass
@@ -193,6 +199,7 @@ def forked(work: Work, out: Path, limit: int | None = None) -> int:
         os.dup2(file, 2)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        faulthandler.enable(file=2)
         faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
         if limit is not None:
             held = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGESIZE")
@@ -409,6 +416,7 @@ def stages(data: Path, run: Path) -> list[Stage]:
             ("out/**/*.nii.gz",),
             nothing,
             every=2,
+            many=True,
         ),
         Stage(
             "sketch",
@@ -664,12 +672,16 @@ class Bench:
         # A notebook of which the kernel was refused memory has failed, and is named with the error.
         begins = {1: "failed: ", 2: "error: "}.get(status, "error: ")
         clear = [line for line in lines if line.startswith(begins)]
+        each = self.stage.many and len(clear) > 1 and not any("Traceback" in x for x in lines)
         if status == HANG:
             self.note("hang", what, lines[-40:])
         elif status == 0:
             self.note(f"short of {what}: done")
-        elif status in (1, 2) and len(clear) == 1:
+        elif status in (1, 2) and (each or len(clear) == 1):
             self.note(f"short of {what}: one clear line")
+        elif status in CRASHES and what == "memory":
+            self.note("short of memory: a library crashed")
+            print(f"{self.stage.name}: {signal.Signals(-status).name}: {lines[:12]}", flush=True)
         else:
             self.note(f"short of {what}", status, lines[-3:])
         if not self.stage.resumes and (left := self.partial(folder)):
