@@ -50,7 +50,7 @@ MEMORY = 16 * 2**30
 AREAS = {
     "types": ("types.py", "types patches geometry pyramid volume"),
     "patches": ("patches.py", "patches overlap memory"),
-    "pyramid": ("pyramid.py", "pyramid appearance plan"),
+    "pyramid": ("pyramid.py", "pyramid border appearance plan"),
     "sketch": ("sketch/*.py", "sketch strength border config"),
     "match": ("match/*.py", "match estimate guided guided_runs"),
     "metrics": ("metrics/*.py",

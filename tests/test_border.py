@@ -1,5 +1,7 @@
 """What lies beyond an image is unknown, not background, unless the image ends in background."""
 
+import itertools
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -145,6 +147,28 @@ def test_where_an_image_ends_in_background_so_does_its_sketch(dims):
     drawn = sketch.sketch(torch.from_numpy(around)[None, None], SKETCH)[0].numpy()
     expected = np.pad(drawn, [(0, 0), *[(6, 6)] * dims])
     np.testing.assert_array_equal(read(Box.whole(image.shape).grown(6)), expected)
+
+
+def test_an_image_cut_at_one_face_goes_on_there_alone(dims):
+    shape, margin, far = (14, 12, 13)[:dims], sketch.halo(SKETCH), 6
+    for axis, end in itertools.product(range(dims), (0, -1)):
+        image = np.full(shape, -1.0, np.float32)
+        seen = [slice(2, -2)] * dims
+        seen[axis] = slice(None, -2) if end == 0 else slice(2, None)
+        image[tuple(seen)] = texture(image[tuple(seen)].shape)
+        wide = np.pad(image, far + margin, mode="edge")
+        expected = sketch.sketch(torch.from_numpy(wide)[None, None], SKETCH)[0].numpy()
+        beyond = expected.take(0 if end == 0 else -1, axis + 1)
+        assert beyond.std() > 0.01
+        read, box = sketch_reader(reader(image), shape, SKETCH), Box.whole(shape).grown(far)
+        beside = [slice(far, far + n) for n in shape]
+        beside[axis] = slice(None, -far) if end == 0 else slice(far, None)
+        found = np.concatenate(
+            [read(part) for part in box.tiles((*(1000,) * axis, 7, *(1000,) * (dims - axis - 1)))],
+            axis=axis + 1,
+        )
+        there = (slice(None), *beside)
+        np.testing.assert_allclose(found[there], expected[there], rtol=0, atol=1e-6)
 
 
 def test_a_cut_face_is_no_edge(dims):
