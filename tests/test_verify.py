@@ -1,20 +1,23 @@
 """What was made is checked against its card and made again; what was changed is found."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from helpers import cohort_in, pairs, tiny, whole
 from program import fails, msgan_cli
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from msgan import presets
 from msgan.cli import verify as command
 from msgan.data.cohort import Cohort
 from msgan.data.entry import Entry
+from msgan.data.grid import Grid
 from msgan.data.manifest import Manifest, write_manifest
 from msgan.data.volume import open_volume, write_volume
 from msgan.methods.cascade import data_hashes, fit
@@ -37,7 +40,9 @@ from msgan.verify import (
     translation_again,
 )
 from msgan.verify.notebook import is_measured
+from msgan.verify.translation import compare_images
 from msgan.verify.verdict import Verdict
+from msgan.verify.weights import compare_logs, compare_weights, relative
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -247,6 +252,50 @@ def test_what_cannot_be_trained_again_is_refused(study, run: Run, tmp_path) -> N
     assert {f.what for f in found.findings if f.state is State.UNCHECKED} >= {"s0: done.json"}
 
 
+def test_a_run_that_sees_what_another_has_made_is_not_trained_again(study, tmp_path) -> None:
+    cohort, first = study
+    other = replace(first, config=first.config.model_copy(update={"auto_context": "abc"}))
+    with pytest.raises(InputError, match="sees results of the weights abc"):
+        training_again(other, cohort, tmp_path / "x")
+
+
+def test_a_subject_that_the_card_does_not_name_is_found(study) -> None:
+    cohort, first = study
+    data = dict(sorted(first.data.items())[1:])
+    fewer = replace(first, data=data)
+    assert "not in the card" in wrong(check_training(fewer, cohort))["images"]
+
+
+def test_scales_without_weights_or_with_damaged_notes(run: Run) -> None:
+    (run.folder_of(0) / "done.json").write_text("[1]\n")
+    (run.folder_of(1) / WEIGHTS).unlink()
+    verdict = check_training(run)
+    assert "not a JSON object" in wrong(verdict)["s0: done.json"]
+    told = {f.what: f.detail for f in verdict.findings if f.state is State.UNCHECKED}
+    assert told["s1: weights"] == "not trained yet"
+
+
+def test_weights_of_other_tensors_or_shapes_differ(tmp_path) -> None:
+    files = []
+    for k, values in enumerate(({"a": [1.0]}, {"b": [1.0]}, {"a": [1.0, 2.0]})):
+        files.append(tmp_path / f"{k}.safetensors")
+        save_file({name: torch.tensor(own) for name, own in values.items()}, files[-1])
+    other = compare_weights("weights", files[0], files[1], 1.0)
+    assert other.state is State.DIFFERENT
+    assert "a" in other.detail
+    shape = compare_weights("weights", files[0], files[2], 1e9)
+    assert shape.state is State.DIFFERENT
+    assert shape.apart == math.inf
+
+
+def test_logs_of_other_steps_differ() -> None:
+    found = compare_logs("log", [{"step": 1}, {"step": 2}], [{"step": 1}], 1.0)
+    assert found.state is State.DIFFERENT
+    assert found.detail == "step 2: on one side only"
+    assert relative("x", 1) == relative(math.inf, 1) == math.inf
+    assert relative(0, 0) == 0
+
+
 # --- translations ------------------------------------------------------------------------------
 
 
@@ -280,6 +329,37 @@ def test_a_changed_voxel_is_found_where_it_is(trace: Provenance, tmp_path) -> No
     assert "1 of 1920 voxels, most (0.5) at (7, 5)" in wrong(verdict)["voxels"]
     other = Provenance.load(tmp_path / "again" / "again.json")
     assert compare_translations(trace, other, 0.1).state is State.CLOSE
+
+
+def test_what_a_sidecar_does_not_state_is_not_checked(trace: Provenance) -> None:
+    verdict = check_translation(replace(trace, hashes={}, run=None))
+    told = {f.what: f.state for f in verdict.findings}
+    assert told["image: SHA-256"] is State.UNCHECKED
+    assert not any(what.startswith(("run", "weights", "settings")) for what in told)
+    older = replace(trace, versions=trace.versions | {"msgan": "0.0.1"})
+    settings = {f.what: f.detail for f in check_translation(older).findings}["settings: id"]
+    assert settings == "made by another version"
+
+
+def test_images_on_other_grids_differ(trace: Provenance, tmp_path) -> None:
+    with open_volume(trace.result) as volume:
+        values, grid = volume.whole(), volume.grid
+    moved, cut = tmp_path / "moved.nii", tmp_path / "cut.nii"
+    affine = grid.affine.copy()
+    affine[0, -1] += 1
+    write_volume(moved, Grid(grid.shape, affine), lambda box: values[box.slices])
+    short = (grid.shape[0] - 1, *grid.shape[1:])
+    write_volume(cut, Grid(short, grid.affine), lambda box: values[box.slices])
+    found = [compare_images("voxels", trace.result, p, 1.0, 1.0) for p in (moved, cut)]
+    assert [f.state for f in found] == [State.DIFFERENT] * 2
+    assert found[0].detail == "the affines differ"
+    assert found[1].detail == f"shapes {grid.shape} and {short}"
+
+
+def test_another_match_is_named(trace: Provenance) -> None:
+    ways = [replace(trace, match={"inverted": way, "stated": "user"}) for way in (True, False)]
+    assert "inverted" in wrong(compare_translations(*ways))["match"]
+    assert "match" not in wrong(compare_translations(ways[0], ways[0]))
 
 
 def test_what_a_translation_was_made_of_is_checked(trace: Provenance, study, tmp_path) -> None:

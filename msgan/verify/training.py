@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,10 @@ def check_training(run: Run, cohort: Cohort | None = None) -> Verdict:
     for scale in run.used:
         found += _scale(run, card, scale)
     told = differences({"git": card.get("git"), **_stated_versions(card)}, _today())
-    codes = {note.get("code") for scale in run.used if (note := _note(run, scale))}
+    codes = set()
+    for scale in run.used:
+        with suppress(InputError):  # a damaged note is among the findings
+            codes.add(_note(run, scale).get("code"))
     if codes - {None, code_hash()}:
         told = (*told, "the statements that decide weights have changed since it was trained")
     return Verdict(str(run.folder), tuple(found), told)
