@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
 from msgan.data.formats.dicom import is_dicom
@@ -63,7 +64,9 @@ def _stated(path: Path) -> tuple[str, str]:
 
     tags = ["PatientID", "StudyInstanceUID"]
     try:
-        header = pydicom.dcmread(first, stop_before_pixels=True, specific_tags=tags)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's own words of a damaged file
+            header = pydicom.dcmread(first, stop_before_pixels=True, specific_tags=tags)
         return str(header.get("PatientID", "")), str(header.get("StudyInstanceUID", ""))
     except (InvalidDicomError, OSError, ValueError):
         return "", ""  # said where it is opened
