@@ -16,6 +16,9 @@ from helpers import config_of, reader, run_of, tiny
 from safetensors.torch import save_file
 from torch import nn
 
+from msgan.cli import jobs
+from msgan.cli import translate as translate_command
+from msgan.data.cohort import Cohort, Subject
 from msgan.data.formats import dicom_packed, picture
 from msgan.data.grid import Grid
 from msgan.data.volume import write_volume
@@ -346,3 +349,57 @@ def test_a_cell_shows_one_thing_in_place_of_another(monkeypatch) -> None:
     assert watch.cell() is None
     monkeypatch.setenv(PROGRESS, "0")
     assert watch.cell() is None
+
+
+# --- which images are translated -----------------------------------------------------------------
+
+
+def test_places_that_are_none_for_images_and_results(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "file").touch()
+    for call in (jobs.is_folder, jobs.is_images):
+        with pytest.raises(InputError, match="none: no such file or folder"):
+            call(tmp_path / "none", tmp_path / "out")
+    with pytest.raises(InputError, match=r"a DICOM series is a folder: leave out \.nii"):
+        jobs.is_images(tmp_path / "in", tmp_path / "out.nii")
+    with pytest.raises(InputError, match="file: expected a folder: IN is a folder of images"):
+        jobs.of_folder(tmp_path / "in", tmp_path / "out", "*", tmp_path / "file")
+    with pytest.raises(InputError, match="file: is a file, expected a folder: IN is a manifest"):
+        jobs.of_manifest(Cohort(()), METHOD, tmp_path / "file", None, None)
+
+
+METHOD = SimpleNamespace(source=None, target="t2")
+
+
+def test_who_lacks_the_image_that_is_translated_is_told(tmp_path: Path, capsys) -> None:
+    people = Cohort(
+        tuple(Subject(f"s{k}", {m: tmp_path / m}) for k, m in enumerate(("t1", "flair")))
+    )
+    with pytest.raises(InputError, match=r"--modality is missing: .* there are t1, flair"):
+        jobs.of_manifest(people, METHOD, tmp_path / "out", None, None)
+    (job,) = jobs.of_manifest(people, METHOD, tmp_path / "out", None, "t1")
+    assert job.name == "s0"
+    assert "1 of 2 subjects have no t1" in capsys.readouterr().err
+
+
+def test_a_damaged_sidecar_makes_no_result_of_an_image(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").touch()
+    (tmp_path / "a.json").write_text("{")
+    assert not jobs._result(tmp_path / "a.nii")
+
+
+def test_a_cluster_translates_what_can_be_translated(tmp_path: Path) -> None:
+    asked: list[Any] = []
+
+    def images(run: Any, pairs: list[Any], options: list[Any]) -> Any:
+        asked.extend(pairs)
+        yield 0, "done"
+
+    bad = jobs.Job(tmp_path / "a.nii", tmp_path / "x.nii", labels=tmp_path / "none.nii")
+    good = jobs.Job(tmp_path / "b.nii", tmp_path / "y.nii")
+    options = {"modality": None}
+    engine = SimpleNamespace(images=images)
+    (one, error), (other, done) = translate_command._results(None, [bad, good], options, engine)
+    assert (one, other, done) == (bad, good, "done")
+    assert str(error) == f"{tmp_path / 'a.nii'}: no label map {tmp_path / 'none.nii'}"
+    assert asked == [(good.source, good.result)]

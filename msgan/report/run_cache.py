@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ class Run:
         finished: Local time of the end, ISO 8601.
         git: The commit of the code, marked where files were changed; empty outside a checkout.
         threads: That ``OMP_NUM_THREADS`` allowed; empty where it was not set.
+        results: Names of the files it has left in its folder: without one of them it has not run.
     """
 
     stem: str
@@ -42,6 +43,7 @@ class Run:
     finished: str = ""
     git: str = ""
     threads: str = ""
+    results: Sequence[str] = ()
 
     @property
     def failed(self) -> bool:
@@ -107,6 +109,13 @@ def run_key(notebook: Any, parameters: Mapping[str, object], *hashes: str) -> st
     return _digest([json.dumps([cells, dict(parameters)], sort_keys=True), *hashes])
 
 
+def results_of(out: Path, stem: str) -> tuple[str, ...]:
+    """Names of the files in the folder of a notebook's results."""
+    folder = out / stem
+    there = folder.iterdir() if folder.is_dir() else ()
+    return tuple(sorted(p.name for p in there if p.is_file() and not p.name.startswith(".")))
+
+
 def _stamp(out: Path, stem: str) -> Path:
     return out / f"{stem}.stamp.json"
 
@@ -132,8 +141,9 @@ def last(out: Path, stem: str) -> Run:
 
 
 def recall(out: Path, stem: str, key: str) -> Run:
-    """The last run of ``stem``, seen from the inputs of today (``key``)."""
+    """The last run of ``stem``, seen from the inputs of today (``key``) and the results there."""
     run = last(out, stem)
-    if run.key and run.key != key:
+    gone = not all((out / stem / name).is_file() for name in run.results)
+    if run.key and (run.key != key or gone):
         return Run(**{**asdict(run), "status": "outdated"})
     return Run(**{**asdict(run), "status": "unchanged"}) if run.status == "passed" else run

@@ -183,8 +183,8 @@ def run_one(task: Task) -> Run:
     finished = datetime.now().astimezone().isoformat(timespec="seconds")
     error = error or "; ".join(page_faults(executed, page))
     status = "failed" if error else "passed"
-    threads = os.environ.get(THREADS, "")
-    return Run(stem, status, task.run.key, seconds, peak, error, finished, commit, threads)
+    threads, left = os.environ.get(THREADS, ""), run_cache.results_of(out, stem)
+    return Run(stem, status, task.run.key, seconds, peak, error, finished, commit, threads, left)
 
 
 def _line(run: Run) -> str:
