@@ -57,7 +57,7 @@ AREAS = {
         "metrics catalogue distances features frechet gradients lpips lung"),
     "translate": ("translate/*.py",
         "plan overlap provenance states contexts translate one_reading guided ablation cluster "
-        "outputs lr_tiles side_by_side"),
+        "outputs lr_tiles side_by_side border patch_gan mdaunet"),
     "statistics": ("statistics.py", "statistics crossval tables"),
 }
 # fmt: on

@@ -14,6 +14,7 @@ from msgan import translate
 from msgan.config import CascadeConfig, Preparation, TrainConfig, network_of
 from msgan.data.cohort import prepare
 from msgan.memory import process
+from msgan.memory.tiles import Need
 from msgan.memory.translation import untrained_run, write_ball
 from msgan.paths import scratch_root
 from msgan.pyramid import Store
@@ -106,6 +107,24 @@ def test_scratch_is_what_is_written(tmp_path, run, source, monkeypatch, tile):
     done = translate.translate(run, source, tmp_path / "o.nii", device="cpu", tile=tile, keep=keep)
     assert 0.9 * done.plan.scratch_bytes <= max(most) <= done.plan.scratch_bytes
     assert done.plan.output_bytes == np.prod((70, 61, 50)) * 4
+
+
+def test_labels_take_a_quarter_of_what_the_image_takes(run, source):
+    found = plan_of(run, source)
+    generation, shapes = Generation.of(run), [scale.shape for scale in found.scales]
+    scratch_of = sys.modules[check.__module__]._scratch
+    plain, labelled = (
+        scratch_of(generation, found.scales, shapes, False, labels, 0) for labels in (False, True)
+    )
+    assert plain < labelled <= 1.25 * plain
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_a_tile_takes_lies_where_it_is_computed(device):
+    module = sys.modules[check.__module__]
+    beside = 7 + module.DRAWING[device]
+    host, gpu = module._Room(device, 1 << 30, 1 << 30).split(Need(5, 0.0, 7))
+    assert (host, gpu) == ((5 + beside, 0) if device == "cpu" else (beside, 5 + beside))
 
 
 def test_chunks_divide_tiles_of_any_side():
