@@ -189,3 +189,20 @@ def test_contexts_of_a_cascade_without_sketches_come_from_the_context_alone(tmp_
             expected = generator(wide, around)[0][0].clamp(-1, 1)
         close = (made - expected).abs() < 0.011  # what is nearly background is background
         assert close.all()
+
+
+def test_what_lies_beyond_an_image_is_kept_as_it_goes_on(dims, tmp_path):
+    """Half of a face of the real image goes on beyond, so half of what was made does."""
+    rim, shape = 2, (12, 10, 9)[:dims]
+    real = np.full(tuple(n + 2 * rim for n in shape), -1, np.float32)
+    real[(slice(None), slice(0, 7))] = 0.5
+    subject = CachedSubject("a", (torch.from_numpy(real)[None],), ((),), rims=(rim, rim))
+    made = np.random.default_rng(0).uniform(-0.5, 0.5, shape).astype(np.float32)
+    whole, path = Box.whole(shape), tmp_path / "a.npy"
+    halves = whole.tiles((7, *shape[1:]))
+    contexts._write(path, ((box, made[box.slices]) for box in halves), subject, 0)
+    found = np.load(path)[0]
+    np.testing.assert_array_equal(found[tuple(slice(rim, -rim) for _ in shape)], made)
+    side = found[(0, slice(rim, -rim), *[slice(rim, -rim)] * (dims - 2))]
+    np.testing.assert_array_equal(side[:5], made[0, :5])
+    np.testing.assert_array_equal(side[5:], -1)
