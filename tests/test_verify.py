@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import torch
-from helpers import cohort_in, pairs, tiny, whole
+from helpers import cohort_in, head, pairs, run_of, stored, tiny, whole
 from program import fails, msgan_cli
 from safetensors.torch import load_file, save_file
 
@@ -20,8 +21,11 @@ from msgan.data.entry import Entry
 from msgan.data.grid import Grid
 from msgan.data.manifest import Manifest, write_manifest
 from msgan.data.volume import open_volume, write_volume
+from msgan.match.profile import TargetProfile
 from msgan.methods.cascade import data_hashes, fit
-from msgan.runs.run import Run
+from msgan.report import run_cache
+from msgan.runs.model import export
+from msgan.runs.run import Run, git_commit
 from msgan.training.log import LOG
 from msgan.training.loop import WEIGHTS
 from msgan.translate import translate
@@ -296,6 +300,82 @@ def test_logs_of_other_steps_differ() -> None:
     assert relative(0, 0) == 0
 
 
+def test_a_log_without_scores_of_validation_contradicts_nothing(run: Run) -> None:
+    without = lambda rows: [{k: v for k, v in r.items() if k != "validation_l1"} for r in rows]  # noqa: E731
+    lines(run, 1, without)
+    assert check_training(run).passed
+
+
+def test_a_model_without_names_is_held_against_images_by_their_hashes(study, tmp_path) -> None:
+    cohort, run = study
+    made = Run.open(export(run, tmp_path / "model"))
+    verdict = check_training(made, cohort)
+    assert verdict.passed
+    states = {f.what: f.state for f in verdict.findings}
+    assert states["images"] is State.IDENTICAL
+    assert states["run.json and config.yaml: key"] is State.UNCHECKED
+    fewer = Cohort(cohort.subjects[1:])
+    assert wrong(check_training(made, fewer)) == {"images": "are not those of the card"}
+
+
+def test_a_note_that_is_no_object_is_refused_by_its_name(run: Run) -> None:
+    path = run.folder_of(1) / "done.json"
+    path.write_text("3")
+    with pytest.raises(InputError, match=r"done\.json: damaged: not a JSON object"):
+        compare_trainings(run, run)
+
+
+def test_the_device_of_a_repetition_may_be_chosen(study, run: Run, tmp_path) -> None:
+    (run.folder_of(1) / "done.json").unlink()  # one scale is enough
+    edited(run.folder_of(0) / "done.json", device="A GPU")
+    verdict = training_again(run, study[0], tmp_path / "again", device="cpu")
+    assert verdict.passed, wrong(verdict)
+    assert verdict.circumstances == ("s0: device: A GPU and cpu",)
+    (left,) = [f for f in verdict.findings if f.state is State.UNCHECKED]
+    sides = f"{run.folder} and {tmp_path / 'again'}"
+    assert str(left) == f"not checked       s1: its training is not finished in {sides}"
+
+
+# --- weights and logs --------------------------------------------------------------------------
+
+
+def of_weights(folder: Path, name: str, **tensors: torch.Tensor) -> Path:
+    save_file(tensors, folder / name)
+    return folder / name
+
+
+def test_weights_that_cannot_be_subtracted_are_different_at_any_tolerance(tmp_path) -> None:
+    plain = of_weights(tmp_path, "a", w=torch.ones(3), b=torch.zeros(2))
+    for other, detail in (
+        ({"w": torch.ones(3)}, "b: on one side only"),
+        ({"w": torch.ones(4), "b": torch.zeros(2)}, "1 of 2 tensors, most in w"),
+        ({"w": torch.ones(3).double(), "b": torch.zeros(2)}, "1 of 2 tensors, most in w"),
+        ({"w": torch.full((3,), torch.inf), "b": torch.ones(2)}, "2 of 2 tensors, most in w"),
+    ):
+        found = compare_weights("s0", plain, of_weights(tmp_path, "b", **other), 1e9)
+        assert found.state is State.DIFFERENT
+        assert found.detail.startswith(detail)
+
+
+def test_weights_that_differ_in_their_header_alone_are_identical(tmp_path) -> None:
+    save_file({"w": torch.ones(3)}, tmp_path / "a", {"about": '{"seconds": 1}'})
+    save_file({"w": torch.ones(3)}, tmp_path / "b", {"about": '{"seconds": 2}'})
+    assert compare_weights("s0", tmp_path / "a", tmp_path / "b", None).state is State.IDENTICAL
+
+
+def test_logs_of_unequal_length_and_of_no_numbers_have_no_tolerance() -> None:
+    rows = [{"step": 1, "l1": 0.5, "seconds": 1}, {"step": 2, "l1": 0.4, "seconds": 2}]
+    found = compare_logs("losses", rows, rows[:1], 1e9)
+    assert (found.state, found.detail) == (State.DIFFERENT, "step 2: on one side only")
+    for value in (float("inf"), float("nan"), None, "x"):
+        other = [rows[0] | {"seconds": 9}, rows[1] | {"l1": value}]
+        found = compare_logs("losses", rows, other, 1e9)
+        assert found.state is State.DIFFERENT
+        assert found.detail.startswith(f"from step 2 on: l1 0.4 and {value}")
+    assert relative(2, 1) == 0.5
+    assert relative(0, 0.0) == 0
+
+
 # --- translations ------------------------------------------------------------------------------
 
 
@@ -388,6 +468,70 @@ def test_what_a_translation_was_made_of_is_checked(trace: Provenance, study, tmp
         translation_again(replace(trace, run=None), tmp_path)
 
 
+def test_a_sidecar_that_states_less_is_checked_for_what_it_states(trace: Provenance) -> None:
+    verdict = check_translation(replace(trace, hashes={}, run=None))
+    assert [(f.what, f.state) for f in verdict.findings] == [
+        ("the image can be read", State.IDENTICAL),
+        ("image: SHA-256", State.UNCHECKED),
+    ]
+    unknown = check_translation(replace(trace, id=""))
+    told = {f.what: f.detail for f in unknown.findings if f.state is State.UNCHECKED}
+    assert told == {"settings: id": "the sidecar does not state it"}
+
+
+def test_weights_that_are_gone_are_found(trace: Provenance, run: Run) -> None:
+    assert check_translation(replace(trace, run=run.folder)).passed
+    (run.folder_of(1) / WEIGHTS).unlink()
+    found = wrong(check_translation(replace(trace, run=run.folder)))
+    assert found == {"weights": f"{run.folder}: scale 1 of 1 is not trained yet"}
+
+
+def test_sources_that_were_matched_otherwise_are_told_apart(trace: Provenance) -> None:
+    own = replace(trace, match={"inverted": True, "stated": "user", "error": 0.1})
+    assert compare_translations(own, replace(own, match={**own.match, "error": 0.2})).passed
+    other = compare_translations(own, replace(own, match={"inverted": False, "stated": "user"}))
+    assert wrong(other) == {"match": "inverted: True and False"}
+    assert set(wrong(compare_translations(trace, own))) == {"match"}
+
+
+def test_images_on_other_grids_are_different(tmp_path) -> None:
+    image = head((8, 6))
+    one = stored(tmp_path / "a.nii", image)
+    for name, other, spacing, detail in (
+        ("b.nii", image[:7], 1.0, "shapes (8, 6) and (7, 6)"),
+        ("c.nii", image, 2.0, "the affines differ"),
+    ):
+        found = compare_images("voxels", one, stored(tmp_path / name, other, spacing=spacing), 1, 9)
+        assert (found.state, found.detail) == (State.DIFFERENT, detail)
+
+
+def test_a_difference_of_images_without_a_range_has_no_tolerance(tmp_path) -> None:
+    image = head((8, 6))
+    one, other = (stored(tmp_path / f"{k}.nii", image + k) for k in (0, 1))
+    assert compare_images("voxels", one, one, 0.0, None).state is State.IDENTICAL
+    assert compare_images("voxels", one, other, 10.0, 0.1).state is State.CLOSE
+    assert compare_images("voxels", one, other, 0.0, 1e9).state is State.DIFFERENT
+
+
+def test_a_spread_is_made_again_with_its_image(tmp_path, scratch) -> None:
+    guided = config().updated(guidance={"match": "histogram", "student": True})
+    run = run_of(tmp_path / "run", guided)
+    TargetProfile("histogram", np.linspace(-1, 1, 1025)).save(run.folder)
+    source = stored(tmp_path / "x.nii", head((48, 40)))
+    asked = {"uncertainty": tmp_path / "spread.nii.gz", "polarity": "same", "tile": 8}
+    translate(run, source, tmp_path / "y.nii", device="cpu", **asked)
+    trace = Provenance.load(tmp_path / "y.json")
+    edited(tmp_path / "y.json", computed={**trace.computed, "device": "A GPU"})
+    (tmp_path / "again").mkdir()
+    trace = Provenance.load(tmp_path / "y.json")
+    verdict = translation_again(trace, tmp_path / "again", device="cpu")
+    assert verdict.state is State.IDENTICAL, wrong(verdict)
+    assert verdict.circumstances == ("device: A GPU and cpu",)
+    np.testing.assert_array_equal(
+        whole(tmp_path / "again" / "spread.nii.gz"), whole(tmp_path / "spread.nii.gz")
+    )
+
+
 @pytest.mark.slow
 def test_a_guided_translation_with_stated_polarity_is_repeated(tmp_path, scratch) -> None:
     cohort = pairs(tmp_path, 2)
@@ -468,6 +612,73 @@ def test_key_figures_are_compared(results: Path) -> None:
     assert wrong(compare_notebooks(results, other))["key figures"].startswith("mean: 0.5 and 0.6")
     (other / "results.json").write_text('{"middle": 0.5}')
     assert "on one side only" in wrong(compare_notebooks(results, other))["key figures"]
+
+
+def test_results_without_times_are_compared_whole(results: Path) -> None:
+    (results / "values.csv").write_text("name,value\na,1\n")
+    other = twin(results, "name,value\na,1\n", '{"mean": 0.5, "time (s)": 3}')
+    found = compare_notebooks(results, other).findings[0]
+    assert (found.state, found.detail) == (State.IDENTICAL, "1 lines of 2 columns")
+
+
+def test_machines_that_cards_name_are_circumstances(results: Path) -> None:
+    other = twin(results, (results / "values.csv").read_text(), '{"mean": 0.5}')
+    for folder, machine in ((results, "a"), (other, "b")):
+        card = {"figures": {"mean": 0.5}, "git": "1", "machine": machine, "versions": {"numpy": 2}}
+        (folder / "card.json").write_text(json.dumps(card))
+    verdict = compare_notebooks(results, other)
+    assert "machine: a and b" in verdict.circumstances
+    assert all("numpy" not in line for line in verdict.circumstances)
+
+
+def test_an_execution_that_failed_is_a_finding(results: Path) -> None:
+    executed(results, status="failed", error="ValueError: x (cell 3)")
+    assert wrong(check_notebook(results)) == {"execution": "ValueError: x (cell 3)"}
+
+
+def test_a_card_without_scores_is_held_against_the_tests_alone(tmp_path) -> None:
+    own = Path(__file__).parents[1] / "reports" / "small" / "10_lpba_to_brats"
+    copy = shutil.copytree(own, tmp_path / "10_lpba_to_brats")
+    (copy / "scores.csv").unlink()
+    found = {f.what: f.state for f in check_notebook(copy).findings}
+    assert found["card.json: means and tests"] is State.IDENTICAL
+
+
+def executed(results: Path, **changes: str) -> None:
+    """What the runner leaves beside the results of a notebook."""
+    cell = nbformat.v4.new_code_cell("seed = 0", metadata={"tags": ["parameters"]})
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    notebook.metadata["papermill"] = {"parameters": {"seed": 3}}
+    nbformat.write(notebook, results.parent / f"{results.name}.ipynb")
+    (results.parent / f"{results.name}.html").write_text("<html></html>")
+    row = {"stem": results.name, "status": "passed", "finished": "2026-01-01", "threads": "2"}
+    run_cache.remember(results.parent, run_cache.Run(**row | changes))
+
+
+@pytest.mark.parametrize(("asked", "threads"), [(None, "2"), (5, "5")])
+def test_a_notebook_is_executed_as_it_was(results: Path, tmp_path, monkeypatch, asked, threads):
+    """With the parameters it was given and its threads; a kernel takes seconds, so none is used."""
+    executed(results, git=git_commit() or "")
+    given = []
+
+    def execute(notebook, folder, out, parameters, environment):
+        given.append((folder, parameters, environment))
+        shutil.copytree(results, out / results.name)
+        return notebook, "", 0
+
+    monkeypatch.setattr("msgan.verify.notebook.execute", execute)
+    verdict = notebook_again(results, tmp_path / "again", threads=asked)
+    assert verdict.state is State.IDENTICAL, wrong(verdict)
+    assert given == [(results.parent, {"seed": 3}, {"OMP_NUM_THREADS": threads})]
+    assert verdict.circumstances == (() if asked is None else ("threads: 2 and 5",))
+
+
+def test_a_notebook_that_fails_now_is_one_line(results: Path, tmp_path, monkeypatch) -> None:
+    executed(results)
+    fault = ("x", "KeyError: 'a' (cell 2)", 0)
+    monkeypatch.setattr("msgan.verify.notebook.execute", lambda *_: fault)
+    with pytest.raises(InputError, match=r"01_two\.ipynb: executed again it fails: KeyError: 'a'"):
+        notebook_again(results, tmp_path / "again")
 
 
 def test_damaged_results_are_found(results: Path) -> None:
