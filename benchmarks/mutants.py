@@ -56,7 +56,7 @@ AREAS = {
     "metrics": ("metrics/*.py",
         "metrics catalogue distances features frechet gradients lpips lung"),
     "translate": ("translate/*.py",
-        "plan overlap provenance states contexts translate one_reading guided ablation cluster "
+        "plan overlap provenance states contexts translate one_reading guided ablation "
         "outputs lr_tiles side_by_side border patch_gan mdaunet"),
     "statistics": ("statistics.py", "statistics crossval tables"),
 }
