@@ -38,6 +38,7 @@ def test_every_kind_and_every_stage_is_shown() -> None:
     rows = set(re.findall(r"^\| ([^|]+?) \|", text, re.M))
     assert set(counted("fuzz_readers")["formats"]) - {"known"} <= rows
     assert set(counted("faults")["stages"]) <= rows
+    assert set(counted("mutants")["areas"]) <= rows
     assert counted("faults")["stages"]["all"]["wrong"] == 0
 
 

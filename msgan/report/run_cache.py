@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,10 @@ class Run:
     finished: str = ""
     git: str = ""
     threads: str = ""
-    results: Sequence[str] = ()
+    results: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "results", tuple(self.results))  # JSON has lists
 
     @property
     def failed(self) -> bool:
