@@ -85,6 +85,9 @@ def load(step: Learner, path: str | os.PathLike[str]) -> dict[str, Any]:
                 raise InputError(f"{path}: damaged: {shown(key)} is no state of an optimiser")
             state.setdefault(int(index), {})[field] = tensors[key]
         groups = optimiser.state_dict()["param_groups"]
+        own = [p for group in optimiser.param_groups for p in group["params"]]
+        if state and not _fits(state, own):
+            raise InputError(f"{path}: damaged: state of the optimiser {name}")
         try:
             optimiser.load_state_dict({"state": state, "param_groups": groups})
         except (ValueError, KeyError, RuntimeError) as error:
@@ -92,6 +95,20 @@ def load(step: Learner, path: str | os.PathLike[str]) -> dict[str, Any]:
     if precision:  # files of other precisions and of older versions have none
         step.precision.load_state_dict(precision)
     return about
+
+
+def _fits(state: Mapping[int, Mapping[str, Tensor]], parameters: Sequence[Tensor]) -> bool:
+    """Whether each parameter has all that an optimiser keeps of it, of its shape or one number."""
+    fields = {frozenset(own) for own in state.values()}
+    return (
+        set(state) <= set(range(len(parameters)))
+        and len(fields) == 1
+        and all(
+            tensor.shape in ((), parameters[k].shape)
+            for k, own in state.items()
+            for tensor in own.values()
+        )
+    )
 
 
 def fingerprint(module: nn.Module) -> str:
