@@ -1,5 +1,6 @@
 """A manifest or a tree of folders is translated, scored with baselines, and reported."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -7,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import config_of, head, run_of, stored
 from program import fails, msgan_cli
 
 from msgan.config import CascadeConfig, Preparation, TrainConfig, network_of
 from msgan.data.cohort import Cohort
 from msgan.data.grid import Grid
 from msgan.data.volume import write_volume
+from msgan.match.profile import TargetProfile
 from msgan.methods.baselines import baselines
 from msgan.methods.cascade import fit
 from msgan.methods.trained import Cascade
@@ -183,6 +186,162 @@ def test_a_pair_has_baselines_beside_and_other_people_are_noticed(here: Path) ->
     assert msgan_cli("evaluate", out).stdout == done.stdout  # the sidecar knows it now
     other = here / "sub-02" / "anat" / "sub-02_T2w.nii.gz"
     assert "different people" in msgan_cli("evaluate", out, other).stderr
+
+
+# --- what the manifest or a sidecar does not say -----------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def done(bids: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy with the translations of the two test subjects in ``out``."""
+    folder = Path(shutil.copytree(bids, tmp_path_factory.mktemp("done") / "bids"))
+    msgan_cli("translate", folder / "run", folder / "manifest.csv", folder / "out")
+    return folder
+
+
+@pytest.fixture
+def made(done: Path, tmp_path: Path) -> Path:
+    """A copy of it that may be changed."""
+    return Path(shutil.copytree(done, tmp_path / "made"))
+
+
+def edited(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def without(made: Path, what: str) -> Path:
+    """The manifest without the lines that hold ``what``."""
+    lines = (made / "manifest.csv").read_text().splitlines()
+    path = made / "fewer.csv"
+    path.write_text("\n".join(line for line in lines if what not in line) + "\n")
+    return path
+
+
+def scores(manifest: Path, *words: str, status: int = 0) -> tuple[pd.DataFrame, list[str]]:
+    """The table of all translations in ``out``, and the lines of its errors."""
+    found = msgan_cli("evaluate", manifest, "--of", manifest.parent / "out", *words, status=status)
+    lines = [line for line in found.stderr.splitlines() if line.startswith(("error: ", "note: "))]
+    return pd.read_csv(manifest.parent / "out" / "scores.csv"), lines
+
+
+def test_a_translation_of_nobody_in_the_manifest_is_told(made: Path) -> None:
+    first = made / "out" / "sub-01.nii.gz"
+    table, lines = scores(without(made, "sub-01"), status=2)
+    image = made / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    assert lines == [
+        f"error: {first}: of {image}, which the manifest does not name",
+        "error: 1 of 2 images could not be scored",
+    ]
+    assert set(table["subject"]) == {"sub-02"}
+
+
+def test_a_subject_without_a_real_image_is_told(made: Path) -> None:
+    table, lines = scores(without(made, "sub-01_T2w"), status=2)
+    said = f"{made / 'out/sub-01.nii.gz'}: the manifest has no t2 image of sub-01"
+    assert lines[0] == f"error: {said}"
+    assert set(table["subject"]) == {"sub-02"}
+
+
+def test_a_sidecar_without_a_preparation_cannot_be_scored(made: Path) -> None:
+    edited(made / "out" / "sub-01.json", preparation={})
+    table, lines = scores(made / "manifest.csv", status=2)
+    said = f"{made / 'out/sub-01.nii.gz'}: its sidecar does not say how it was prepared"
+    assert lines[0] == f"error: {said}"
+    assert set(table["subject"]) == {"sub-02"}
+
+
+def test_without_training_subjects_baselines_see_the_real_image_and_say_so(made: Path) -> None:
+    edited(made / "out" / "sub-02.json", run=None)
+    table, lines = scores(without(made, "sub-03"))
+    assert lines == []
+    rows = {name: list(part["method"]) for name, part in table.groupby("subject")}
+    assert rows["sub-02"] == ["cascade"]  # of no run: nothing is known of its target
+    learnt = ["source", "histogram-matched to REAL", "inverted, matched to REAL"]
+    assert rows["sub-01"] == ["cascade (run)", *learnt]
+    matched = table[table["method"] == "inverted, matched to REAL"]["mae"].item()
+    assert matched < 0.02  # t2 is t1 turned round
+
+
+def test_baselines_of_a_subject_stand_in_the_table_once(made: Path) -> None:
+    shutil.copytree(made / "out", made / "out" / "again")
+    for path in (made / "out" / "again").glob("*.json"):
+        content = json.loads(path.read_text())
+        moved = {k: f"../{content[k]}" for k in ("image", "real", "run")}
+        edited(path, **moved)
+    table, _ = scores(made / "manifest.csv")
+    counts = table.groupby(["method", "subject"]).size()
+    assert set(counts["cascade"]) == {2}
+    assert set(counts.drop("cascade")) == {1}
+
+
+def test_scores_that_no_sidecar_keeps_are_in_the_table(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Provenance.save
+
+    def locked(self: Provenance, path: Path) -> None:
+        if made in path.parents:
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        save(self, path)
+
+    monkeypatch.setattr(Provenance, "save", locked)
+    before = (made / "out" / "sub-01.json").read_bytes()
+    table, lines = scores(made / "manifest.csv", "--no-baselines")
+    assert lines == [
+        f"note: {made / 'out'}/sub-0{k}.json: not kept: Read-only file system" for k in (1, 2)
+    ]
+    assert list(table["subject"]) == ["sub-01", "sub-02"]
+    assert (made / "out" / "sub-01.json").read_bytes() == before
+    pair = (made / "out" / "sub-01.nii.gz", made / "sub-01" / "anat" / "sub-01_T2w.nii.gz")
+    note = msgan_cli("evaluate", *pair).stderr
+    assert note == (
+        f"note: {made / 'out/sub-01.json'}: the scores were not kept: Read-only file system\n"
+    )
+
+
+# --- pairs -------------------------------------------------------------------------------------
+
+
+def rows(text: str) -> list[str]:
+    """What the table of a pair calls its rows."""
+    return [line.strip().split("  ")[0] for line in text.splitlines() if "  0." in line]
+
+
+def test_a_pair_whose_source_has_changed_has_no_baselines_beside(made: Path) -> None:
+    pair = (made / "out" / "sub-01.nii.gz", made / "sub-01" / "anat" / "sub-01_T2w.nii.gz")
+    source = made / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    shutil.copy(made / "sub-01" / "anat" / "sub-01_T2w.nii.gz", source)
+    found = msgan_cli("evaluate", *pair)
+    note = f"no baselines beside: {source}: has changed since it was translated"
+    assert found.stderr == f"note: {note}\n"
+    assert rows(found.stdout) == ["whole image"]
+    edited(made / "out" / "sub-01.json", run=None)
+    found = msgan_cli("evaluate", *pair)
+    assert (found.stderr, rows(found.stdout)) == ("", ["whole image"])
+
+
+def test_baselines_of_what_a_run_keeps_see_nothing_of_the_real_image(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", config_of(2).updated(guidance={"match": "histogram"}))
+    TargetProfile("histogram", np.linspace(-1, 1, 1025)).save(run.folder)
+    source = stored(tmp_path / "t1.nii", head((36, 30)))
+    real = stored(tmp_path / "t2.nii", head((36, 30), 1))
+    msgan_cli("translate", run.folder, source, tmp_path / "o.nii", "--polarity", "same")
+    found = msgan_cli("evaluate", tmp_path / "o.nii", real)
+    own = ["whole image", "source", "histogram-matched", "inverted, matched"]
+    assert rows(found.stdout)[: len(own)] == own
+    assert "baselines without a network" in found.stdout
+    assert "REAL" not in found.stdout
+
+
+def test_a_range_that_cannot_be_found_is_asked_for(tmp_path: Path) -> None:
+    real, fake = (stored(tmp_path / f"{k}.nii", head((16, 16), k)) for k in (0, 1))
+    line = fails("evaluate", fake, real, "--black", 1000)
+    assert line.startswith(f"{real}: ")
+    assert line.endswith(": pass --data-range and --black")
+    stated = msgan_cli("evaluate", fake, real, "--data-range", 50, "--black", 1000)
+    assert "intensities scaled from 1000..1050 " in stated.stdout
+    line = fails("evaluate", fake, real, "--data-range", -1)
+    assert line == "--data-range -1: expected a positive number"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from msgan.cli import app
 from msgan.cli import explore as command
 from msgan.cli.explore import notebook, write_notebook
+from msgan.types import InputError
 
 
 @pytest.fixture
@@ -47,6 +48,52 @@ def test_the_notebook_shows_the_folder_asked_for(started, tmp_path: Path) -> Non
     assert {"--LabApp.default_url=/lab/tree/explore.ipynb", "--no-browser", "--port=9123"} <= set(
         words
     )
+
+
+def test_results_of_the_notebooks_are_shown_where_no_folder_is_named(started) -> None:
+    result = CliRunner().invoke(app, ["explore"])
+    assert result.stderr.startswith("explore.ipynb: shows what there is, or an example;")
+    (Path("reports") / "runs").mkdir(parents=True)
+    CliRunner().invoke(app, ["explore"])
+    assert "folder = None" in sources(Path("explore.ipynb"))  # there are none yet
+    (Path("reports") / "runs" / "smoke").mkdir()
+    result = CliRunner().invoke(app, ["explore"])
+    assert result.stderr.startswith("explore.ipynb: shows reports/runs; Run > Run All Cells")
+    assert "folder = 'reports/runs'" in sources(Path("explore.ipynb"))
+
+
+@pytest.mark.parametrize(("user", "allowed"), [(0, True), (1000, False)])
+def test_root_alone_is_told_to_be_allowed(started, monkeypatch, user: int, allowed: bool) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    assert CliRunner().invoke(app, ["explore"]).exit_code == 0
+    (words,) = started
+    assert ("--allow-root" in words) is allowed
+    assert not [word for word in words if word.startswith("--port")]  # 8888, or the next
+
+
+@pytest.mark.parametrize("known", [None, "mine"])
+def test_the_server_reads_our_settings_before_those_of_the_user(monkeypatch, known) -> None:
+    begun: list[tuple[str, list[str], dict[str, str]]] = []
+    monkeypatch.setattr(os, "execve", lambda *words: begun.append(words))
+    monkeypatch.delenv("JUPYTER_CONFIG_PATH", raising=False)
+    if known:
+        monkeypatch.setenv("JUPYTER_CONFIG_PATH", known)
+    command.run(["python", "-m", "jupyterlab"])
+    ((program, words, environment),) = begun
+    assert (program, words) == ("python", ["python", "-m", "jupyterlab"])
+    read = environment.pop("JUPYTER_CONFIG_PATH").split(os.pathsep)
+    assert read == [str(command.QUIET), *([known] if known else [])]
+    assert environment == {k: v for k, v in os.environ.items() if k != "JUPYTER_CONFIG_PATH"}
+
+
+def test_a_thousand_notebooks_of_the_user_are_kept(started) -> None:
+    for number in range(1, 1000):
+        Path("explore.ipynb" if number == 1 else f"explore_{number}.ipynb").write_text("[]")
+    with pytest.raises(InputError, match=r"explore\.ipynb and 998 others are there: remove some"):
+        write_notebook(Path(), None)
+    assert {path.read_text() for path in Path().glob("explore*.ipynb")} == {"[]"}
+    Path("explore_7.ipynb").unlink()
+    assert write_notebook(Path(), None).name == "explore_7.ipynb"
 
 
 def test_without_a_clone_a_notebook_is_made(started, monkeypatch: pytest.MonkeyPatch) -> None:

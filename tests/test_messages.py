@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from helpers import head, stored
 from program import TINY, fails, msgan_cli
+from pydantic import ValidationError
 from test_outputs import SHAPE, image
 
 from msgan import paths, translate
 from msgan.cli.faults import explanation
 from msgan.cli.init import init
+from msgan.config import TrainConfig
 from msgan.data.cohort import Subject, prepare
 from msgan.data.distinct import Distinct
 from msgan.translate import Generation
@@ -209,6 +211,16 @@ def test_what_the_system_says_names_a_file_or_where_to_look(tmp_path, monkeypatc
     assert explanation(missing) == "b.nii: No such file or directory"
 
 
+def test_a_setting_that_breaks_a_rule_is_named_with_it():
+    with pytest.raises(ValidationError) as error:
+        TrainConfig(steps=0, lr_steps=1)
+    assert explanation(error.value) == "steps: expected at least 1, not 0"
+
+
+def test_of_a_reader_that_has_left_nothing_is_said():
+    assert explanation(BrokenPipeError(errno.EPIPE, "Broken pipe")) is None
+
+
 # --- names that are no UTF-8 -------------------------------------------------------------------
 
 
@@ -265,6 +277,68 @@ def test_a_fault_at_one_image_stops_no_others(here, runs, monkeypatch):
     assert f"error: {here / 'in/a.nii'}: KeyError: 'x\\ny'" in done.stderr
     assert "error: 1 of 2 images could not be translated" in done.stderr
     assert [p.name for p in (here / "out").glob("*.nii")] == ["b.nii"]
+
+
+def test_a_fault_of_the_program_is_shown_whole_if_asked(here, runs, monkeypatch):
+    image(here / "in" / "a.nii", 2)
+
+    def broken(*args, **options):
+        raise KeyError("x")
+
+    monkeypatch.setattr("msgan.translate.translate", broken)
+    words = ("translate", runs[2].folder, here / "in", here / "out")
+    assert (
+        "(a fault of this program: MSGAN_DEBUG=1 shows where)" in msgan_cli(*words, status=2).stderr
+    )
+    monkeypatch.setenv("MSGAN_DEBUG", "1")
+    assert isinstance(msgan_cli(*words, status=1).exception, KeyError)
+
+
+class Workers:
+    """A cluster that makes what it is asked for here, the last image first."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.left = False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.left = True
+
+    def images(self, run, pairs, options):
+        for k in reversed(range(len(pairs))):
+            try:
+                yield k, translate.translate(run, *pairs[k], **options[k])
+            except InputError as error:
+                yield k, error
+
+
+def test_a_cluster_gets_the_images_of_a_folder_and_tells_what_became_of_each(
+    here, runs, monkeypatch
+):
+    begun = []
+    monkeypatch.setattr(
+        "msgan.translate.cluster.Cluster",
+        lambda address: begun.append(Workers(address)) or begun[-1],
+    )
+    for k, name in enumerate("ab"):
+        image(here / "in" / f"{name}.nii", 2, seed=k)
+    whole_numbers = np.where(head(SHAPE[2]) > 60, 3, 0)
+    stored(here / "in" / "c.nii", whole_numbers.astype(np.uint8), dtype=np.uint8)
+    (here / "in" / "b.nii").write_bytes(b"broken")
+    words = ("translate", runs[2].folder, here / "in", here / "out", "--device", "cpu")
+    done = msgan_cli(*words, "--cluster", "tcp://there:1", status=2)
+    assert [(own.address, own.left) for own in begun] == [("tcp://there:1", True)]
+    told = [Path(line.split(" (")[0]).name for line in done.stdout.splitlines()]
+    assert told == ["c.nii", "a.nii"]
+    assert f"note: {here / 'in/c.nii'}: holds the whole numbers 0, 3 and no others" in done.stderr
+    assert f"error: {here / 'in/b.nii'}: " in done.stderr
+    assert "error: 1 of 3 images could not be translated" in done.stderr
+    alone = here / "alone.nii"
+    translate.translate(runs[2], here / "in" / "a.nii", alone, device="cpu")
+    assert (here / "out" / "a.nii").read_bytes() == alone.read_bytes()
 
 
 # --- scratch -----------------------------------------------------------------------------------
@@ -330,6 +404,8 @@ def test_a_run_is_no_image_and_an_image_no_run(here, runs):
         ("translate a b c --tile 1", "--tile: "),
         ("translate a b c --precision half", "'half' is not one of"),
         ("train m.csv --out r --seed 1.5", "--seed"),
+        ("explore --port 70000", "--port"),
+        ("evaluate a b --data-range wide", "--data-range"),
         ("data", "Missing command (see msgan data --help)"),
     ],
 )

@@ -13,11 +13,13 @@ from program import fails, msgan_cli
 
 from msgan import translate
 from msgan.cli import outputs
-from msgan.cli.jobs import Job, check_outputs, of_folder
-from msgan.data.cohort import Subject
+from msgan.cli.jobs import Job, check_outputs, is_folder, is_images, missing, of_folder, of_manifest
+from msgan.data.cohort import Cohort, Subject
 from msgan.data.grid import Grid
 from msgan.data.places import files_of, require_apart
 from msgan.data.volume import open_volume, write_volume
+from msgan.translate import Generation
+from msgan.translate.provenance import beside
 from msgan.types import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -364,6 +366,111 @@ def test_a_folder_in_a_folder_may_hold_the_results(here, runs):
         here, "translate", runs[3].folder, here, "results/..", "--force"
     )
     assert [job.source.name for job in of_folder(here, here / "more", "*")] == ["a.nii"]
+
+
+@pytest.mark.parametrize("ask", [is_folder, is_images])
+def test_where_nothing_is_there_is_neither_image_nor_folder(tmp_path, ask):
+    lost = tmp_path / "lost"
+    with pytest.raises(InputError, match=re.escape(f"{lost}: no such file or folder")):
+        ask(lost, tmp_path / "out")
+
+
+def test_of_results_that_are_all_missing_nothing_is_told(tmp_path, capsys):
+    jobs = [Job(tmp_path / f"{k}.nii", tmp_path / f"out{k}.nii") for k in range(2)]
+    assert missing(jobs) == jobs
+    assert capsys.readouterr().err == ""
+    (tmp_path / "out1.nii").symlink_to("nowhere")  # a link that leads nowhere has the name, too
+    assert missing(jobs) == jobs[:1]
+    assert "1 of 2 results are there already" in capsys.readouterr().err
+
+
+def test_what_is_given_for_a_folder_of_images_is_a_folder(tmp_path):
+    images = image(tmp_path / "in" / "a.nii").parent
+    (tmp_path / "file").touch()
+    for words in ((tmp_path / "out", "*", tmp_path / "file"), (tmp_path / "file", "*")):
+        with pytest.raises(InputError) as error:
+            of_folder(images, *words)
+        assert str(error.value).startswith(f"{tmp_path / 'file'}: ")
+        assert str(error.value).endswith("expected a folder: IN is a folder of images")
+
+
+def test_an_image_beside_another_programs_note_is_an_image(tmp_path):
+    image(tmp_path / "in" / "a.nii")
+    (tmp_path / "in" / "a.json").write_text("{")
+    found = of_folder(tmp_path / "in", tmp_path / "out", "*")
+    assert [job.source.name for job in found] == ["a.nii"]
+
+
+@pytest.fixture
+def people(tmp_path) -> Cohort:
+    """One has two images beside the target, one has one, and one has the target alone."""
+    has = {"a": ("t1", "flair", "t2"), "b": ("t1", "t2"), "c": ("t2",)}
+    return Cohort(
+        tuple(
+            Subject(name, {m: tmp_path / f"{name}_{m}.nii" for m in own}, split="test")
+            for name, own in has.items()
+        )
+    )
+
+
+def test_subjects_of_a_manifest_without_the_image_are_counted(people, runs, tmp_path, capsys):
+    found = of_manifest(people, Generation.of(runs[3]), tmp_path / "out", None, "t1")
+    assert [(job.name, job.source.name) for job in found] == [("a", "a_t1.nii"), ("b", "b_t1.nii")]
+    assert capsys.readouterr().err == "note: 1 of 3 subjects have no t1\n"
+
+
+def test_which_image_of_a_subject_is_meant_must_be_clear(people, runs, tmp_path):
+    method, out = Generation.of(runs[3]), tmp_path / "out"
+    only = Cohort(people.subjects[1:])
+    assert [job.modality for job in of_manifest(only, method, out, "test", None)] == ["t1"]
+    for cohort, there in ((people, "t1, flair"), (Cohort(people.subjects[2:]), "none beside t2")):
+        with pytest.raises(InputError, match=rf"--modality is missing: .*there are {there}$"):
+            of_manifest(cohort, method, out, None, None)
+
+
+def test_the_results_of_a_manifest_are_no_file(people, runs, tmp_path):
+    (tmp_path / "out.nii").touch()
+    with pytest.raises(InputError, match=r"out\.nii: is a file, expected a folder: IN is a man"):
+        of_manifest(people, Generation.of(runs[3]), tmp_path / "out.nii", None, "t1")
+
+
+def test_a_label_map_that_is_gone_is_told_and_its_result_stays(here, runs):
+    image(here / "in" / "a.nii", 2)
+    drawn = np.where(head(SHAPE[2]) > 60, 1, 0).astype(np.uint8)
+    labels = stored(here / "labels" / "a.nii", drawn, dtype=np.uint8)
+    words = ("translate", runs[2, "labelled"].folder, here / "in", here / "out")
+    words += ("--labels", here / "labels")
+    msgan_cli(*words)
+    labels.unlink()
+    before = contents(here / "out")
+    line = untouched(here, *words)  # it may be of another label map
+    assert line.startswith(f"{here / 'out/a.nii'}: is there already: pass --force")
+    forced = msgan_cli(*words, "--force", status=2)
+    assert f"error: {here / 'in/a.nii'}: no label map {labels}\n" in forced.stderr
+    assert "error: 1 of 1 images could not be translated" in forced.stderr
+    assert contents(here / "out") == before
+
+
+def test_a_result_whose_scales_were_not_kept_is_not_what_is_asked_for(here, runs):
+    image(here / "in" / "a.nii", 2)
+    words = ("translate", runs[2].folder, here / "in", here / "out")
+    msgan_cli(*words)
+    assert "every image has a result" in msgan_cli(*words).stdout
+    keep = ("--keep", here / "k")
+    assert f"{here / 'out/a.nii'}: is there already" in untouched(here, *words, *keep)
+    msgan_cli(*words, *keep, "--force")
+    assert sorted(p.name for p in (here / "k" / "a").iterdir()) == ["y0.nii", "y1.nii"]
+    assert "every image has a result" in msgan_cli(*words, *keep).stdout
+
+
+def test_a_result_with_a_damaged_sidecar_is_not_taken_for_ours(here, runs):
+    image(here / "in" / "a.nii", 2)
+    words = ("translate", runs[2].folder, here / "in", here / "out")
+    msgan_cli(*words)
+    path = beside(here / "out" / "a.nii")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tiles": 3}))
+    for more in ((), ("--force",)):
+        assert untouched(here, *words, *more).startswith(f"{path}: is of something else")
 
 
 # --- other commands ----------------------------------------------------------------------------
