@@ -1,5 +1,6 @@
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from msgan.config import (
     FAMILIES,
@@ -78,6 +79,36 @@ def test_a_configuration_does_not_change():
         (
             {"dims": 2, "training": {"steps": 1, "lr_steps": 1, "mirror": [2]}},
             r"mirror axes \(2,\) do not fit dims 2",
+        ),
+        ({"guidance": {"student": True}}, "guidance: student and detail need a match: auto, hist"),
+        (
+            {"guidance": {"match": "auto"}, "paired": "t1"},
+            "guidance: needs a cascade that is neither paired nor drops inputs",
+        ),
+        (
+            {"guidance": {"match": "auto"}, "drop_inputs": ["sketch"]},
+            "guidance: needs a cascade that is neither paired nor drops inputs",
+        ),
+        (
+            {"guidance": {"match": "spectrum"}, "contrast": {"share": 0.5, "fresh": 0.25}},
+            r"contrast\.fresh 0\.25: an image drawn anew is not matched .*: expected 0",
+        ),
+        (
+            {
+                "guidance": {"match": "histogram", "detail": True},
+                "network": {"family": "megan"},
+                "training": {"steps": 1, "lr_steps": 1, "patch": 32},
+            },
+            r"guidance\.detail: needs the seamless family, not megan",
+        ),
+        ({"auto_context": "abc"}, "auto_context abc: results of a source image need paired"),
+        (
+            {"auto_context": "abc", "paired": "t1"},
+            r"sketch channels \('edges',\) and auto_context abc: .* need each other",
+        ),
+        (
+            {"paired": "t1", "sketch": {"channels": ["image", "auto_context"]}},
+            "auto_context None: .* need each other",
         ),
     ],
 )
@@ -165,6 +196,11 @@ def test_families_are_those_that_can_be_built():
         kind = families.PairFamily if family.pairs else families.CascadeFamily
         assert type(families.FAMILIES[name]) is kind
         assert bool(family.title) == bool(family.paper) == family.pairs
+
+
+def test_the_published_network_is_no_word():
+    with pytest.raises(ValidationError, match="MeganNetwork"):
+        MeganNetwork.model_validate("large")
 
 
 def test_what_only_one_family_has_is_stored_for_it_alone():

@@ -11,6 +11,7 @@ from helpers import cohort_in, contents, equal, tiny
 from program import fails, msgan_cli
 from safetensors.torch import load_file
 
+from msgan.config import MOST_STEPS
 from msgan.methods.cascade import fit
 from msgan.runs import model
 from msgan.runs.run import Run
@@ -198,6 +199,9 @@ def test_what_cannot_be_trained_longer_is_refused(trained, tmp_path):
         fit(cohort, "t2", config, out, device="cpu", parent=parent, more_steps=20)
     with pytest.raises(InputError, match="0 more steps: expected at least 1"):
         longer(trained, out, more_steps=0)
+    said = f"20 and {MOST_STEPS} more steps: at most {MOST_STEPS}"
+    with pytest.raises(InputError, match=said):
+        longer(trained, out, more_steps=MOST_STEPS)
     with pytest.raises(InputError, match="scale 2 does not exist"):
         longer(trained, out, scales=[2])
     with pytest.raises(InputError, match="expected with a parent"):
@@ -205,6 +209,27 @@ def test_what_cannot_be_trained_longer_is_refused(trained, tmp_path):
     assert not out.exists()
     with pytest.raises(InputError, match="holds another run"):
         longer(trained, parent.folder)
+
+
+@pytest.mark.parametrize("note", ["3", "{}", '{"step": "20"}'])
+def test_a_parent_that_does_not_tell_its_steps_is_refused(trained, tmp_path, note):
+    parent = Run.open(shutil.copytree(trained[1].folder, tmp_path / "old"))
+    path = parent.folder_of(1) / "done.json"
+    path.write_text(note)
+    with pytest.raises(InputError, match=re.escape(f"{path}: damaged: step is ")):
+        parent.longer([1], 20)
+    assert parent.longer([0], 20).steps == {"s0": 20}
+
+
+def test_a_parent_that_changes_while_it_is_copied_is_refused(trained, tmp_path):
+    parent = Run.open(shutil.copytree(trained[1].folder, tmp_path / "old"))
+    heritage = parent.longer([1], 20)
+    path = parent.folder_of(0) / WEIGHTS
+    path.write_bytes(path.read_bytes() + b"\0")
+    (tmp_path / "new").mkdir()
+    with pytest.raises(InputError, match=re.escape(f"{path}: has changed since it was read")):
+        heritage.hand_on(parent.folder, tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 @pytest.mark.parametrize("wrong", [3, {"name": 1}, {"more": True}, {"weights": [1]}, {"x": 1}])

@@ -3,11 +3,14 @@
 import json
 import os
 import re
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from training import (
     a_run,
     fabric,
@@ -88,6 +91,61 @@ def test_bad_checkpoints_are_refused(dims, tmp_path):
         checkpoint.load(Step(with_(tiny(dims), "network", hr_width=5), 1, fabric()), path)
 
 
+def spoilt(path: Path, header: dict[str, str] | None = None, **tensors: torch.Tensor) -> None:
+    """The file with other tensors and another header, which is whole."""
+    save_file(load_file(path) | tensors, path, header)
+
+
+def test_a_checkpoint_with_something_else_in_it_is_refused(tmp_path):
+    step, path = Step(tiny(2), 1, fabric()), tmp_path / "c.safetensors"
+    checkpoint.save(step, path, {})
+    spoilt(path, **{"optimiser/generator/first/exp_avg": torch.ones(2)})
+    said = f"{path}: damaged: optimiser/generator/first/exp_avg is no state of an optimiser"
+    with pytest.raises(InputError, match=re.escape(said)):
+        checkpoint.load(step, path)
+
+
+@pytest.mark.parametrize("name", ["about", "precision"])
+@pytest.mark.parametrize("text", ["{", "3", "[1]", "[" * 10**5])
+def test_a_header_that_is_no_object_is_refused(tmp_path, name, text):
+    step, path = Step(tiny(2), 1, fabric()), tmp_path / "c.safetensors"
+    checkpoint.save(step, path, {})
+    spoilt(path, {name: text})
+    said = f"{path}: damaged: '{name}' in its header is not a JSON object"
+    with pytest.raises(InputError, match=re.escape(said)):
+        checkpoint.load(step, path)
+
+
+def test_weights_of_another_kind_of_number_are_refused(tmp_path):
+    network, path = torch.nn.Linear(2, 1), tmp_path / "w.safetensors"
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    checkpoint.save_weights(network, path, {})
+    spoilt(path, weight=torch.ones(1, 2, dtype=torch.int32))
+    said = f"{path}: weight holds torch.int32, expected torch.float32"
+    with pytest.raises(InputError, match=re.escape(said)):
+        checkpoint.load_weights(network, path)
+    assert all(torch.equal(tensor, before[k]) for k, tensor in network.state_dict().items())
+    spoilt(path, weight=torch.ones(1, 2, dtype=torch.float16))
+    checkpoint.load_weights(network, path)  # of fewer digits they are
+    assert torch.equal(network.weight, torch.ones(1, 2))
+
+
+def test_a_fault_of_the_writer_of_weights_leaves_the_old_ones(tmp_path, monkeypatch):
+    network, path = torch.nn.Linear(2, 1), tmp_path / "w.safetensors"
+    checkpoint.save_weights(network, path, {})
+    before = path.read_bytes()
+
+    def broken(tensors, where, header):
+        where.write_bytes(b"half")
+        raise SafetensorError("invalid dtype")
+
+    monkeypatch.setattr(checkpoint, "save_file", broken)
+    with pytest.raises(SafetensorError, match="invalid dtype"):
+        checkpoint.save_weights(network, path, {})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_run_folder_is_read_back(dims, tmp_path):
     run = a_run(tmp_path / "run", dims)
     run.create()
@@ -126,6 +184,43 @@ def test_a_run_of_another_version_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("msgan.__version__", "999")
     with pytest.raises(InputError, match="this is 999"):
         a_run(tmp_path).create()
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["the same", "another"])
+def test_a_run_that_another_process_begins_meanwhile_is_looked_at(tmp_path, monkeypatch, same):
+    run = a_run(tmp_path / "run")
+    other = run if same else replace(run, target="t1")
+
+    @contextmanager
+    def late(*_, **__):  # the lock is had when the other process has let go of it
+        other._write(run.folder)
+        yield
+
+    monkeypatch.setattr("msgan.runs.run.alone", late)
+    run.folder.mkdir()
+    if same:
+        run.create()
+    else:
+        with pytest.raises(InputError, match=r"holds another run \(target is t1 there and t2 here"):
+            run.create()
+    assert Run.open(run.folder) == other
+
+
+def test_a_run_states_its_number_of_scales(tmp_path):
+    run = a_run(tmp_path / "run")
+    run.create()
+    run.config.updated(preparation={"scales": None}).save(run.folder / "config.yaml")
+    said = f"{run.folder / 'config.yaml'}: preparation.scales: is not stated, as a run must"
+    with pytest.raises(InputError, match=re.escape(said)):
+        Run.open(run.folder)
+
+
+def test_without_git_no_commit_is_stated(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    run = a_run(tmp_path / "run")
+    run.create()
+    assert json.loads((run.folder / "run.json").read_text())["git"] is None
+    assert Run.open(run.folder) == run
 
 
 def test_a_folder_with_other_things_is_refused(tmp_path):
