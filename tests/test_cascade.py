@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -94,6 +95,74 @@ def test_scales_are_independent_of_each_other(tmp_path):
     assert len(list((tmp_path / "c").iterdir())) == 3
     with pytest.raises(InputError, match="scale 3 does not exist: there are 0 to 2"):
         fit(cohort, "t2", tiny(), tmp_path / "x", device="cpu", scales=[3])
+
+
+def test_what_a_configuration_needs_of_other_networks_is_given_with_it(tmp_path):
+    cohort = cohort_in(tmp_path / "images")
+    context = lambda *_: None  # noqa: E731
+    for options, message in (
+        ({"auto_context": context}, "auto_context None: needs the run of these weights to make it"),
+        (
+            {"features": torch.nn.Linear(2, 1)},
+            "perceptual None: needs the network of these",
+        ),
+        ({"more_steps": 3}, "3 more steps: expected with a parent, and only with one"),
+    ):
+        with pytest.raises(InputError, match=message):
+            fit(cohort, "t2", tiny(), tmp_path / "run", device="cpu", **options)
+    paired = tiny().updated(paired="t2")
+    with pytest.raises(InputError, match="paired t2: is the target itself"):
+        fit(cohort, "t2", paired, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_the_first_process_finds_wrong_is_wrong_for_the_others():
+    """A process whose own block succeeds, and the fault that the first one has told."""
+    fault = InputError("no room")
+    with pytest.raises(InputError, match="no room"), cascade._agreed(told(fault)):
+        pass
+    done = []
+    with cascade._agreed(told(None)):
+        done.append(1)
+    assert done == [1]
+    own = OSError("own")
+    with pytest.raises(OSError, match="own"), cascade._agreed(told(fault)):
+        raise own
+
+
+def told(fault: Exception | None) -> SimpleNamespace:
+    return SimpleNamespace(broadcast=lambda _: fault)
+
+
+def test_the_group_of_processes_is_left_once(tmp_path):
+    import torch.distributed
+
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    cascade._leave_group()
+    assert not torch.distributed.is_initialized()
+    cascade._leave_group()  # nothing is left to leave
+
+
+def on_a_gpu(monkeypatch, free: int, most: int = 0) -> SimpleNamespace:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 16 << 30))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: most)
+    return SimpleNamespace(device=torch.device("cuda"))
+
+
+def test_subjects_are_held_on_a_gpu_where_they_take_half_of_what_is_free(monkeypatch):
+    subjects = {n: SimpleNamespace(bytes=300, to=lambda where, n=n: (n, where.type)) for n in "ab"}
+    gpu = on_a_gpu(monkeypatch, 1200)
+    assert cascade._placed(subjects, gpu) == {"a": ("a", "cuda"), "b": ("b", "cuda")}
+    assert cascade._placed(subjects, on_a_gpu(monkeypatch, 1199)) is subjects
+    assert cascade._placed(subjects, SimpleNamespace(device=torch.device("cpu"))) is subjects
+
+
+def test_the_peak_of_a_gpu_is_told_beside_that_of_the_host(monkeypatch):
+    peaks = cascade._peaks(on_a_gpu(monkeypatch, 0, 3 << 20))
+    assert peaks["gpu_peak_MiB"] == 3
+    assert peaks["peak_MiB"] > 10
+    assert cascade._peaks(SimpleNamespace(device=torch.device("cpu"))).keys() == {"peak_MiB"}
 
 
 def test_one_seed_gives_one_result(tmp_path):

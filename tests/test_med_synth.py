@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import changed, equal, head, pairs, stored, tiny, whole
+from helpers import changed, equal, head, pairs, run_of, stored, tiny, whole
 from torch.testing import assert_close
 
 from msgan import losses
@@ -19,9 +19,10 @@ from msgan.methods.paired import PairedRegression
 from msgan.methods.refine import refine
 from msgan.methods.shared import run_key
 from msgan.phantoms.brain import brain
+from msgan.runs.run import Run
 from msgan.sketch import images, sketch_reader, stacked
 from msgan.training.step import build_discriminator, build_generator
-from msgan.translate import translate
+from msgan.translate import Limits, plan, translate
 from msgan.translate.scale import constant
 from msgan.types import Box, InputError
 
@@ -227,6 +228,57 @@ def test_patches_of_the_published_family_are_averaged(tmp_path):
     np.testing.assert_allclose(whole(tmp_path / "b.nii"), made, rtol=0, atol=1e-3)
     with pytest.raises(InputError, match="tile 20: expected a multiple of the stride 27"):
         method.translate(cohort["s1"], tmp_path / "c.nii", tile=20)
+
+
+def model(folder: Path, after: str | None = None) -> Run:
+    """One of the models, with random weights."""
+    return run_of(folder, MedSynth.configured(tiny(2), "t1", after))
+
+
+def test_models_are_those_that_were_trained_one_after_the_other(tmp_path):
+    first = model(tmp_path / "first")
+    known = weights_hash(first)
+    second = model(tmp_path / "second", known)
+    assert MedSynth([first, second], "cpu").runs == (first, second)
+    unpaired = run_of(tmp_path / "unpaired", tiny(2))
+    other = model(tmp_path / "other", "abc")
+    for runs, message in (
+        ([], "runs: expected at least one model"),
+        ([first, unpaired], "unpaired: was not trained on pairs"),
+        ([second], f"second: sees results of {known}, not of None"),
+        ([first, first], f"first: sees results of None, not of {known}"),
+        ([first, other], f"other: sees results of abc, not of {known}"),
+    ):
+        with pytest.raises(InputError, match=message):
+            MedSynth(runs, "cpu")
+
+
+def test_a_model_that_sees_another_does_not_translate_alone(tmp_path):
+    second = model(tmp_path / "second", "abc")
+    source = stored(tmp_path / "t1.nii", head((20, 16)))
+    with pytest.raises(InputError, match=r"second: sees results of the weights abc: .* both runs"):
+        translate(second, source, tmp_path / "o.nii", device="cpu")
+    assert not (tmp_path / "o.nii").exists()
+
+
+def test_pairs_and_a_number_of_models_are_needed(tmp_path):
+    cohort = pairs(tmp_path / "images", 2)
+    with pytest.raises(InputError, match="source None: MedSynth is trained on pairs: name the"):
+        MedSynth.configured(tiny(2))
+    with pytest.raises(InputError, match="refinements -1: expected 0 or more"):
+        trained(tmp_path / "runs", cohort, tiny(2), refinements=-1)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_time_of_patches_that_are_averaged_is_told(tmp_path):
+    config = MedSynth.configured(tiny(2, {"family": "megan"}, patch=32), "t1")
+    method = MedSynth([run_of(tmp_path / "run", config)], "cpu")
+    source = stored(tmp_path / "t1.nii", head((40, 36)))
+    with prepare(source, None, config.preparation) as ready:
+        told = plan(method.generation, ready, CPU, Limits(), probe=True)
+        assert told.seconds is not None
+        assert 0 < told.seconds < 60
+        assert plan(method.generation, ready, CPU, Limits()).seconds is None
 
 
 @pytest.mark.slow

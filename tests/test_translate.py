@@ -30,6 +30,7 @@ from msgan.training.loop import WEIGHTS
 from msgan.training.step import build_generator
 from msgan.translate import frame as translation
 from msgan.translate import generation, pick_device
+from msgan.translate.provenance import Provenance
 from msgan.translate.scale import SNAP, ImageSource, TiledScale, make
 from msgan.translate.scratch import Scratch, sweep
 from msgan.types import Box, InputError
@@ -290,6 +291,56 @@ def test_what_cannot_be_done_is_refused_at_once(
     with pytest.raises(InputError, match=message):
         translate.translate(volume_run, volume, tmp_path / out, **{"device": "cpu"} | options)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".dcm", ".mha"])
+def test_a_series_has_the_name_of_a_folder(tmp_path, volume, volume_run, suffix):
+    out = tmp_path / f"o{suffix}"
+    with pytest.raises(InputError) as error:
+        translate.translate(volume_run, volume, out, device="cpu", dicom=True)
+    assert str(error.value) == f"{out}: a DICOM series is a folder: leave out {suffix}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_is_no_series(tmp_path, picture_run):
+    source = stored(tmp_path / "x.tif", head((20, 16)))
+    with pytest.raises(InputError, match="o: a DICOM series is of 3 axes, the run was trained on"):
+        translate.translate(picture_run, source, tmp_path / "o", device="cpu", dicom=True)
+    with pytest.raises(InputError, match="an identity can be kept in a DICOM series only"):
+        translate.translate(picture_run, source, tmp_path / "o.tif", keep_identity=True)
+
+
+def test_scales_are_kept_in_a_folder(tmp_path, volume, volume_run):
+    (tmp_path / "k").write_text("mine")
+    with pytest.raises(InputError, match="k: is a file, expected a folder"):
+        translate.translate(
+            volume_run, volume, tmp_path / "o.nii", device="cpu", keep=tmp_path / "k"
+        )
+    assert (tmp_path / "k").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["k"]
+
+
+def test_a_result_that_could_not_be_replaced_keeps_its_sidecar(tmp_path, picture_run, monkeypatch):
+    """The disk fails when the new sidecar is there and the new image is not yet."""
+    source, out = stored(tmp_path / "x.tif", head((20, 16))), tmp_path / "o.tif"
+    translate.translate(picture_run, source, out, device="cpu")
+    stored(source, head((20, 16), 1))
+    before = [path.read_bytes() for path in (out, tmp_path / "o.json")]
+
+    def failing(path, grid, read, *, ready, **options):
+        ready()
+        assert Provenance.load(tmp_path / "o.json").id not in before[1].decode()
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(translation, "write_volume", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        translate.translate(picture_run, source, out, device="cpu")
+    assert [path.read_bytes() for path in (out, tmp_path / "o.json")] == before
+    out.unlink()
+    (tmp_path / "o.json").unlink()
+    with pytest.raises(OSError, match="Input/output error"):
+        translate.translate(picture_run, source, out, device="cpu")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.tif"]
 
 
 def test_png_holds_no_negative_values(tmp_path):

@@ -518,7 +518,7 @@ def test_a_spread_is_made_again_with_its_image(tmp_path, scratch) -> None:
     run = run_of(tmp_path / "run", guided)
     TargetProfile("histogram", np.linspace(-1, 1, 1025)).save(run.folder)
     source = stored(tmp_path / "x.nii", head((48, 40)))
-    asked = {"uncertainty": tmp_path / "spread.nii.gz", "polarity": "same", "tile": 8}
+    asked = {"uncertainty": tmp_path / "spread.nii.gz", "polarity": "same", "tile": 24}
     translate(run, source, tmp_path / "y.nii", device="cpu", **asked)
     trace = Provenance.load(tmp_path / "y.json")
     edited(tmp_path / "y.json", computed={**trace.computed, "device": "A GPU"})
