@@ -168,6 +168,19 @@ def test_weights_of_another_kind_are_refused(tmp_path: Path) -> None:
         checkpoint.load_weights(network, path)
 
 
+def test_a_state_that_no_optimiser_has_is_found() -> None:
+    parameters = [torch.ones(2, 3), torch.ones(3)]
+    whole = {
+        k: {"step": torch.tensor(4.0), "exp_avg": torch.zeros_like(own)}
+        for k, own in enumerate(parameters)
+    }
+    assert checkpoint._fits(whole, parameters)
+    assert checkpoint._fits({1: whole[1]}, parameters)  # the other had no gradient
+    assert not checkpoint._fits(whole | {2: whole[1]}, parameters)
+    assert not checkpoint._fits(whole | {1: {"step": whole[1]["step"]}}, parameters)
+    assert not checkpoint._fits(whole | {1: whole[0]}, parameters)
+
+
 @pytest.mark.parametrize("told", ["[1]", "{", "[" * 100_000])
 def test_a_header_that_tells_no_object_is_refused(tmp_path: Path, told: str) -> None:
     path = tmp_path / "w.safetensors"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +86,10 @@ def load(step: Learner, path: str | os.PathLike[str]) -> dict[str, Any]:
                 raise InputError(f"{path}: damaged: {shown(key)} is no state of an optimiser")
             state.setdefault(int(index), {})[field] = tensors[key]
         groups = optimiser.state_dict()["param_groups"]
-        own = [p for group in optimiser.param_groups for p in group["params"]]
-        if state and not _fits(state, own):
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        if state and not _fits(state, parameters):  # PyTorch does not look
             raise InputError(f"{path}: damaged: state of the optimiser {name}")
-        try:
-            optimiser.load_state_dict({"state": state, "param_groups": groups})
-        except (ValueError, KeyError, RuntimeError) as error:
-            raise InputError(f"{path}: damaged: state of the optimiser {name}") from error
+        optimiser.load_state_dict({"state": state, "param_groups": groups})
     if precision:  # files of other precisions and of older versions have none
         step.precision.load_state_dict(precision)
     return about
