@@ -151,6 +151,54 @@ def test_more_like_the_target_is_nearer(tmp_path: Path, dims: int) -> None:
     assert 0 < nearer.low < nearer.value < nearer.high
 
 
+def test_a_table_has_the_distance_and_what_it_was_measured_on(tmp_path: Path) -> None:
+    people = cohort(tmp_path, 2, 4)
+    names = ("low", "high", "translated")
+    domains = {name: domain_moments(people, name, WINDOW, Means(2, 4)) for name in names}
+    pairs = [("low", "high"), ("translated", "high"), ("high", "high")]
+    table = distance_table(domains, pairs, printed=PRINTED)
+    assert list(table.index) == ["low / high", "translated / high", "high / high, halves"]
+    wanted = frechet_distance(*(together(domains[k].values()) for k in ("low", "high")))
+    row = table.loc["low / high"]
+    assert row["distance"] == pytest.approx(wanted)
+    assert row["low"] < row["high"]
+    assert row["error"] > 0
+    count = sum(m.count for m in domains["low"].values())
+    assert (row["subjects"], row["patches"]) == ("4 / 4", f"{count} / {count}")
+    assert row["printed"] == PRINTED["low", "high"]
+    halves = table.loc["high / high, halves"]
+    assert (halves["subjects"], np.isnan(halves["printed"])) == ("2 / 2", True)
+    parts = [together([domains["high"][f"p{k}"] for k in own]) for own in ((0, 2), (1, 3))]
+    assert halves["distance"] == pytest.approx(frechet_distance(*parts))
+    wide = distance_table(domains, pairs[:1], confidence=0.99).iloc[0]
+    assert wide["low"] < row["low"] < row["high"] < wide["high"]
+
+
+def test_of_a_single_subject_no_halves_are_compared(tmp_path: Path) -> None:
+    (person,) = cohort(tmp_path, 2, 1)
+    domain = {"high": domain_moments([person], "high", WINDOW, Means(2, 4))}
+    row = distance_table(domain, [("high", "high")]).iloc[0]
+    assert row[["distance", "low", "high", "error", "bias"]].isna().all()
+    assert row["subjects"] == "1 / 0"
+    assert row["patches"].endswith(" / 0")
+
+
+def test_the_gain_is_the_difference_of_two_distances(tmp_path: Path) -> None:
+    people = cohort(tmp_path, 2, 4)
+    low, high, made = (
+        domain_moments(people, name, WINDOW, Means(2, 4)) for name in ("low", "high", "translated")
+    )
+    one, other = (
+        frechet_distance(together(x.values()), together(high.values())) for x in (low, made)
+    )
+    found = gain(low, made, high)
+    assert found.value == pytest.approx(one - other)
+    assert found.low < found.value < found.high
+    back = gain(made, low, high)
+    assert back.value == pytest.approx(-found.value)
+    assert back.low == pytest.approx(-found.high)
+
+
 class Copies:
     """A method that notes whom it has translated."""
 

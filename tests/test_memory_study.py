@@ -1,5 +1,8 @@
 """Bytes of a training step and of a translation: counted by hand, and measured."""
 
+import json
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +11,7 @@ from test_plots import assert_nothing_is_cut, said
 from torch import nn
 
 from msgan import plots
-from msgan.config import CascadeConfig, Preparation, SketchConfig, TrainConfig, network_of
+from msgan.config import CascadeConfig, Guidance, Preparation, SketchConfig, TrainConfig, network_of
 from msgan.data.volume import open_volume
 from msgan.memory import gan_pairs, process, study, translation
 from msgan.memory.gan_pairs import NETWORKS, Players
@@ -173,6 +176,73 @@ def test_a_process_that_is_killed_gives_none_and_one_that_fails_says_why():
     assert process.fresh(code, "a", "b c", environment={"A": "1"}) == [["a", "b c"], "1"]
 
 
+def test_what_a_process_says_on_stderr_is_kept_where_it_is_asked_for(tmp_path):
+    log = tmp_path / "log.txt"
+    code = "import sys; print('a word', file=sys.stderr); print(3)"
+    assert process.fresh(code, log=log) == 3
+    assert log.read_text() == "a word\n"
+    with pytest.raises(InputError, match="status 4: no message"):
+        process.fresh("import os; os._exit(4)", log=log)
+    assert log.read_text() == ""
+
+
+def test_without_proc_the_peak_is_what_the_system_says_in_its_own_unit(tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "STATUS", tmp_path / "absent")
+    peak = process.peak_resident_bytes()
+    assert 0.9 * process.resident_bytes() < peak < 1 << 40
+    monkeypatch.setattr(process.sys, "platform", "darwin")  # which counts bytes and no KiB
+    assert process.peak_resident_bytes() == pytest.approx(peak / 1024, rel=0.01)
+
+
+def test_a_system_that_cannot_forget_a_peak_keeps_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "FORGET", tmp_path / "clear_refs")
+    process.forget_peak()
+    assert (tmp_path / "clear_refs").read_text() == "5"  # what Linux expects there
+    monkeypatch.setattr(process, "FORGET", tmp_path / "absent" / "clear_refs")
+    process.forget_peak()
+    assert [path.name for path in tmp_path.iterdir()] == ["clear_refs"]
+
+
+@pytest.fixture
+def no_process(monkeypatch, capsys) -> None:
+    """What would run in a new process runs in this one."""
+
+    def fresh(code, *arguments, environment=None):
+        assert environment == process.ALLOCATOR  # else freed memory stays and is counted
+        monkeypatch.setattr(sys, "argv", ["-c", *arguments])
+        exec(code, {})
+        return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+    monkeypatch.setattr(process, "fresh", fresh)
+
+
+@linux
+@pytest.mark.usefixtures("no_process")
+def test_the_peak_of_a_step_is_what_it_holds_beyond_what_was_there(dims, monkeypatch):
+    held = 48 << 20
+
+    def build(dims: int, side: int) -> Players:
+        count = held // 4 if torch.zeros(()).device.type == "cpu" else 0
+        monkeypatch.setattr(sys, "msgan_held", torch.ones(count), raising=False)
+        return made_of(dims, side, *(layers.conv(dims, 1, 1, 1) for _ in range(2)))
+
+    monkeypatch.setitem(NETWORKS, "net", build)
+    peak = study.measured("net", 8, dims)
+    assert isinstance(peak, int)
+    assert peak > 0.95 * held
+
+
+@pytest.mark.usefixtures("no_process")
+def test_a_step_for_which_a_device_has_no_memory_has_no_peak(monkeypatch):
+    def build(dims: int, side: int) -> Players:
+        if torch.zeros(()).device.type == "cpu":  # it is on no device where sides are checked
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return made_of(dims, side, *(layers.conv(dims, 1, 1, 1) for _ in range(2)))
+
+    monkeypatch.setitem(NETWORKS, "net", build)
+    assert study.measured("net", 8, 2) is None
+
+
 PEAK = """
 import json
 from msgan.memory.process import forget_peak, peak_resident_bytes, resident_bytes
@@ -234,6 +304,7 @@ def test_the_published_code_needs_what_is_said_of_it():
 def config(**changes) -> CascadeConfig:
     return CascadeConfig(
         preparation=Preparation(scales=1) if "preparation" not in changes else Preparation(),
+        guidance=Guidance(**changes.get("guidance", {})),
         sketch=SketchConfig(steps=2),
         network=network_of(lr_width=2, lr_levels=2, hr_width=4, hr_blocks=1),
         training=TrainConfig(steps=1, lr_steps=1),
@@ -255,6 +326,62 @@ def test_an_untrained_run_is_complete_and_random(tmp_path):
         assert all(p.any() for p in a)
     with pytest.raises(InputError, match="scales is open"):
         translation.untrained_run(tmp_path / "d", config(preparation=None))
+
+
+def test_an_untrained_run_with_guidance_matches_to_an_even_histogram(tmp_path):
+    made = translation.untrained_run(tmp_path / "a", config(guidance={"match": "auto"}))
+    run = Run.open(made.folder)
+    assert run.config.guidance.match == "histogram"  # of arbitrary units no spectrum is known
+    levels = run.profile.quantiles
+    assert (levels[0], levels[-1]) == (-1, 1)
+    np.testing.assert_allclose(levels, np.linspace(-1, 1, len(levels)), atol=1e-6)
+
+
+class Command:
+    """What ``msgan translate`` leaves, and what is measured of it."""
+
+    def __init__(self, answer: object) -> None:
+        self.answer, self.words, self.log = answer, (), None
+
+    def __call__(self, code, *words, log=None):
+        self.words, self.log = words, log
+        _, _, source, out, *_ = words
+        with open_volume(source) as volume:
+            assert volume.grid.shape == (9, 9, 9)
+        for path in (out, out.removesuffix(".nii") + ".json"):
+            with open(path, "w") as file:
+                file.write("made")
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def test_a_measured_translation_keeps_to_the_memory_it_is_told(tmp_path, monkeypatch):
+    run = translation.untrained_run(tmp_path / "run", config())
+    command = Command([7 << 20, 5 << 20, 1.5])
+    monkeypatch.setattr(process, "fresh", command)
+    options = {"device": "cuda", "gpu_memory": 96 << 20, "log": tmp_path / "log.txt"}
+    row = translation.measured_translation(run, 9, tmp_path, 64 << 20, **options)
+    assert row == translation.TranslationMemory(9, "cuda", 7 << 20, 5 << 20, 1.5)
+    assert command.words[:2] == ("translate", str(run.folder))
+    limits = ("--device", "cuda", "--memory", "64MiB", "--gpu-memory", "96MiB")
+    assert command.words[4:] == limits
+    assert command.log == tmp_path / "log.txt"
+    translation.measured_translation(run, 9, tmp_path, 64 << 20)
+    assert command.words[4:] == ("--device", "cpu", "--memory", "64MiB")  # its own default
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [(None, r"translation of 9\^3 was killed: not enough memory"), (InputError("bad"), "^bad$")],
+)
+def test_a_translation_that_fails_leaves_nothing(tmp_path, monkeypatch, answer, message):
+    run = translation.untrained_run(tmp_path / "run", config())
+    monkeypatch.setattr(process, "fresh", Command(answer))
+    with pytest.raises(InputError, match=message):
+        translation.measured_translation(run, 9, tmp_path, 64 << 20)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_the_ball_touches_all_faces_and_is_no_constant(tmp_path):

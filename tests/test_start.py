@@ -197,6 +197,111 @@ def test_an_interruption_of_a_finaliser_is_not_lost():
     assert time.monotonic() - begun < 30
 
 
+@pytest.fixture
+def ends(monkeypatch):
+    """A program that is at its end raises what it ends with; signals are as in a shell."""
+
+    def end(status: int) -> None:
+        raise SystemExit(status)
+
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.delenv("SLURM_PROCID", raising=False)
+    with quietly():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        yield
+
+
+@pytest.mark.usefixtures("ends")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("rank", "said"), [(None, STOPPED), ("0", STOPPED), ("1", "")])
+def test_a_signal_ends_every_process_and_one_says_so(number, rank, said, monkeypatch, capfd):
+    if rank is not None:
+        monkeypatch.setenv("SLURM_PROCID", rank)
+    start.listen()
+    with pytest.raises(SystemExit) as end:
+        signal.raise_signal(number)
+    assert end.value.code == 130
+    assert capfd.readouterr().err == said
+
+
+@pytest.mark.usefixtures("ends")
+def test_what_a_shell_starts_in_the_background_ignores_its_interruptions():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    start.listen()
+    signal.raise_signal(signal.SIGINT)
+    with start.working():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("ends")
+@pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])
+def test_a_limit_below_what_libraries_take_is_named(rank, lines, monkeypatch, capsys):
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (start.LEAST - 1, -1))
+    with pytest.raises(SystemExit) as end, start.loading():
+        pytest.fail("libraries were loaded")
+    assert end.value.code == 2
+    said = capsys.readouterr().err.splitlines()
+    words = "error: this machine is out of memory: lift a limit on memory (ulimit -v, a job's or"
+    assert said == [f"{words} container's): 1023 MiB are allowed, at least 1024 are needed"][:lines]
+
+
+@pytest.mark.usefixtures("ends")
+@pytest.mark.parametrize("limit", [resource.RLIM_INFINITY, start.LEAST, None])
+def test_libraries_are_loaded_where_memory_is_enough_or_has_no_limit(limit, monkeypatch):
+    if limit is None:
+        monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    else:
+        monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+    loaded = []
+    with start.loading():
+        loaded.append(limit)
+    assert loaded == [limit]
+
+
+class Finalised:
+    """Raises an error where none can be raised."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __del__(self) -> None:
+        raise self.error
+
+
+@pytest.mark.usefixtures("ends")
+@pytest.mark.parametrize("can", [True, False], ids=["of a thread", "of the process"])
+def test_an_interruption_of_a_finaliser_reaches_the_work_around_it(can, monkeypatch):
+    if not can:
+        monkeypatch.delattr(signal, "pthread_kill")
+    start.listen()
+    before = sys.unraisablehook
+
+    def work() -> None:
+        with start.working():
+            Finalised(KeyboardInterrupt())
+            for _ in range(1000):
+                time.sleep(0.01)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert sys.unraisablehook is before
+
+
+@pytest.mark.usefixtures("ends")
+def test_another_error_of_a_finaliser_is_said_and_ends_nothing(capsys):
+    start.listen()
+    with start.working():
+        Finalised(ValueError("odd"))
+    said = capsys.readouterr().err
+    assert "Exception ignored in" in said
+    assert said.endswith("ValueError: odd\n")
+
+
 def test_programs_say_how_they_end_before_they_load_anything():
     """What is above it is quick: no module of the package but this one."""
     root = Path(start.__file__).parent

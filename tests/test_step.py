@@ -5,11 +5,12 @@ import torch
 from torch.testing import assert_close
 from training import fabric, patches, tiny, twins
 
+from msgan.losses import ADVERSARIAL
 from msgan.networks import layers
 from msgan.networks.discriminators import condition
 from msgan.networks.generator import Geometry, View
 from msgan.pyramid import halve
-from msgan.training.step import Step, build_generator
+from msgan.training.step import Step, build_generator, of_all_processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -112,3 +113,59 @@ def test_the_average_follows_exponentially(dims):
         assert not kept.requires_grad
     own = zip(step.ema.parameters(), step.generator.parameters(), strict=True)
     assert any(not torch.allclose(a, b) for a, b in own)
+
+
+class Process:
+    """One of several processes, whose sum with the others is known beforehand."""
+
+    def __init__(self, rank: int, of_all: list[torch.Tensor]) -> None:
+        self.global_rank, self.world_size = rank, len(of_all)
+        self.of_all = of_all
+
+    def all_reduce(self, own: torch.Tensor, reduce_op: str) -> torch.Tensor:
+        assert reduce_op == "sum"
+        assert not own.requires_grad  # gradients do not travel between processes
+        others = [torch.zeros_like(x) if k == self.global_rank else x for k, x in enumerate(self)]
+        return own + torch.stack(others)
+
+    def __iter__(self):
+        return iter(self.of_all)
+
+
+@pytest.mark.parametrize("gan", ["relativistic", "relativistic_batch"])
+def test_processes_train_together_as_one_with_the_whole_batch(dims, gan):
+    """The mean of their gradients is the gradient of one process that sees all images."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, 1, *[3] * dims)  # of each of three processes
+    real, fake = ([torch.randn(shape, generator=generator) for _ in range(3)] for _ in range(2))
+    adversarial = ADVERSARIAL[gan]
+
+    def judged(rank: int | None) -> tuple[float, torch.Tensor]:
+        """Loss and gradient of one process, or of one that has all images (None)."""
+        weight = torch.tensor(0.7, requires_grad=True)
+        if rank is None:
+            true, false = ((weight * torch.cat(x) ** 2,) for x in (real, fake))
+        else:
+            true, false = (
+                of_all_processes(
+                    Process(rank, [0.7 * x**2 for x in every]), adversarial, [weight * own**2]
+                )
+                for every, own in ((real, real[rank]), (fake, fake[rank]))
+            )
+        loss = adversarial.generator(true, false)
+        loss.backward()
+        return loss.item(), weight.grad
+
+    loss, wanted = judged(None)
+    losses, gradients = zip(*(judged(rank) for rank in range(3)), strict=True)
+    assert losses == pytest.approx([loss] * 3)
+    assert_close(torch.stack(gradients).mean(), wanted)
+
+
+def test_logits_that_are_judged_one_by_one_stay_in_their_process():
+    logits = [torch.ones(2, 1, 3, 3)]
+    two = Process(0, logits * 2)
+    assert of_all_processes(two, ADVERSARIAL["log"], logits) is logits
+    assert of_all_processes(fabric(), ADVERSARIAL["relativistic"], logits) is logits
+    (both,) = of_all_processes(two, ADVERSARIAL["relativistic"], logits)
+    assert both.shape == (4, 1, 3, 3)

@@ -6,11 +6,12 @@ import re
 import subprocess
 import sys
 from functools import partial
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
 import pytest
-from helpers import cohort_in, equal, tiny
+from helpers import cohort_in, equal, run_of, tiny
 from PIL import Image
 
 from msgan.methods import cascade, watch, workers
@@ -96,6 +97,48 @@ def test_outside_a_notebook_nothing_is_shown():
     code = "import sys; from msgan.methods.watch import cell; assert cell() is None"
     code += "; assert 'IPython' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_cell_shows_one_output_and_replaces_it(monkeypatch):
+    shown, replaced = [], []
+    handle = SimpleNamespace(update=lambda bundle, raw: replaced.append((bundle, raw)))
+    kernel = SimpleNamespace(kernel=object())
+    monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: kernel)
+    monkeypatch.setattr(
+        "IPython.display.display",
+        lambda bundle, raw, display_id: shown.append((bundle, raw, display_id)) or handle,
+    )
+    monkeypatch.setenv(PROGRESS, "0")
+    assert watch.cell() is None
+    monkeypatch.delenv(PROGRESS)
+    show = watch.cell()
+    show("<b>1</b>", "1")
+    show("<b>2</b>", "2")
+    show("<b>3</b>", "3")
+    assert shown == [({"text/html": "<b>1</b>", "text/plain": "1"}, True, True)]
+    assert replaced == [
+        ({"text/html": f"<b>{k}</b>", "text/plain": f"{k}"}, True) for k in ("2", "3")
+    ]
+
+
+def test_rows_in_quick_succession_are_shown_at_once_only_at_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "EVERY", 1e9)
+    texts: list[str] = []
+    own = Watch(run_of(tmp_path, tiny()), [1], lambda html, text: texts.append(text))
+    row = {"scale": 1, "l1": 0.25, "seconds": 2.0}
+    for step in (1, 2, 3):
+        own.report({**row, "step": step})
+    assert texts == ["s1: 4 steps"]
+    own.report({**row, "step": 4})
+    assert texts[1:] == ["s1: step 4 of 4, L1 0.2500"]  # nothing is left, nor was it validated
+    own.close()
+    assert texts[-1] == "t2: s1: step 4 of 4, L1 0.2500"
+
+
+def test_a_training_of_which_nothing_was_logged_says_so(tmp_path):
+    texts: list[str] = []
+    Watch(run_of(tmp_path, tiny()), [0, 1], lambda html, text: texts.append(text)).close()
+    assert texts == ["s0: 4 steps\ns1: 4 steps", "t2: no step was logged"]
 
 
 CELL = """
