@@ -19,7 +19,7 @@ from msgan.types import InputError
 
 
 def test_files_that_are_no_images_are_named_with_a_reason(tmp_path: Path) -> None:
-    for name in (".hidden.nii", ".git/a.nii", "x.dcm", " a.nii", "b.nii"):
+    for name in (".hidden.nii", ".git/a.nii", "x.dcm", " a.nii", "b.nii", "p1 /b.nii"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"no image")
     (tmp_path / "pipe").symlink_to("/dev/null")
@@ -30,6 +30,7 @@ def test_files_that_are_no_images_are_named_with_a_reason(tmp_path: Path) -> Non
         ".git": "a hidden folder",
         "x.dcm": "not a DICOM file: the DICM mark at byte 128 is missing",
         " a.nii": "a manifest's path cannot begin or end with a space: rename it",
+        "p1 /b.nii": "a manifest's path cannot begin or end with a space: rename it",
         "pipe": "no ordinary file",
     }
 
@@ -95,6 +96,12 @@ def test_people_and_studies_are_told_apart_by_their_headers(tmp_path: Path) -> N
     assert difference(one, same) == ""
     assert difference(one, other) == "different people by their DICOM headers"
     assert difference(one, later) == "different studies by their DICOM headers"
+    bare = tmp_path / "bare.dcm"  # as some archives write it: without preamble
+    bare.write_bytes(other.read_bytes()[132:])
+    assert difference(one, bare) == "different people by their DICOM headers"
+    broken = one.read_bytes().replace(b"\x20\x00\x0d\x00UI", b"\x20\x00\x0d\x00U\xff")
+    (tmp_path / "f.dcm").write_bytes(broken)
+    assert difference(tmp_path / "f.dcm", other) == ""  # said where it is opened
     (tmp_path / "empty").mkdir()
     (tmp_path / "e.dcm").write_bytes(bytes(128) + b"DICM" + b"\xff" * 40)
     for odd in (tmp_path / "none" / "x.dcm", tmp_path / "empty", tmp_path / "e.dcm"):

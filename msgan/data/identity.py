@@ -60,13 +60,13 @@ def _stated(path: Path) -> tuple[str, str]:
     if first is None:
         return "", ""
     import pydicom
-    from pydicom.errors import InvalidDicomError
 
     tags = ["PatientID", "StudyInstanceUID"]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's own words of a damaged file
-            header = pydicom.dcmread(first, stop_before_pixels=True, specific_tags=tags)
-        return str(header.get("PatientID", "")), str(header.get("StudyInstanceUID", ""))
-    except (InvalidDicomError, OSError, ValueError):
+            # As it is opened: a file without preamble is one, too.
+            header = pydicom.dcmread(first, force=True, stop_before_pixels=True, specific_tags=tags)
+            return str(header.get("PatientID", "")), str(header.get("StudyInstanceUID", ""))
+    except Exception:  # of pydicom, for elements that are none
         return "", ""  # said where it is opened

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -161,23 +162,20 @@ def _trained(run: Run, scale: int) -> dict[str, Any]:
     """What is known of the training of one scale: its end, or the last line of its log."""
     folder = run.folder_of(scale)
     ended, log = folder / DONE, folder / LOG
-    try:
-        if ended.is_file():
-            known = json_of(ended)
-            state = "finished"
-        elif log.is_file():
-            known = (rows(log) or [{}])[-1]
-            state = "not finished"
-        else:
-            return {"state": "not begun"}
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{folder}: {error}") from None
+    if ended.is_file():
+        known, state = json_of(ended), "finished"
+    elif log.is_file():
+        known, state = (rows(log) or [{}])[-1], "not finished"
+    else:
+        return {"state": "not begun"}
     if not isinstance(known, dict):
         raise InputError(f"{folder}: what is known of its training is no JSON object")
     names = ("step", "seconds", "best", "peak_MiB", "gpu_peak_MiB")
-    return {"state": state} | {k: known[k] for k in names if isinstance(known.get(k), int | float)}
+    return {"state": state} | {k: known[k] for k in names if _is_number(known.get(k))}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and isfinite(value)
 
 
 def nearest_preset(config: CascadeConfig) -> tuple[str, tuple[tuple[str, str, str], ...]]:

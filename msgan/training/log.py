@@ -38,7 +38,7 @@ def row_of(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
         row["step"] = int(row["step"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     return dict(row)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import os
 from collections.abc import Mapping
 from html import escape
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgan.runs.run import Run
-from msgan.training.log import LOG
+from msgan.training.log import LOG, row_of
 from msgan.widgets.static_fallback import leave, sentence
 
 if TYPE_CHECKING:
@@ -62,10 +61,7 @@ class Log:
         whole = new[: new.rfind(b"\n") + 1]
         self._end += len(whole)
         for line in whole.splitlines():
-            try:
-                row = json.loads(line)
-                row["step"] = int(row["step"])
-            except (ValueError, KeyError, TypeError):
+            if (row := row_of(line)) is None:
                 self.damaged += 1
                 continue
             self.rows.append(row)

@@ -149,7 +149,7 @@ def _place(kind: list[str], path: str, found: Files) -> None:
         found.omit(path, f"its name has {why}: rename it")
     elif bad := re.search(r"[*?{}\\:]", path):
         found.omit(path, f"a manifest's path cannot hold '{bad[0]}': rename it")
-    elif path != path.strip():
+    elif any(part != part.strip() for part in path.split("/")):
         found.omit(path, "a manifest's path cannot begin or end with a space: rename it")
     else:
         kind.append(path)
