@@ -1,5 +1,7 @@
 """What a DICOM header says of its values, and what it says wrongly."""
 
+import re
+import struct
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from msgan.data.formats.dicom import header_of, is_dicom, number
+from msgan.data.formats.dicom_header import Header
+from msgan.data.formats.dicom_packed import RUN_LENGTHS, Layout, unpacked
 from msgan.data.scan import propose
 from msgan.data.volume import open_volume
 from msgan.types import InputError
@@ -316,6 +320,90 @@ def test_an_unknown_compression_is_named_with_the_way_out(
     assert syntax in line
     assert "gdcmconv" in line
     assert "damaged" not in line
+
+
+LAYOUT = {"Rows": 5, "Columns": 6, "BitsAllocated": 16}
+
+
+@pytest.mark.parametrize(
+    ("tags", "rule"),
+    [
+        ({"Rows": 0}, "Rows 0, Columns 6: expected at least 1"),
+        ({"Columns": -1}, "Rows 5, Columns -1: expected at least 1"),
+        ({"BitsAllocated": 12}, "BitsAllocated 12: expected 8, 16 or 32"),
+        ({"BitsAllocated": 64}, "BitsAllocated 64: expected 8, 16 or 32"),
+        ({"PixelRepresentation": 2}, "PixelRepresentation 2: expected 0 or 1"),
+        ({"Rows": "5.5"}, "Rows is '5.5': expected an integer"),
+    ],
+)
+def test_a_layout_that_no_image_has_is_refused(tags: dict, rule: str) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(rule)}$"):
+        Layout.of(Header(LAYOUT | tags, ""))
+
+
+def jpeg(rows: int, columns: int, samples: int = 1) -> bytes:
+    """The head of a JPEG, whose size stands behind another segment and a byte that fills."""
+    size = b"\xff\xc3" + struct.pack(">HBHHB", 8 + 3 * samples, 12, rows, columns, samples)
+    return b"\xff\xd8" + b"\xff\xe0\0\x06abcd" + b"\xff" + size + b"\x01\x11\0" * samples
+
+
+LOSSLESS, JPEG2000 = "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.90"
+DAMAGED = "DICOM pixels cannot be decoded: truncated or damaged file"
+
+
+@pytest.mark.parametrize(
+    ("syntax", "frame", "rule"),
+    [
+        (RUN_LENGTHS, b"\2\0\0\0", f"{DAMAGED} (run lengths)"),
+        (RUN_LENGTHS, struct.pack("<16I", 3, *[64] * 15), "3 planes of run lengths, expected 2"),
+        (LOSSLESS, jpeg(9, 12), "compressed image of 9 x 12, Rows x Columns are 5 x 6"),
+        (LOSSLESS, jpeg(5, 6, 3), "compressed image of 3 colours: expected one value a voxel"),
+        (LOSSLESS, jpeg(5, 6)[:10], f"{DAMAGED} (JPEG Lossless"),
+        (LOSSLESS, jpeg(5, 6) + bytes(40), f"{DAMAGED} (JPEG Lossless"),
+        (LOSSLESS, b"", f"{DAMAGED} (JPEG Lossless"),
+        (JPEG2000, bytes(80), f"{DAMAGED} (JPEG 2000"),
+        (JPEG2000, b"\xff\x4f\xff\x51" + bytes(8), f"{DAMAGED} (JPEG 2000"),
+    ],
+    ids=[
+        *("lengths that end", "planes of other bits", "another size", "colours", "jpeg that ends"),
+        *("jpeg of zeros", "no jpeg", "no jpeg 2000", "jpeg 2000 that ends"),
+    ],
+)
+def test_a_compressed_image_that_is_none_is_one_line(syntax: str, frame: bytes, rule: str) -> None:
+    with pytest.raises(InputError, match=re.escape(rule)) as error:
+        unpacked(frame, Layout.of(Header(LAYOUT, "")), syntax)
+    assert "\n" not in str(error.value)
+
+
+def test_compression_that_is_stated_or_not_must_be_that_of_the_pixels(tmp_path: Path) -> None:
+    import pydicom
+
+    def edit(data: Any, k: int) -> None:
+        data.compress(pydicom.uid.RLELossless, encoding_plugin="pydicom")
+
+    path = write(tmp_path / "a.dcm", STORED[:, :, 0], 0, edit)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(RUN_LENGTHS.encode(), b"1.2.840.10008.1.2.1"))
+    assert "compressed pixels, but the file states no compression" in refusal(path)
+    item = content.rindex(b"\xfe\xff\x00\xe0")  # of the only frame, behind that of the offsets
+    path.write_bytes(content[:item] + b"\xfe\xff\x00\xe1" + content[item + 4 :])
+    assert f"truncated or damaged file (RLE Lossless ({RUN_LENGTHS}))" in refusal(path)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_the_most_significant_byte_may_come_first(bits: int, tmp_path: Path) -> None:
+    import pydicom
+
+    stored = STORED[:, :, 0] % 200 if bits == 8 else STORED[:, :, 0]
+    layout = {"BitsAllocated": bits, "BitsStored": bits, "HighBit": bits - 1}
+    data = pydicom.dcmread(write(tmp_path / "a.dcm", stored, **layout))
+    data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRBigEndian
+    data.PixelData = np.frombuffer(data.PixelData, "<u2").astype(">u2").tobytes()
+    data["PixelData"].VR = "OW"
+    list(data.iterall())  # decoded before they are written the other way round
+    way = {"implicit_vr": False, "little_endian": False, "force_encoding": True}
+    pydicom.dcmwrite(tmp_path / "b.dcm", data, **way)
+    assert_array_equal(opened(tmp_path / "b.dcm")[0].T, stored - 1024)
 
 
 # What is bright, and what is nothing

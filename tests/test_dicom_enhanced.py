@@ -11,10 +11,17 @@ import pytest
 from helpers import head
 from numpy.testing import assert_allclose, assert_array_equal
 from program import msgan_cli
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
 from scipy.spatial.transform import Rotation
 from test_privacy import PERSON, PLANTED
 
+from msgan.data.formats.dicom_enhanced import frame_reader, frames_of
 from msgan.data.scan import propose
 from msgan.data.volume import open_volume
 from msgan.translate import translate
@@ -248,6 +255,37 @@ def test_a_truncated_file_is_refused(tmp_path):
     path = write(tmp_path / "a.dcm")
     path.write_bytes(path.read_bytes()[:-100])
     assert "truncated or damaged" in refusal(path)
+
+
+def test_deflated_frames_are_refused_with_the_way_out(tmp_path):
+    line = refusal(write(tmp_path / "a.dcm", syntax=DeflatedExplicitVRLittleEndian))
+    assert "with several frames: inflate it first (gdcmconv --raw, dcmconv)" in line
+    assert DeflatedExplicitVRLittleEndian in line
+
+
+def test_frames_must_be_stored_as_the_file_states(tmp_path):
+    path = write(tmp_path / "a.dcm", syntax=RLELossless)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"1.2.840.10008.1.2.5", b"1.2.840.10008.1.2.1"))
+    assert "pixels are not stored as Explicit VR Little Endian" in refusal(path)
+    item = content.rindex(b"\xfe\xff\x00\xe0")  # of the last frame
+    path.write_bytes(content[:item] + b"\xfe\xff\x00\xe1" + content[item + 4 :])
+    assert "truncated or damaged file (RLE Lossless (1.2.840.10008.1.2.5))" in refusal(path)
+
+
+def test_frames_without_pixels_are_refused(tmp_path):
+    data = pydicom.dcmread(write(tmp_path / "a.dcm"))
+    del data.PixelData
+    data.save_as(tmp_path / "b.dcm")
+    assert refusal(tmp_path / "b.dcm").endswith("DICOM file without pixels")
+
+
+def test_a_file_that_is_damaged_after_its_header_was_read_is_one_line(tmp_path):
+    path = write(tmp_path / "a.dcm")
+    (_, header), *_ = frames_of(path)
+    path.write_bytes(bytes(50))
+    with pytest.raises(InputError, match=r"^unreadable DICOM header: \w+$"):
+        frame_reader(path, header).__enter__()
 
 
 def test_damaged_groups_are_one_line(tmp_path):

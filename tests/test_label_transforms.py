@@ -194,8 +194,19 @@ def test_files_keep_values_and_affine(dims, tmp_path):
         LabelMap.open(tmp_path / "a.nii.gz", like=grid_of(dims, 3.0))
 
 
+@pytest.mark.parametrize(("label", "ends"), [(256, "0 to 256"), (-1, "-1 to 0")])
+def test_labels_that_do_not_fit_a_byte_are_refused(dims, label, ends, tmp_path):
+    grid = grid_of(dims, 6.0)
+    values = np.zeros(grid.shape, np.int16)
+    values[(1,) * dims] = label
+    path = tmp_path / "a.nii"
+    write_volume(path, grid, lambda box: values[box.slices], unit="label", dtype=np.int16)
+    with pytest.raises(InputError, match=rf"a\.nii: labels {ends}: expected 0-255$"):
+        LabelMap.open(path)
+
+
 def test_bad_input_is_named(dims):
-    grid = grid_of(dims, 3.0)
+    grid, other = grid_of(dims, 3.0), grid_of(5 - dims, 3.0)
     labels, nothing = nested(grid), LabelMap(np.zeros(grid.shape, np.uint8), grid)
     for match, call in {
         f"axis {dims} to mirror on": lambda: mirrored(labels, brain(grid), dims),
@@ -206,6 +217,9 @@ def test_bad_input_is_named(dims):
         "brain mask has no voxel": lambda: fitted(labels, np.zeros(grid.shape, bool)),
         "one brain mask of two": lambda: placed(labels, grid, brain(grid)),
         "share 2": lambda: fitted(labels, brain(grid), least=2),
+        "labels of shape .* on a grid of": lambda: LabelMap(labels.values[1:], grid),
+        "brain of shape .* on a grid of": lambda: brain_box(brain(grid)[1:], grid),
+        f"labels of {dims} axes for an image of {5 - dims}": lambda: placed(labels, other),
     }.items():
         with pytest.raises(InputError, match=match):
             call()

@@ -8,6 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from test_metaimage import SIZES, refused, same_as_itk, voxels
 
+from msgan.data.formats import encoded as encoded_voxels
 from msgan.data.volume import open_volume
 
 PLACE = {
@@ -134,6 +135,35 @@ def test_encodings(case, detached, dims, tmp_path):
         same_as_itk(path)
 
 
+def test_text_may_state_fractions_where_voxels_have_them(tmp_path):
+    wanted = (voxels() / 8).astype("<f4")
+    text = " ".join(map(str, wanted.ravel(order="F"))).encode()
+    path = write(tmp_path / "a.nrrd", data=text, encoding="text", type="float")
+    with open_volume(path) as volume:
+        assert_array_equal(volume.whole(), wanted)
+    refused(write(path, data=text, encoding="text", type="short"), "damaged or truncated text")
+
+
+def test_bzip2_that_packs_well_is_decoded_in_parts(tmp_path):
+    count = 3 * encoded_voxels.PART // 2  # of two bytes
+    flat = np.zeros((count, 1, 1), "<i2")
+    flat[-1] = 7
+    data = bz2.compress(flat.tobytes(order="F"))
+    assert len(data) < 200
+    path = write(tmp_path / "a.nrrd", data=data, encoding="bzip2", sizes=f"{count} 1 1")
+    with open_volume(path) as volume:
+        assert_array_equal(volume.whole(), flat)
+
+
+def test_voxels_at_the_end_have_little_before_them(monkeypatch, tmp_path):
+    monkeypatch.setattr(encoded_voxels, "PART", 200)
+    path, raw = tmp_path / "a.nrrd", voxels().tobytes(order="F")
+    changes = {"encoding": "gzip", "byte skip": -1}
+    same_as_itk(write(path, data=gzip.compress(bytes(200) + raw), **changes))
+    write(path, data=gzip.compress(bytes(2000) + raw), **changes)
+    refused(path, "more than 200 bytes before the voxels")
+
+
 @pytest.mark.parametrize("case", [0, 1, 4, 5, 8])
 def test_damaged_encodings(case, dims, tmp_path):
     encoding, data, changes = list(encoded(dims))[case]
@@ -217,6 +247,9 @@ def test_the_range_before_rounding_is_told_not_applied(tmp_path):
         ({**PLACE[3], "space directions": "(1,0,0) (0,1,0) none"}, "in a space of 3"),
         ({**PLACE[3], "space directions": "(1,0,0) (1,0,0) (0,0,1)"}, "singular"),
         ({"dimension": 2, "sizes": "4 15", **PLACE[3]}, "3 vectors for 2 axes"),
+        ({"dimension": 2, "sizes": "4 15", "space": "LPS"}, "2 axes in a space of 3"),
+        ({**PLACE[3], "space origin": "(1,2,3) (4,5,6)"}, "(4,5,6)': expected one vector"),
+        ({"spacings": "1 2 3", "centers": "cell node"}, "centers 'cell node': expected 3 words"),
         ({"data file": "../a.raw"}, "only files in the header's own folder"),
         ({"data file": "/etc/hostname"}, "expected a name without a folder"),
         ({"data file": "%s 1 4 1"}, "expected a name like"),

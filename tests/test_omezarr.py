@@ -1,12 +1,14 @@
 """OME-Zarr as other programs write it: axes, units, orientation, versions."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
 import zarr
 from numpy.testing import assert_allclose, assert_array_equal
 
+from msgan.data.formats.omezarr import atomic_folder
 from msgan.data.units import millimetres
 from msgan.data.volume import Grid, open_volume, write_volume
 from msgan.types import InputError
@@ -230,6 +232,37 @@ def test_later_versions_rotations_and_many_images_are_named(tmp_path):
     path = store(tmp_path / "d.zarr", [axis(n) for n in "zyx"], scale=(1,))
     with pytest.raises(InputError, match="a scale of 1 numbers for 3 axes"):
         open_volume(path)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "rule"),
+    [
+        ({"plate": {"wells": []}}, "a plate of many images: copy one of them out, to NAME.zarr"),
+        ({"ome": {"version": "0.5", "well": {}}}, "a plate of many images"),
+        ({"title": "numbers"}, "not an OME-Zarr image: its attributes name no multiscales"),
+    ],
+)
+def test_folders_of_zarr_that_are_no_image_are_named(attributes, rule, tmp_path):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    group.attrs.update(attributes)
+    group.create_array("0", data=ARRAY)
+    with pytest.raises(InputError, match=f"{re.escape(rule)}"):
+        open_volume(tmp_path / "a.zarr")
+
+
+def test_voxels_that_are_no_real_numbers_are_refused(tmp_path):
+    path = store(tmp_path / "a.zarr", [axis(n) for n in "zyx"], ARRAY > 9, scale=(3, 2, 1))
+    with pytest.raises(InputError, match="voxels of type bool: expected real numbers"):
+        open_volume(path)
+
+
+def test_a_folder_of_other_files_is_not_replaced(tmp_path):
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / "mine.txt").write_text("mine")
+    rule = r"a\.zarr: exists and is not a Zarr folder$"
+    with pytest.raises(InputError, match=rule), atomic_folder(tmp_path / "a.zarr") as temporary:
+        (temporary / "zarr.json").write_text("{}")
+    assert [p.read_text() for p in (tmp_path / "a.zarr").iterdir()] == ["mine"]
 
 
 def test_microscopy_that_states_its_unit_is_read_and_told(tmp_path):

@@ -321,3 +321,29 @@ def test_intensities_are_spread_as_in_patients(
 def test_distances_are_those_of_scipy() -> None:
     mask = np.random.default_rng(0).random((9, 12, 7)) > 0.1
     np.testing.assert_array_equal(_distance(mask), ndimage.distance_transform_edt(mask))
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"kind": "epi"}, "pulse sequence 'epi': expected se, ir or spgr"),
+        ({"tr_ms": 0}, "TR 0 ms, TE 4 ms: expected TR > 0 and TE >= 0"),
+        ({"te_ms": -1}, "TR 2000 ms, TE -1 ms: expected TR > 0 and TE >= 0"),
+    ],
+)
+def test_a_sequence_that_no_scanner_has_is_refused(change, rule):
+    with pytest.raises(InputError, match=f"^{rule}$"):
+        replace(PATIENTS.t1, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"snr": 0}, "SNR 0 is not positive"),
+        ({"bias": 1.0}, r"bias 1\.0, variation 0\.04: expected \[0, 1\) and \[0, 0\.2\)"),
+        ({"variation": 0.2}, r"bias 0\.12, variation 0\.2: expected \[0, 1\) and \[0, 0\.2\)"),
+    ],
+)
+def test_a_protocol_that_no_scanner_has_is_refused(change, rule):
+    with pytest.raises(InputError, match=f"^{rule}$"):
+        replace(PATIENTS, **change)

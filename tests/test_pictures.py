@@ -147,6 +147,35 @@ def test_png_that_promises_more_than_it_holds(depth, colour, tmp_path):
     refused(png(tmp_path / "a.png", 0, 5, depth, colour, data), "")
 
 
+@pytest.mark.parametrize("colour", [2, 4, 6])
+def test_colours_of_sixteen_bits_are_refused_and_not_cut_to_eight(colour, tmp_path):
+    data = zlib.compress(bytes(1 << 10))
+    refused(png(tmp_path / "a.png", 3, 2, 16, colour, data), "16-bit colour PNG: expected a gray")
+
+
+@pytest.mark.parametrize(("clear", "loads"), [(7, True), (20, False)])
+def test_a_gray_value_that_stands_for_transparent_must_not_occur(clear, loads, tmp_path):
+    from PIL import Image
+
+    array = np.arange(10, 30, dtype="u1").reshape(4, 5)
+    Image.fromarray(array).save(tmp_path / "a.png", transparency=clear)
+    if not loads:
+        refused(tmp_path / "a.png", "picture with transparent pixels: expected opaque gray")
+        return
+    with open_volume(tmp_path / "a.png") as volume:
+        assert_array_equal(volume.whole(), array)
+
+
+def test_pictures_of_five_channels_or_of_complex_numbers_are_refused(tmp_path):
+    path, array = tmp_path / "a.tif", pixels("u1", (6, 7))
+    gray = {"photometric": "minisblack", "compression": "zlib"}
+    five = np.stack([array] * 5, axis=-1)
+    tifffile.imwrite(path, five, planarconfig="contig", extrasamples=[0] * 4, **gray)
+    refused(path, "picture of shape (6, 7, 5): expected 2 axes")
+    tifffile.imwrite(path, array + 1j * array, **gray)
+    refused(path, "pixels of type complex128: expected real numbers")
+
+
 @pytest.mark.parametrize("keep", [0.99, 0.7, 0.3, 0.05])
 def test_truncated_pictures(keep, tmp_path):
     from PIL import Image

@@ -14,6 +14,7 @@ from matplotlib.text import Text
 from test_interruptions import a_run
 from test_omezarr import axis, store
 
+from msgan.data.formats.contained import Contained
 from msgan.data.volume import open_volume
 from msgan.runs.run import Run
 from msgan.types import InputError
@@ -127,6 +128,31 @@ def test_metadata_and_chunks_of_zarr_lie_in_its_folder(tmp_path, version):
     (tmp_path / "array").rename(path / "0")
     with open_volume(path) as volume:
         assert (volume.whole() == known).all()
+
+
+@pytest.mark.parametrize("name", ["../secret", "link", "sub/secret"])
+def test_no_way_of_reading_a_zarr_folder_leads_out_of_it(tmp_path, name):
+    import asyncio
+
+    from zarr.core.buffer import default_buffer_prototype
+
+    folder, prototype = tmp_path / "a.zarr", default_buffer_prototype()
+    folder.mkdir()
+    (folder / "own").write_text("own")
+    (tmp_path / "secret").write_text("secret")
+    (folder / "link").symlink_to(tmp_path / "secret")
+    (folder / "sub").symlink_to(tmp_path)
+    stored = Contained(folder, read_only=True)
+    (part,) = asyncio.run(stored.get_partial_values(prototype, [("own", None)]))
+    assert part.to_bytes() == b"own"
+    assert stored.get_sync("own", prototype=prototype).to_bytes() == b"own"
+    for read in (
+        lambda: stored.get_sync(name, prototype=prototype),
+        lambda: asyncio.run(stored.get(name, prototype)),
+        lambda: asyncio.run(stored.get_partial_values(prototype, [("own", None), (name, None)])),
+    ):
+        with pytest.raises(InputError, match=f"{name!r} leads out of this folder"):
+            read()
 
 
 @pytest.mark.parametrize("name", ["../../b.zarr/0", "{b}/0", "0/../../../b.zarr/0"])
