@@ -64,6 +64,24 @@ def test_channels_are_modalities_of_one_person(tmp_path, about, names) -> None:
     assert covered(tmp_path, found)
 
 
+def test_a_description_that_cannot_be_read_is_told(tmp_path) -> None:
+    nnunet(tmp_path / "a", about="x")
+    nnunet(tmp_path / "b", about=CHANNELS)
+    (tmp_path / "a" / "dataset.json").write_bytes(b'{"a": \xff}')
+    rule = "cannot be read as UTF-8 text: byte 0xff in line 1"
+    line = next(line for line in remarks(propose(tmp_path)) if "a/dataset.json" in line)
+    assert line.startswith(f"a/dataset.json could not be used: {rule}")
+    assert line.endswith("Channels keep their numbers.")
+
+
+def test_images_without_a_number_are_of_the_only_channel(tmp_path) -> None:
+    for who in ("anna", "bert"):
+        volume(tmp_path / "imagesTr" / f"{who}.nii.gz")
+        volume(tmp_path / "labelsTr" / f"{who}.nii.gz")
+    (tmp_path / "dataset.json").write_text(json.dumps({"modality": {"0": "CT"}, "labels": {}}))
+    assert rows(propose(tmp_path)) == every("anna", "bert", of="ct labels")
+
+
 def test_the_test_images_of_a_data_set_are_its_split_test(tmp_path) -> None:
     nnunet(tmp_path, about=CHANNELS)
     for channel in (0, 1):

@@ -1,5 +1,6 @@
 """What a folder of images is taken to be, in small files laid out as data sets are."""
 
+import json
 import os
 import re
 import time
@@ -27,7 +28,9 @@ from msgan.data.cohort import Cohort
 from msgan.data.manifest import check_manifest, read_manifest, write_manifest
 from msgan.data.scan import propose
 from msgan.data.scan.notes import notes, summary
+from msgan.data.scan.results import traced
 from msgan.data.scan.series import looks_personal, modality_in, subject_in
+from msgan.data.scan.words import modality_of, role_of, words_of
 from msgan.types import InputError
 
 
@@ -100,11 +103,47 @@ def test_unpaired_cohorts_are_each_divided(tmp_path: Path) -> None:
         ({"EchoTime": 12.0, "RepetitionTime": 3000.0}, "pd"),
         ({"EchoTime": 12.0, "RepetitionTime": 500.0}, "t1"),
         ({"EchoTime": 50.0, "RepetitionTime": 1500.0}, ""),
+        ({"EchoTime": 50.0, "RepetitionTime": 3000.0}, ""),  # neither T2 nor PD
         ({}, ""),
     ],
 )
 def test_sequences_are_told_by_description_or_times(tags, wanted) -> None:
     assert modality_in({"Modality": "MR", **tags})[0] == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "modality"),
+    [
+        ("t2_to_t1", "t2"),  # what it was registered to is another's
+        ("ct_to_mr", "ct"),
+        ("to_t1", ""),
+        ("t1_post", "t1c"),
+        ("T1w_pre", "t1"),
+        ("t2_post", "t2"),
+        ("mp2rage", "t1"),
+        ("mp2rage_inv1", "mp2rage"),
+        ("MP2RAGE_UNI", "unit1"),
+        ("mp2rage_T1_Images", "t1map"),
+    ],
+)
+def test_names_tell_modalities(name, modality) -> None:
+    assert modality_of(words_of(name))[0] == modality
+
+
+@pytest.mark.parametrize(
+    ("name", "modality", "role", "word"),
+    [
+        ("tumour", "", "labels", "tumour"),
+        ("t1_lesions", "t1", "labels", "lesions"),
+        ("tumour_t1", "t1", "image", ""),  # of a patient with one
+        ("tumour_mask", "", "labels", "tumour"),
+        ("brain_mask", "", "mask", "mask"),
+        ("lung", "", "region", "lung"),
+        ("lung_ct", "ct", "image", ""),
+    ],
+)
+def test_names_tell_what_is_an_image_and_what_lies_on_one(name, modality, role, word) -> None:
+    assert role_of(words_of(name), modality) == (role, word)
 
 
 @pytest.mark.parametrize(
@@ -203,6 +242,143 @@ def test_what_cannot_be_used_is_named_with_its_reason(tmp_path: Path) -> None:
         "gap": "missing slices or irregular positions",
     }.items():
         assert rule in why[path], (path, why[path])
+
+
+def test_dicom_that_is_no_image_to_train_on_is_named_with_its_reason(tmp_path: Path) -> None:
+    image = ct(0)
+    write_series(tmp_path / "two", image, SeriesInstanceUID="1.1")
+    write_slice(tmp_path / "two" / "extra.dcm", image[:, :, 0], 0, SeriesInstanceUID="1.2")
+    for name, change in {
+        "plan": {"Modality": "RTSTRUCT"},
+        "flat": {"PixelSpacing": None},
+        "frames": {"NumberOfFrames": 3},
+    }.items():
+        write_slice(tmp_path / name / "a.dcm", image[:, :, 0], 0, SeriesInstanceUID="1.3", **change)
+    for k in range(2):
+        part = image[:, :, 2 * k : 2 * k + 2]
+        write_series(tmp_path / f"part{k}", part, f"{k}{{}}", SeriesInstanceUID="1.4")
+    volume(tmp_path / "p1" / "t1.nii")
+    found = propose(tmp_path)
+    assert rows(found) == {("p1", "t1")}
+    why = reasons(found)
+    assert {path: why[path] for path in why if not path.startswith("two/IM")} == {
+        "two/extra.dcm": "a single slice beside a series",
+        "plan/a.dcm": "DICOM of modality RTSTRUCT is not an image",
+        "flat/a.dcm": "CT without PixelSpacing",
+        "frames/a.dcm": "multi-frame DICOM (3 frames): convert it to NIfTI (dcm2niix) first",
+    } | {
+        f"part{k}/{k}{n}": "a DICOM series in 2 folders; `msgan data sort` puts it into one"
+        for k in range(2)
+        for n in range(2)
+    }
+
+
+def test_files_that_are_passed_over_are_named(tmp_path: Path) -> None:
+    volume(tmp_path / "p1" / "t1.nii")
+    volume(tmp_path / "p1" / ".t2.nii")
+    volume(tmp_path / ".trash" / "t1.nii")
+    volume(tmp_path / "p1" / "VSD.Brain.XX.O.nii")  # as of BraTS 2015, but of no kind
+    volume(tmp_path / "p2" / "lung.nii")
+    volume(tmp_path / " p3" / "t1.nii")
+    (tmp_path / "p1" / "a.dcm").write_bytes(bytes(200))
+    tifffile = pytest.importorskip("tifffile")
+    pages = np.arange(128, dtype="u1").reshape(2, 8, 8)
+    tifffile.imwrite(tmp_path / "p1" / "b.tif", pages, photometric="minisblack")
+    found = propose(tmp_path)
+    assert reasons(found) == {
+        ".trash": "a hidden folder",
+        " p3/t1.nii": "a manifest's path cannot begin or end with a space: rename it",
+        "p1/.t2.nii": "a hidden file",
+        "p1/a.dcm": "not a DICOM file: the DICM mark at byte 128 is missing",
+        "p1/b.tif": "picture of 2 pages: expected one",
+    }
+    kinds = {f.path: (f.modality, f.role) for f in found.found}
+    assert kinds == {
+        "p1/t1.nii": ("t1", "image"),
+        "p1/VSD.Brain.XX.O.nii": ("unknown", "image"),
+        "p2/lung.nii": ("unknown", "image"),  # a region of no image beside it is one
+    }
+
+
+def test_a_folder_of_a_cohort_with_tumours_holds_images(tmp_path: Path) -> None:
+    volume(tmp_path / "tumour_study" / "case7.nii")
+    volume(tmp_path / "tumour" / "case8.nii")
+    found = propose(tmp_path)
+    assert rows(found) == {("case7", "unknown")}
+    assert "labels of a subject without an image (case8)" in reasons(found)["tumour/case8.nii"]
+
+
+def test_what_an_image_was_registered_to_is_no_part_of_its_subject(tmp_path: Path) -> None:
+    for name in ("anna_t2_to_t1", "anna_t1", "bert_ct_to_mr_rigid"):
+        volume(tmp_path / f"{name}.nii")
+    assert rows(propose(tmp_path)) == {("anna", "t1"), ("anna", "t2"), ("bert", "ct")}
+
+
+def test_a_series_in_the_folder_of_a_person_is_of_that_person(tmp_path: Path) -> None:
+    for who in ("01", "02"):
+        volume(tmp_path / f"sub-{who}" / "anat" / f"sub-{who}_T1w.nii")
+        about = {"PatientID": f"P{who}x", "SeriesInstanceUID": f"1.{int(who)}"}
+        write_series(tmp_path / f"sub-{who}" / "ct", ct(int(who)), **about)
+    found = propose(tmp_path).found
+    people = {f.path.split("/")[0]: f.person for f in found}
+    assert len(found) == 4
+    assert len(set(people.values())) == 2
+    assert all(f.person == people[f.path.split("/")[0]] for f in found)
+
+
+def test_radiographs_of_open_i_are_told_apart_by_person(tmp_path: Path) -> None:
+    for name in ("CXR1_1_IM-0001-3001", "CXR1_1_IM-0001-4001", "CXR12_IM-0200-1001"):
+        Image.fromarray(np.eye(8, dtype=np.uint8) * 200).save(tmp_path / f"{name}.png")
+    found = propose(tmp_path).found
+    people = sorted((f.person, f.modality) for f in found)
+    assert people == [("CXR1", "xray")] * 2 + [("CXR12", "xray")]
+
+
+def test_files_that_cannot_be_read_are_named_and_the_others_taken(
+    tmp_path: Path, monkeypatch
+) -> None:
+    import pydicom
+
+    series = write_series(tmp_path / "p1", ct(0), SeriesInstanceUID="1.1")
+    lost = write_slice(tmp_path / "p2" / "lost.dcm", ct(0)[:, :, 0], 0)
+    head = tmp_path / "p3" / "t1.mhd"
+    head.parent.mkdir()
+    head.write_text("ElementDataFile = t1.raw\n")
+    read, opens = pydicom.dcmread, Path.open
+
+    def dcmread(file, *words, **options):
+        if Path(file) == lost:
+            raise OSError(5, "Input/output error")
+        return read(file, *words, **options)
+
+    def opened(path, *words, **options):
+        if path == head:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opens(path, *words, **options)
+
+    monkeypatch.setattr(pydicom, "dcmread", dcmread)
+    monkeypatch.setattr(Path, "open", opened)
+    found = propose(tmp_path)
+    assert [(f.path, f.files) for f in found.found] == [("p1", len(series))]
+    assert reasons(found) == {
+        "p2/lost.dcm": "[Errno 5] Input/output error",
+        "p3/t1.mhd": "cannot be read: Permission denied",
+    }
+
+
+def test_a_sidecar_that_is_no_text_says_nothing_of_its_image(tmp_path: Path) -> None:
+    told = {"method": "x", "tiles": 1}
+    for name, content in {
+        "a": b"\xff\xfe{",
+        "b": b"[" * 2000,
+        "c": json.dumps({**told, "result": "c.nii"}).encode(),
+        "d": json.dumps({**told, "result": "../e.nii"}).encode(),
+        "e": json.dumps({"method": "x"}).encode(),
+    }.items():
+        (tmp_path / f"{name}.json").write_bytes(content)
+        volume(tmp_path / f"{name}.nii")
+    names = [path.name for path in tmp_path.iterdir()]
+    assert traced(tmp_path, [*names, "more"]) == {"c.nii", "d.nii"}
 
 
 def test_a_second_image_of_a_kind_is_left_out_by_name(tmp_path: Path) -> None:

@@ -164,3 +164,54 @@ def test_the_command_goes_on_after_a_damaged_file_and_says_so(tmp_path) -> None:
     assert f"{tmp_path / 'out' / '10061S' / 't1'}: 2 files" in done.stdout
     assert f"note: left out: {root / 'bad'}: unreadable DICOM header: NotImplem" in done.stderr
     assert "expected kernel or description" in fails("data", "sort", root, tmp_path, "--by", "date")
+
+
+def test_what_cannot_be_read_is_told_and_the_rest_sorted(tmp_path, monkeypatch) -> None:
+    import pydicom
+
+    root = tmp_path / "in"
+    series(root, 1, SeriesDescription="t1")
+    (root / "secret").mkdir()
+    read, listed = pydicom.dcmread, os.scandir
+
+    def dcmread(file, *words, **options):
+        if Path(file).parent.name == "lost":
+            raise OSError(5, "Input/output error")
+        if Path(file).parent.name == "odd":
+            raise ValueError("a value\nof two lines")
+        return read(file, *words, **options)
+
+    def scandir(folder):
+        if str(folder).endswith("secret"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return listed(folder)
+
+    for name in ("lost", "odd"):
+        (root / name).mkdir()
+        shutil.copy(next((root / "s1").iterdir()), root / name / "a.dcm")
+    monkeypatch.setattr(pydicom, "dcmread", dcmread)
+    monkeypatch.setattr(os, "scandir", scandir)
+    told: list[str] = []
+    assert sorted_into(tmp_path, remark=told.append) == ["10061S/t1"]
+    assert sorted(told) == [
+        f"left out: {root / 'lost' / 'a.dcm'}: Input/output error",
+        f"left out: {root / 'odd'}: unreadable DICOM header in a.dcm: a value",
+        f"left out: {root / 'secret'}: Permission denied",
+    ]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch) -> None:
+    series(tmp_path / "in", 1, SeriesDescription="t1")
+
+    def refused(old, new) -> None:
+        raise OSError(30, "Read-only file system")
+
+    for name in ("os.link", "shutil.copy2"):
+        monkeypatch.setattr(name, refused)
+    folder = tmp_path / "out" / "10061S" / "t1"
+    with pytest.raises(
+        InputError, match=f"^{re.escape(str(folder))}: cannot be written: Read-only"
+    ):
+        sorted_into(tmp_path)
+    assert not folder.exists()
+    assert list(folder.parent.iterdir()) == []
