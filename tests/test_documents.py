@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from msgan.config import CascadeConfig
-from msgan.documents import LONGEST, json_of, shown, text_of, yaml_of
+from msgan.documents import LONGEST, MOST_BYTES, json_of, shown, text_of, yaml_of
 from msgan.types import InputError
 
 TRAINING = "training: {steps: 1, lr_steps: 1}\n"
@@ -119,6 +119,28 @@ def test_what_is_no_file_is_named(tmp_path) -> None:
         text_of(tmp_path)
     with pytest.raises(FileNotFoundError):
         text_of(tmp_path / "absent")
+
+
+def test_a_file_that_is_no_text_by_its_size_is_not_read(tmp_path, monkeypatch) -> None:
+    def read(path: Path) -> bytes:
+        raise AssertionError(f"{path} was read")
+
+    with (tmp_path / "a.yaml").open("wb") as stream:
+        stream.truncate(MOST_BYTES + 1)
+    monkeypatch.setattr(Path, "read_bytes", read)
+    rule = f"a.yaml: {MOST_BYTES + 1} bytes: expected at most {MOST_BYTES} of a text file"
+    with pytest.raises(InputError, match=rule):
+        text_of(tmp_path / "a.yaml")
+
+
+def test_a_disk_that_does_not_read_is_told(tmp_path, monkeypatch) -> None:
+    def read(path: Path) -> bytes:
+        raise OSError(5, "Input/output error", str(path))
+
+    (tmp_path / "a.yaml").write_text("a: 1")
+    monkeypatch.setattr(Path, "read_bytes", read)
+    with pytest.raises(InputError, match=r"a\.yaml: cannot be read: Input/output error$"):
+        yaml_of(tmp_path / "a.yaml")
 
 
 @pytest.mark.parametrize("value", ["a\nb", "\x1b[31m", "x" * 10**6, [10**5000], [1] * 10**5])

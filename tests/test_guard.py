@@ -13,7 +13,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from msgan.data import volume as volumes
-from msgan.data.guard import guarded, silence
+from msgan.data.guard import LONGEST_TEXT, guarded, line_of, silence
 from msgan.data.store import Source
 from msgan.data.volume import Grid, open_volume
 from msgan.types import Box, InputError
@@ -199,3 +199,31 @@ def test_what_is_no_ordinary_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "a.nii")  # opening it would wait for ever
     with pytest.raises(InputError, match="no ordinary file"):
         open_volume(tmp_path / "a.nii")
+
+
+def test_a_long_message_is_cut():
+    for length in (LONGEST_TEXT, LONGEST_TEXT + 1):
+        cut = "..." if length > LONGEST_TEXT else ""
+        assert line_of(ValueError("x" * length)) == f"ValueError: {'x' * LONGEST_TEXT}{cut}"
+
+
+def test_silence_lasts_until_the_last_who_asked_for_it_ends(caplog):
+    log, before = logging.getLogger("nibabel"), list(warnings.filters)
+    with silence:
+        with silence:
+            log.warning("within both")
+        log.warning("within one")
+        warnings.warn("within one", UserWarning, stacklevel=1)  # an error in these tests
+    assert warnings.filters == before
+    log.warning("after both")
+    assert [record.message for record in caplog.records] == ["after both"]
+
+
+@pytest.mark.parametrize("value", [2.0**31, -(2.0**31) - 1])
+def test_labels_beyond_32_bits_are_refused_and_not_wrapped(value):
+    source = source_of((4, 5))
+    stored = np.array([[0.0, value]])
+    with pytest.raises(InputError, match=r"^labels .* do not fit 32-bit integers$"):
+        source.values(stored, labels=True)
+    ends = np.array([-(2.0**31), 2.0**31 - 1])
+    assert_array_equal(source.values(ends, labels=True), ends.astype(np.int64))

@@ -123,6 +123,47 @@ def test_without_locks_nothing_is_refused(tmp_path, monkeypatch, number):
         pass
 
 
+def test_other_errors_of_a_lock_are_passed_on_and_nothing_is_held(tmp_path, monkeypatch):
+    def flock(handle, what):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    held = set(lock._held)
+    with monkeypatch.context() as patch:
+        patch.setattr("fcntl.flock", flock)
+        with pytest.raises(OSError, match="Input/output error"), alone(tmp_path / "a", "a"):
+            pass
+    assert lock._held == held
+    with alone(tmp_path / "a", "a"):
+        pass
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):
+    """The file a process has opened may be that of a holder who is just leaving."""
+    path, times, plain = tmp_path / "a", [], lock._locked
+
+    def locked(handle):
+        times.append(handle)
+        if len(times) == 1:
+            path.unlink()
+        return plain(handle)
+
+    monkeypatch.setattr(lock, "_locked", locked)
+    with alone(path, "a", wait=10):
+        assert len(times) == 2
+        assert path.read_text().startswith(f"process {os.getpid()} on ")
+        with pytest.raises(InputError, match=r"^a by process"), alone(path, "a", wait=0):
+            pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_child_that_leaves_the_block_leaves_the_lock(tmp_path):
+    path = tmp_path / "a"
+    with alone(path, "a"):
+        lock._forget()  # as in a child, after a fork
+        assert lock._held == set()
+    assert path.read_text().startswith(f"process {os.getpid()} on ")
+
+
 def test_a_link_is_not_followed_and_words_of_others_are_not_passed_on(tmp_path):
     (tmp_path / "mine").write_text("mine")
     (tmp_path / "a").symlink_to("mine")

@@ -58,6 +58,7 @@ def test_columns_may_stand_in_any_order_and_optional_ones_be_absent(tmp_path):
         ("subject," + HEADER, r"m\.csv:1: column 'subject' is there twice"),
         (HEADER, r"m\.csv: no rows"),
         (HEADER + "a,image,t1,a.nii,L\n", r"m\.csv:2: 5 cells, the header names 6 columns"),
+        (HEADER + "a,image,t1,a.nii,L,C,x\n", r"m\.csv:2: 7 cells, the header names 6 columns"),
         (
             HEADER + "a,image,t1,a.nii,L,C\n\nb,picture,t1,a.nii,L,C\n",
             r"m\.csv:4: column 'role', value 'picture': expected 'image', 'labels', 'mask' or",

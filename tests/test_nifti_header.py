@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from msgan.cli.jobs import of_folder
+from msgan.data.formats.nifti_header import magic_of
 from msgan.data.scan import propose
 from msgan.data.volume import open_labels, open_volume, write_volume
 from msgan.types import InputError
@@ -201,3 +202,13 @@ def test_mgh_without_orientation_is_told_and_other_versions_refused(suffix, tmp_
     path.write_bytes(gzip.compress(data) if suffix == ".mgz" else data)
     with pytest.raises(InputError, match="version 7, expected 1"):
         open_volume(path)
+
+
+def test_a_file_that_is_no_gzip_or_absent_has_no_mark(tmp_path):
+    path = saved(tmp_path / "a.nii.gz")
+    assert magic_of(path) == "n+1"
+    data = path.read_bytes()
+    for bad in (data[:40], b"no gzip", data[:10] + b"\xff" * 50):
+        path.write_bytes(bad)
+        assert magic_of(path) == ""
+    assert magic_of(tmp_path / "absent.nii") == ""

@@ -16,7 +16,7 @@ from msgan.cli import outputs
 from msgan.cli.jobs import Job, check_outputs, is_folder, is_images, missing, of_folder, of_manifest
 from msgan.data.cohort import Cohort, Subject
 from msgan.data.grid import Grid
-from msgan.data.places import files_of, require_apart
+from msgan.data.places import files_of, require_apart, require_kind
 from msgan.data.volume import open_volume, write_volume
 from msgan.translate import Generation
 from msgan.translate.provenance import beside
@@ -537,3 +537,27 @@ def test_a_check_leaves_nothing_behind(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'file'}: is a file")):
         outputs.writable(tmp_path / "file" / "a" / "b")
+
+
+def test_names_that_something_else_has_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.nii")
+    with pytest.raises(InputError, match=r"pipe\.nii: is neither a file nor a folder"):
+        require_kind(tmp_path / "pipe.nii")
+    (tmp_path / "a.zarr").mkdir()
+    with pytest.raises(InputError, match=r"a\.zarr: exists and is not a Zarr folder"):
+        require_kind(tmp_path / "a.zarr")
+    (tmp_path / "b.zarr").write_text("")
+    with pytest.raises(InputError, match=r"b\.zarr: is a file, expected a folder or a name"):
+        require_kind(tmp_path / "b.zarr")
+    with pytest.raises(InputError, match=r"n\.nii: File name too long$"):
+        require_kind(tmp_path / ("n" * 300 + "n.nii"))
+    require_kind(tmp_path / "b.zarr" / "c.nii")  # making the folder says which part is a file
+
+
+def test_a_folder_of_a_damaged_slice_is_not_replaced_by_a_series(tmp_path):
+    folder = tmp_path / "series"
+    folder.mkdir()
+    require_kind(folder, series=True)  # nothing is in it
+    (folder / "a.dcm").write_bytes(bytes(128) + b"DICM" + b"\xff" * 300)
+    with pytest.raises(InputError, match=r"holds a\.dcm, which is no slice of a synthetic series"):
+        require_kind(folder, series=True)

@@ -1,3 +1,5 @@
+import ctypes
+import errno
 import hashlib
 import os
 import re
@@ -142,6 +144,62 @@ def test_sizes_are_written_for_people(count, text):
     assert paths.size(count) == text
 
 
+def test_a_fault_in_one_of_several_files_names_where_it_was_to_be(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+
+    def write(text):
+        with paths.together(tmp_path) as temporary:
+            (temporary / "a.txt").write_text("new")
+            write_text(temporary / "b.txt", text)
+
+    with pytest.raises(InputError, match=rf"^{tmp_path / 'b.txt'}: cannot be written: bytes that"):
+        write("\udcff")
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a.txt": "old"}
+    write("other")
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a.txt": "new", "b.txt": "other"}
+
+
+def full(number):
+    raise OSError(number, os.strerror(number))
+
+
+def test_a_disk_that_is_full_is_said_with_its_rule_and_other_errors_are_not_changed(tmp_path):
+    path = tmp_path / "a"
+    for number, rule in {
+        errno.ENOSPC: rf"no space left on this disk: .* are free: '{path}'$",
+        errno.EFBIG: rf"larger than this disk or a limit \(ulimit -f\) allows .*: '{path}'$",
+        errno.EIO: r"^\[Errno 5\] Input/output error$",
+    }.items():
+        with pytest.raises(OSError, match=rule) as error, paths.naming(path):
+            full(number)
+        assert error.value.errno == number
+    for number, rule in {
+        errno.ENOSPC: f"^{path}: no space left on this disk: the result needs 1.0 KiB, .* are free",
+        errno.EFBIG: f"^{path}: the result needs 1.0 KiB, more than this disk or a limit",
+    }.items():
+        with pytest.raises(InputError, match=rule), paths.room(path, 1024, "the result"):
+            full(number)
+        bound = rule.replace("needs", "needs up to")
+        with (
+            pytest.raises(InputError, match=bound),
+            paths.room(path, 1024, "the result", at_most=True),
+        ):
+            full(number)
+    with pytest.raises(OSError, match=r"^\[Errno 5\]"), paths.room(path, 1024, "the result"):
+        full(errno.EIO)
+
+
+def test_a_full_scratch_disk_is_left_to_who_needs_room_on_it(tmp_path, monkeypatch):
+    number = errno.ENOSPC
+    monkeypatch.setenv("MSGAN_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.setattr(paths.tempfile, "TemporaryFile", lambda dir: full(number))
+    assert paths.require_scratch() == tmp_path / "scratch"
+    number = errno.EROFS
+    rule = f"^MSGAN_SCRATCH: {tmp_path / 'scratch'}: no folder for temporary files: Read-only file"
+    with pytest.raises(InputError, match=rule):
+        paths.require_scratch()
+
+
 # What killed processes leave
 
 KILLED = """
@@ -244,6 +302,69 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch, ex
         pass
     assert (path / "part").read_text() == "two"
     assert os.listdir(tmp_path) == ["a.zarr"]
+
+
+@pytest.mark.parametrize(
+    ("number", "replaced"),
+    [(errno.ENOSYS, True), (errno.EINVAL, True), (errno.EOPNOTSUPP, True), (errno.EACCES, False)],
+)
+def test_what_the_system_cannot_exchange_is_replaced_and_what_it_refuses_is_not(
+    tmp_path, monkeypatch, number, replaced
+):
+    def call(*words):
+        ctypes.set_errno(number)
+        return -1
+
+    path = tmp_path / "a.zarr"
+    path.mkdir()
+    (path / "part").write_text("old")
+    monkeypatch.setattr(leftovers, "_renameat2", lambda: call)
+
+    def write():
+        with paths.atomic_folder(path) as temporary:
+            (temporary / "part").write_text("new")
+
+    if replaced:
+        write()
+    else:
+        with pytest.raises(PermissionError, match=rf"Permission denied: '{path}'"):
+            write()
+    assert (path / "part").read_text() == ("new" if replaced else "old")
+    assert os.listdir(tmp_path) == ["a.zarr"]
+
+
+@pytest.mark.parametrize("platform", ["darwin", "linux"])
+def test_a_system_without_the_call_has_none(platform, monkeypatch):
+    def library(*words, **options):
+        return object()  # an older C library
+
+    monkeypatch.setattr(leftovers.sys, "platform", platform)
+    monkeypatch.setattr(leftovers.ctypes, "CDLL", library)
+    assert leftovers._renameat2.__wrapped__() is None
+
+
+def test_a_machine_without_containers_has_a_name_of_its_own(monkeypatch):
+    plain = leftovers._machine()
+
+    def stat(path, *words, **options):
+        raise FileNotFoundError(2, "No such file or directory", path)
+
+    monkeypatch.setattr(leftovers.os, "stat", stat)
+    alone = leftovers._machine()
+    monkeypatch.undo()
+    assert re.fullmatch("[0-9a-f]{8}", alone)
+    assert alone != plain == leftovers._machine()
+
+
+def test_a_folder_that_cannot_be_listed_may_be_written(tmp_path, monkeypatch):
+    def scandir(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(leftovers.os, "scandir", scandir)
+    write_text(tmp_path / "a.txt", "text")
+    monkeypatch.undo()
+    assert (tmp_path / "a.txt").read_text() == "text"
+    assert os.listdir(tmp_path) == ["a.txt"]
 
 
 def test_a_link_to_a_folder_is_replaced_and_the_folder_stays(tmp_path, exchanging):
