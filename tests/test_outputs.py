@@ -558,6 +558,6 @@ def test_a_folder_of_a_damaged_slice_is_not_replaced_by_a_series(tmp_path):
     folder = tmp_path / "series"
     folder.mkdir()
     require_kind(folder, series=True)  # nothing is in it
-    (folder / "a.dcm").write_bytes(bytes(128) + b"DICM" + b"\xff" * 300)
+    (folder / "a.dcm").write_bytes(bytes(128) + b"DICM" + b"\2\0\0\0UL\3\0abc" + bytes(300))
     with pytest.raises(InputError, match=r"holds a\.dcm, which is no slice of a synthetic series"):
         require_kind(folder, series=True)

@@ -27,6 +27,7 @@ LONG = "a" * 10**6
         PLAIN.replace(",", ";").encode(),
         PLAIN.replace(",", "\t").encode(),
         ("sep=;\n" + PLAIN.replace(",", ";")).encode(),
+        ("sep=|\n" + PLAIN.replace(",", ";")).encode(),  # a wrong word for what is there
         PLAIN.replace("\n", "\r\n").encode(),
         PLAIN.replace("\n", "\r").encode(),
         PLAIN.replace("\n", ",,\n").encode() + b",,,,,,,\r\n\r\n",
