@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 from tree import image, run, tree
 
+from msgan.data.intensity import IntensityMap
+from msgan.methods.cyclegan import CycleGan
+from msgan.methods.paired import PairedRegression
+from msgan.presets import preset
 from msgan.report.catalog import catalog
 from msgan.runs.run import Run
 from msgan.widgets.entries import EMPTY, MINE, STUDIES, TRAININGS, entries
@@ -80,3 +84,28 @@ def test_what_lies_in_a_notebook_s_results_is_named_after_it(tmp_path: Path) -> 
     root = tree(tmp_path)
     shutil.copytree(root / "smoke" / "09_study", root / "smoke" / "09_study" / "first")
     assert set(names(root, STUDIES)) == {"09 study, smoke", "09 study, first, smoke"}
+
+
+def test_what_learns_from_images_is_named_by_them(tmp_path: Path) -> None:
+    drawn = preset("smoke")
+    for name, method, source in (
+        ("by cycles", CycleGan, "t1"),
+        ("in pairs", PairedRegression, "flair"),
+    ):
+        config = method.configured(drawn, source)
+        Run(tmp_path / name, config, "t2", IntensityMap(0.0, 99.0), {}).create()
+    shown = {one.place: one.name.split(", ")[0] for one in entries(catalog(tmp_path))}
+    assert shown == {"by cycles": "T2 from T1 without pairs", "in pairs": "T2 from FLAIR in pairs"}
+
+
+def test_trainings_of_one_setting_are_told_apart_by_how_many_they_learnt_from(
+    tmp_path: Path,
+) -> None:
+    first = run(tmp_path / "t2-seamless-0123456789abcdef")
+    second = tmp_path / "t2-seamless-1123456789abcdef"
+    more = {"p9": "0" * 64, "p10": "1" * 64}
+    Run(second, first.config, "t2", first.intensity, more).create()
+    for name in ("s0", "s1"):
+        shutil.copytree(first.folder / name, second / name)
+    own = sorted(name.partition(" (")[2] for name in names(tmp_path, TRAININGS))
+    assert own == ["1 subject)", "2 subjects)"]

@@ -1,6 +1,7 @@
 """Curves that grow, scales at one place, tiles where they were cut."""
 
 import asyncio
+import base64
 import io
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 from tree import row, run
 
 from msgan.data.grid import Grid
+from msgan.runs.run import Run
 from msgan.types import Box, InputError
+from msgan.widgets import curves as widget
 from msgan.widgets.curves import Curves, Log
 from msgan.widgets.scales import Scales
 from msgan.widgets.tiles import TileGrid, Tiles, profile
@@ -94,6 +97,78 @@ def test_curves_of_a_run_without_rows_say_so(tmp_path: Path) -> None:
         Curves(tmp_path)
 
 
+def ended(trained: Run) -> None:
+    for scale in trained.used:
+        (trained.folder_of(scale) / "generator.safetensors").write_bytes(b"")
+        trained.finish(scale, {})
+
+
+async def until(curves: Curves) -> None:
+    """Wait until new rows are looked for no longer."""
+    for _ in range(500):
+        await asyncio.sleep(0.002)
+        if not curves.following:
+            return
+    pytest.fail("still following")
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Curves as the words that they are drawn from."""
+    monkeypatch.setattr(Curves, "_drawn", lambda self: f"{len(self.table)} rows".encode())
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_last_rows_are_read_when_a_training_ends(tmp_path: Path) -> None:
+    trained = run(tmp_path / "run", rows=2)
+
+    async def watch() -> Curves:
+        curves = Curves(trained, every=0.01)
+        assert curves.following
+        with (trained.folder_of(1) / "metrics.jsonl").open("a") as stream:
+            stream.write(row(1, 60) + row(1, 80))
+        ended(trained)
+        await until(curves)
+        return curves
+
+    curves = asyncio.run(watch())
+    assert curves.static_fallback == b"6 rows"
+    assert curves.reading.endswith("s1: step 80 of at most 100, finished")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_nobody_is_waited_for_who_writes_no_row_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(widget, "IDLE", 0.03)
+    trained = run(tmp_path / "run", rows=1)
+
+    async def watch() -> None:
+        curves = Curves(trained, every=0.01)
+        await until(curves)
+        assert not curves.ended
+        with (trained.folder_of(0) / "metrics.jsonl").open("a") as stream:
+            stream.write(row(0, 40))
+        curves.follow()  # it goes on after all
+        assert curves.following
+        await until(curves)
+        assert curves.static_fallback == b"3 rows"
+        ended(trained)
+        curves.follow()
+        assert not curves.following  # nothing is to come
+
+    asyncio.run(watch())
+
+
+def test_damaged_rows_are_counted_beside_the_curves(tmp_path: Path) -> None:
+    trained = run(tmp_path / "run", rows=1)
+    with (trained.folder_of(1) / "metrics.jsonl").open("a") as stream:
+        stream.write('no row\n{"step": null}\n[1]\n{}\n')
+    curves = Curves(trained)
+    assert curves.reading.endswith("s1: step 20 of at most 100; 4 damaged rows left out")
+    assert len(curves.table) == 2
+
+
 # --- scales ------------------------------------------------------------------------------------
 
 
@@ -129,8 +204,48 @@ def test_the_still_of_scales_shows_all_of_them() -> None:
     one, all_three = size(scales.viewer.static_fallback), size(scales.static_fallback)
     assert all_three[1] == pytest.approx(3 * one[1], rel=0.1)
     assert scales.scale.value == 2
+    assert scales.reading.startswith(
+        "From top to bottom s0 (8 x 8 x 8), s1 (16 x 16 x 16), s2 (32 x 32 x 32) voxels at one "
+    )
     with pytest.raises(InputError, match="no image"):
         Scales([])
+    with pytest.raises(InputError, match="images: scales with different numbers of axes"):
+        Scales([pyramid(2)[0], pyramid(3)[1]])
+
+
+def test_scales_share_the_window_of_the_finest_or_the_one_that_is_given() -> None:
+    plain, given = Scales(pyramid(2)), Scales(pyramid(2), window=(0.0, 9.0), names=["a", "b", "c"])
+    for k in range(3):
+        plain.scale.value = given.scale.value = k
+        assert given.viewer.slices.windows == {"abc"[k]: (0.0, 9.0)}
+        assert plain.viewer.slices.windows == {f"s{k}": (5.12, 1017.88)}
+
+
+@pytest.mark.parametrize("what", ["curves", "scales", "tiles"])
+def test_a_picture_is_left_with_what_it_shows_in_words(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict] = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: told.append(data))
+    values, grid = stepped(2)
+    made, words = {
+        "curves": lambda: (Curves(run(tmp_path / "mine")), "Training curves of mine. s0: step 100"),
+        "scales": lambda: (Scales(pyramid(2), caption="Look"), "Look. From top to bottom s0 (8 x"),
+        "tiles": lambda: (
+            Tiles(
+                {"translated": lambda box: values[box.slices]},
+                grid,
+                TileGrid.of(grid, grid, (16, 16)),
+                caption="Look",
+            ),
+            "Look. Nearest border before voxel 16 along i",
+        ),
+    }[what]()
+    made._ipython_display_()
+    still, live = told
+    assert still["text/plain"].startswith(words)
+    assert base64.b64decode(still["image/png"]) == made.static_fallback
+    assert "application/vnd.jupyter.widget-view+json" in live
 
 
 # --- tiles -------------------------------------------------------------------------------------
@@ -205,6 +320,27 @@ def test_borders_are_drawn_over_the_picture_and_no_slice_is_flooded() -> None:
     part = Box((3, 5, 7), (20, 9, 11))
     shifted = tiles.lines(part)
     assert (shifted == whole[part.slices]).all()
+
+
+def test_the_profile_is_drawn_anew_only_at_another_border(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[object] = []
+    monkeypatch.setattr(Tiles, "_figure", lambda self, border: drawn.append(border) or b"png")
+    values, grid = stepped(2)
+    read = {"translated": lambda box: values[box.slices]}
+    tiles = Tiles(read, grid, TileGrid.of(grid, grid, (16, 32)))
+    for at in ((17, 3), (14, 30), (31, 0)):
+        tiles.viewer.at = at
+    (only,) = drawn
+    assert (only.axis, only.index) == (0, 16)
+
+
+def test_tiles_of_another_image_are_refused() -> None:
+    values, grid = stepped(2)
+    with pytest.raises(InputError, match=r"^tile \(8, 8, 8\): expected 2 sides, as the image"):
+        TileGrid.of(grid, grid, (8, 8, 8))
+    other = TileGrid((8, 9), ((4,), ()))
+    with pytest.raises(InputError, match=r"images of shape \(32, 32\), tiles of \(8, 9\)"):
+        Tiles({"translated": lambda box: values[box.slices]}, grid, other)
 
 
 def test_one_tile_has_no_border() -> None:

@@ -16,6 +16,7 @@ from msgan.plots.style import label_colour
 from msgan.types import Box, InputError
 from msgan.widgets import Comparison, Slices, Viewer, browse, compare, compared, render
 from msgan.widgets.canvas import Canvas, Picture, Scene
+from msgan.widgets.colours import MAPS
 from msgan.widgets.volume3d import Renderings
 from msgan.widgets.window import HU, OWN
 
@@ -498,6 +499,8 @@ def test_a_comparison_names_what_does_not_fit() -> None:
         compare(source, made, real[1:])
     with pytest.raises(InputError, match="difference -1: expected"):
         compare(source, made, real, difference=-1)
+    with pytest.raises(InputError, match=r"difference 'b' is none of a, c$"):
+        Slices({"a": volume(), "c": volume()}, diverging=["c", "z", "b"])
 
 
 @pytest.mark.parametrize(
@@ -725,3 +728,61 @@ def test_images_in_hu_share_one_window_and_only_what_is_shown_is_adjusted() -> N
     assert "translated − real" not in both.adjusted.options
     both.show("difference")
     assert "translated − real" in both.adjusted.options
+
+
+def test_the_ends_of_a_difference_stay_as_far_from_zero_as_each_other() -> None:
+    both = compare(*pair())
+    both.show("difference")
+    both.adjusted.value = name = "translated − real"
+    window = both.controls.window
+    window.high.value = 5
+    assert window.of(name) == (-5.0, 5.0)
+    assert window.low.value == -5
+    window.low.value = -2
+    assert window.of(name) == (-2.0, 2.0)
+    window.low.value = 3  # a sign tells nothing of a range about zero
+    assert window.of(name) == (-3.0, 3.0)
+    window.high.value = 0  # of no width
+    assert window.of(name) == (-3.0, 3.0)
+    assert (window.low.value, window.high.value) == (-3, 3)
+
+
+def test_a_range_of_one_s_own_stays_when_other_images_come() -> None:
+    viewer = browse({"a": volume()})
+    control = viewer.controls.window
+    control.range.value = (3.0, 50.0)
+    control.colours.value = MAPS[1]
+    viewer.set_slices(Slices({"a": 100 * volume()}))
+    assert control.of("a") == (3.0, 50.0)
+    assert (control.preset.value, control.colours_of("a")) == (OWN, MAPS[1])
+    assert control.range.max > 10000  # what the other image has can be chosen
+    viewer.set_slices(Slices({"b": volume()}))
+    assert control.of("b") == viewer.slices.windows["b"]
+    assert OWN not in control.preset.options
+
+
+def test_a_late_touch_of_a_picture_that_has_gone_moves_nothing() -> None:
+    viewer = browse({"a": volume(), "b": volume()})
+    viewer.show("all")
+    viewer.plane.value = "axial"
+    at = viewer.at
+    touch(viewer, picture=2, kind="point", right=0.0, down=0.0)
+    touch(viewer, picture=1, kind="nod")  # of another version's page
+    assert viewer.at == at
+    touch(viewer, picture=1, kind="point", right=0.0, down=0.0)
+    assert viewer.at == (0, 8, 2)
+    both = compare(*pair())
+    both.show("swipe")
+    both.plane.value = "three planes"
+    at = both.at
+    touch(both, picture=3, kind="point", right=0.0, down=0.0)  # three pairs are shown
+    assert both.at == at
+
+
+def test_edges_over_an_image_are_no_labels() -> None:
+    marked = (volume() > 100).astype(np.uint8)
+    slices = Slices({"a": volume()}, spacing=(1, 2, 3), labels=marked, sketch=marked / 2)
+    assert slices.spacing == (1, 2, 3)
+    assert slices.found("labels", "axial", 2) == (1,)
+    assert slices.found("sketch", "axial", 2) == ()
+    assert slices.laid("sketch", (5, 8, 3)) == 0.5
