@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from helpers import config_of, head, run_of, stored, whole
 
+from msgan.data.cohort import Subject
 from msgan.types import InputError
 from msgan.widgets.canvas import Touch
 from msgan.widgets.lesion import ERASE, NAMES, PAINT, draw_lesion
@@ -92,3 +93,20 @@ def test_without_a_folder_nothing_is_left(tmp_path):
     assert len(list(made.folder.iterdir())) == 5  # mask, and two translations with sidecars
     made.close()
     assert not made.folder.exists()
+
+
+def test_a_subject_says_itself_what_its_image_shows(tmp_path, monkeypatch):
+    run = run_of(tmp_path / "run", config_of(3, labels=(1,)))
+    image = stored(tmp_path / "a.nii", head((24, 24, 24)))
+    person = Subject("somebody", {"flair": image})
+    made = draw_lesion(run, person, tmp_path / "out", modality="t1", device="cpu")
+    assert made.viewer.slices.titles == ("flair",)
+    told: list[dict] = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: told.append(data))
+    made._ipython_display_()
+    assert told[0]["text/plain"].startswith("somebody. ")
+    assert "Nothing is painted." in told[0]["text/plain"]
+    made.close()
+    both = Subject("somebody", {"flair": image, "t1": image})
+    with pytest.raises(InputError, match=r"^somebody: 2 images: expected one$"):
+        draw_lesion(run, both, tmp_path / "out")

@@ -13,7 +13,7 @@ from msgan.data.volume import open_labels, open_volume, write_volume
 from msgan.metrics import dice
 from msgan.phantoms import brain as phantom
 from msgan.studies.label_transforms import LabelMap
-from msgan.studies.lesion_maps import Search
+from msgan.studies.lesion_maps import Place, Search, distance
 from msgan.studies.lesion_study import lesion_summary, lesion_table, measured, reference_table
 from msgan.studies.lesion_variants import NONE, healthy_and_patients, variant_path, variants
 from msgan.studies.lesions import (
@@ -152,6 +152,39 @@ def test_bad_input_is_named(dims, cohort, healthy):
         Search(radius_mm=0)
 
 
+def test_lesions_outside_the_brain_teach_nothing(dims, tmp_path, cohort, healthy):
+    far = member(tmp_path, dims, "far", ((-46.0, -46.0, 0.0)[:dims], 2.5), 9)
+    with open_labels(far.labels) as labels:
+        assert labels.whole().any()
+    both = Cohort((*cohort, far))
+    assert healthy_level(both, "t2", PREPARATION, SEARCH).level == healthy.level
+    with pytest.raises(InputError, match="no training subject has a t2 image and a lesion"):
+        healthy_level(Cohort((far,)), "t2", PREPARATION, SEARCH)
+
+
+def test_without_a_mask_the_brain_is_the_foreground(dims, cohort):
+    preparation = PREPARATION.model_copy(update={"foreground": 60.0})
+    subject = cohort["p0"]
+    with open_volume(subject.images["t2"]) as image, open_labels(subject.mask) as mask:
+        values, brain = image.whole(), mask.whole() > 0
+    np.testing.assert_array_equal(brain_of(subject, "t2", preparation), brain)
+    found = brain_of(replace(subject, mask=None), "t2", preparation)
+    np.testing.assert_array_equal(found, values > 60)
+    assert found.sum() > 0.9 * brain.sum()
+
+
+def test_places_and_distances_of_what_is_not_there(dims):
+    grid = scene(dims, 3.0)[0]
+    nowhere = np.zeros(grid.shape, bool)
+    with pytest.raises(InputError, match=r"^brain mask has no voxel$"):
+        Place.of(nowhere, grid, 8)
+    assert np.isposinf(distance(~nowhere, grid)).all()  # no lesion is near any voxel
+    nowhere[(0,) * dims] = True
+    far = distance(~nowhere, grid)
+    assert far[(0,) * dims] == 0
+    assert far[(4, *(0,) * (dims - 1))] == 12  # mm
+
+
 # --- what was asked for and what was drawn -----------------------------------------------------
 
 
@@ -198,6 +231,10 @@ def test_tables_count_what_was_invented(dims, tmp_path, cohort, healthy, invents
     assert list(short["n"]) == [1] * 7
     with pytest.raises(InputError, match="1 donors"):
         variants(well, cohort.subjects[:1], tmp_path, preparation=PREPARATION)
+    bare = replace(cohort["p1"], labels=None)
+    with pytest.raises(InputError, match=r"^p1: no labels to take a tumour from$"):
+        variants(well, [cohort["p0"], bare], tmp_path / "none", preparation=PREPARATION)
+    assert not (tmp_path / "none").exists()
 
 
 def test_real_images_are_reference_rows_where_there_are_any(dims, tmp_path, cohort, healthy):

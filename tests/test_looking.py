@@ -160,6 +160,7 @@ def test_nobody_is_waited_for_who_writes_no_row_for_long(
     asyncio.run(watch())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_damaged_rows_are_counted_beside_the_curves(tmp_path: Path) -> None:
     trained = run(tmp_path / "run", rows=1)
     with (trained.folder_of(1) / "metrics.jsonl").open("a") as stream:

@@ -8,7 +8,7 @@ from helpers import reader
 from scipy import ndimage
 
 from msgan.config import Preparation
-from msgan.data.cohort import Subject, prepare
+from msgan.data.cohort import Cohort, Subject, prepare
 from msgan.data.grid import Grid
 from msgan.data.intensity import IntensityMap
 from msgan.data.lung import COARSE_MM, lung_mask
@@ -16,6 +16,7 @@ from msgan.data.volume import open_volume, write_volume
 from msgan.metrics import Scores, dice
 from msgan.phantoms.thorax import ThoraxPhantom, thorax
 from msgan.studies.gradients import Gradients
+from msgan.studies.lung import emphysema_index, with_lungs
 from msgan.studies.table import Result, score_file
 from msgan.types import Array, Box, InputError, Reader
 
@@ -279,3 +280,63 @@ def test_an_image_without_lungs_is_named(tmp_path: Path) -> None:
     path = save(tmp_path / "ct.nii", np.arange(400.0).reshape(20, 20), np.eye(4))
     with pytest.raises(InputError, match=r"^\S+ct\.nii: 2D image: lungs are looked for in 3D"):
         prepare(path, "ct", LUNGS)
+
+
+# studies
+
+
+def test_the_lungs_of_a_subject_are_looked_for_once(
+    tmp_path: Path, phantom: ThoraxPhantom, soft: Array
+) -> None:
+    ct, drawn = save(tmp_path / "ct.nii", soft, phantom.affine), tmp_path / "drawn.nii"
+    people = Cohort(
+        (
+            Subject("a", {"ct": ct}),
+            Subject("b", {"ct": ct}, regions={"lung": drawn}),
+            Subject("c", {"t1": ct}),
+        )
+    )
+    made = with_lungs(people, "ct", tmp_path)
+    assert made["b"].regions == {"lung": drawn}  # as the manifest says
+    assert made["c"].regions == {}
+    path = made["a"].regions["lung"]
+    with open_volume(path, check=False) as mask:
+        assert dice(mask.whole() > 0, whole(phantom.lung, phantom) > 0) > 0.93
+    written = path.stat().st_mtime_ns
+    assert with_lungs(people, "ct", tmp_path)["a"].regions["lung"] == path
+    assert path.stat().st_mtime_ns == written
+
+
+def test_a_cohort_with_an_image_without_lungs_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "head.nii", np.arange(8000.0).reshape(20, 20, 20) / 100, np.eye(4))
+    with pytest.raises(InputError, match=r"^\S+head\.nii: no lungs found[^\n]+$"):
+        with_lungs(Cohort((Subject("a", {"ct": path}),)), "ct", tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.nii.gz"))
+
+
+def test_the_emphysema_index_is_the_share_of_the_lung_below_950_hu(tmp_path: Path) -> None:
+    image = np.full((6, 6, 6), -1000.0)  # outside the lung it does not count
+    image[:4] = -850
+    image[0, 0] = -951
+    image[0, 1] = -950
+    lung = np.zeros(image.shape)
+    lung[:4] = 1
+    ct, mask = (
+        save(tmp_path / f"{k}.nii", x, np.eye(4)) for k, x in (("ct", image), ("lung", lung))
+    )
+    assert emphysema_index(ct, mask) == 6 / (4 * 36)
+    empty = save(tmp_path / "empty.nii", 0 * lung, np.eye(4))
+    with pytest.raises(InputError, match=r"^\S+empty\.nii: no voxel is lung$"):
+        emphysema_index(ct, empty)
+
+
+def test_blocks_without_lung_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("msgan.studies.lung.blocks", lambda shape: Box.whole(shape).tiles((3,) * 3))
+    image = np.full((6, 6, 6), -1000.0)
+    lung = np.zeros(image.shape)
+    lung[4:, 4:, 4:] = 1
+    image[4, 4, 4] = 0
+    ct, mask = (
+        save(tmp_path / f"{k}.nii", x, np.eye(4)) for k, x in (("ct", image), ("lung", lung))
+    )
+    assert emphysema_index(ct, mask) == 7 / 8

@@ -6,7 +6,16 @@ from pydantic import ValidationError
 from torch.testing import assert_close
 
 from msgan.config import SketchConfig
-from msgan.sketch import channels, filters, halo, mirror, overlay, sketch, sketch_reader
+from msgan.sketch import (
+    DrawnSketch,
+    channels,
+    filters,
+    halo,
+    mirror,
+    overlay,
+    sketch,
+    sketch_reader,
+)
 from msgan.sketch.edges import full_step
 from msgan.types import Box, InputError
 
@@ -356,3 +365,43 @@ def test_the_sketch_of_a_mirrored_image_is_the_mirrored_sketch(dims: int, axis: 
     image = torch.rand(1, 1, *[40] * dims, generator=torch.Generator().manual_seed(0)) * 2 - 1
     expected = sketch(image.flip(2 + axis), config)
     torch.testing.assert_close(mirror(sketch(image, config), axis, config), expected)
+
+
+def test_a_sketch_that_is_already_there_ends_or_goes_on(dims: int) -> None:
+    shape, wide = (6,) * dims, np.random.default_rng(0).random((2, *(10,) * dims))
+    asked: list[Box] = []
+
+    def read(box: Box) -> np.ndarray:
+        asked.append(box)
+        return wide[(slice(None), *box.shifted((2,) * dims).slices)]
+
+    box = Box((-4,) * dims, (9,) * dims)
+    ends = DrawnSketch(read, shape)
+    made = ends.draw(ends.load(box))
+    inside = wide[(slice(None), *[slice(2, 7)] * dims)].astype(np.float32)
+    np.testing.assert_array_equal(made[0], np.pad(inside, [(0, 0), *[(4, 0)] * dims]))
+    goes_on = DrawnSketch(read, shape, rim=2)
+    made = goes_on.draw(goes_on.load(box))
+    inside = wide[(slice(None), *[slice(0, 7)] * dims)].astype(np.float32)
+    padding = [(0, 0), *[(2, 0)] * dims]
+    np.testing.assert_array_equal(made[0], np.pad(inside, padding, mode="edge"))
+    # What lies beyond the rim is not asked for.
+    assert asked == [Box((0,) * dims, (5,) * dims), Box((-2,) * dims, (7,) * dims)]
+
+
+def test_an_image_that_must_not_be_written_to_is_left_alone(dims: int) -> None:
+    values = texture(40, dims, 1)
+    box = Box((14,) * dims, (9,) * dims)
+    config = SketchConfig(steps=2)
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def read(box: Box) -> np.ndarray:
+        part = np.ascontiguousarray(values[box.slices])
+        parts.append((part, part.copy()))
+        part.setflags(write=False)  # as of a memory map
+        return part
+
+    plain = sketch_reader(lambda b: values[b.slices], values.shape, config)(box)
+    np.testing.assert_array_equal(sketch_reader(read, values.shape, config)(box), plain)
+    for part, before in parts:
+        np.testing.assert_array_equal(part, before)
