@@ -185,3 +185,16 @@ def test_a_table_reads_as_the_papers_print_it():
     assert lines["x-ray", "cascade", "SSIM"][8].text == "2019, table 1"
     assert "data differ" in table.note
     assert table.frame["printed"].notna().all()
+
+
+def test_how_much_slower_a_row_is_needs_times_of_both():
+    figure = next(f for f in FIGURES if f.quantity == published.SLOWER)
+
+    def measured(study: Experiment) -> object:
+        return entry(published_vs_ours([study]), figure.task, figure.row, figure.quantity).ours
+
+    both = scored(figure.task, ("cascade", figure.row))
+    assert measured(both) == bootstrap_mean((2.0,) * 4)
+    assert measured(scored(figure.task, ("cascade", "source"))) is None
+    both.scores.loc[both.scores["method"] == "cascade", "seconds"] = float("nan")
+    assert measured(both) is None

@@ -5,8 +5,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,12 +21,14 @@ import pytest
 import msgan
 from msgan import leftovers
 from msgan.report import (
+    execute,
     page,
     results,
     results_folder,
     run_cache,
     run_notebooks,
     runner,
+    worker,
     write_results,
 )
 from msgan.report.command import main
@@ -482,3 +486,35 @@ def test_what_has_not_passed_is_not_kept(out: Path, tmp_path: Path, stem: str, c
     assert main(["record", stem, "--out", str(out), "--reports", str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"error: {out}: {stem} has not passed there: run it first\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_notebook_s_process_is_interrupted_when_its_runner_has_gone() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    there, here = os.pipe()
+    try:
+        os.write(here, b"no more is read than is written")
+        watch = threading.Thread(target=worker._watch, args=(there,))
+        watch.start()
+        watch.join(0.02)
+        assert watch.is_alive()  # as long as the runner is there
+        with pytest.raises(KeyboardInterrupt):
+            left(here, watch)
+    finally:
+        watch.join()
+        os.close(there)
+        signal.signal(signal.SIGINT, before)
+
+
+def left(pipe: int, watch: threading.Thread) -> None:
+    """The runner goes; the process would go on for long."""
+    os.close(pipe)
+    watch.join(10)
+    time.sleep(10)
+
+
+def test_a_process_that_has_ended_holds_no_memory() -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as held:
+        process = psutil.Process(held.pid)
+        assert 0 < execute._memory(process) < 1 << 30
+        assert 0 < execute._resident(process) < 1 << 30
+    assert execute._memory(process) == execute._resident(process) == 0

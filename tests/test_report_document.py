@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -325,6 +326,21 @@ def test_a_card_says_data_configuration_time_and_memory(tmp_path, made):
     assert "high: 98.0" in made[2].words
 
 
+def test_a_scale_that_was_not_begun_has_no_numbers(tmp_path):
+    folder = trained(tmp_path / "run")
+    shutil.rmtree(folder / "s1")
+    rows = run_card(folder, "run").scales.rows
+    assert [cell.text for cell in rows[1]] == ["s1", "not begun", "–", "–", "–", "–", "–"]
+    assert rows[0][1].text == "finished"
+
+
+def test_an_end_of_a_training_that_says_nothing_is_named(tmp_path):
+    folder = trained(tmp_path / "run")
+    (folder / "s0" / "done.json").write_text("[1]")
+    with pytest.raises(InputError, match=r"s0: what is known of its training is no JSON object$"):
+        run_card(folder, "run")
+
+
 def test_the_hash_of_the_data_is_of_all_of_it(tmp_path):
     one = dict(run_card(trained(tmp_path / "a"), "a").facts)["data"]
     assert one == dict(run_card(trained(tmp_path / "b"), "b").facts)["data"]
@@ -461,6 +477,46 @@ def test_a_damaged_picture_is_named(tmp_path):
     code, _, err = called(tmp_path / "runs", "--out", tmp_path / "out")
     assert code == 2
     assert err.startswith("error: could not be read: 06_made_up: 06_made_up.ipynb: ")
+
+
+@pytest.mark.parametrize("text", ["[1]", '"card"', '{"figures": [1]}'])
+def test_what_is_no_card_is_named_and_the_tables_are_read(text, tmp_path):
+    folder = study(tmp_path / "runs")
+    (folder / "card.json").write_text(text)
+    ((one,), _) = experiment.find(tmp_path / "runs")
+    assert one.problems == ("card.json: no card of a run",)
+    assert one.card["git"] == "abc123"  # what the runner has left stands in
+    assert one.scores is not None
+
+
+def test_a_run_that_failed_says_why(tmp_path):
+    study(tmp_path / "runs")
+    known = run_cache.last(tmp_path / "runs", "06_made_up")
+    assert "error" not in experiment.find(tmp_path / "runs")[0][0].card
+    failed = replace(known, status="failed", error="ValueError: no such image")
+    run_cache.remember(tmp_path / "runs", failed)
+    ((one,), _) = experiment.find(tmp_path / "runs")
+    assert (one.card["status"], one.card["error"]) == ("failed", "ValueError: no such image")
+    with pytest.raises(InputError, match=r"stamp\.json: the folder of the results must exist$"):
+        experiment.find(tmp_path / "runs" / "06_made_up.stamp.json")
+
+
+def test_a_table_with_a_field_of_no_end_is_no_csv_file(tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text(f"method,subject,ssim\ncascade,{'x' * 200_000},0.5\n")
+    message = r"^scores\.csv: not a CSV file \(field larger than field limit"
+    for read in (csv_tables.read_scores, csv_tables.read_fields):
+        with pytest.raises(InputError, match=message):
+            read(path)
+
+
+def test_scores_without_a_task_are_of_one_without_a_name(tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text("method,subject,ssim\ncascade,a,0.5\n")
+    table = csv_tables.read_scores(path)
+    assert table.to_dict("records") == [
+        {"task": "", "method": "cascade", "subject": "a", "ssim": 0.5}
+    ]
 
 
 def test_names_of_files_are_kept_apart():

@@ -111,11 +111,25 @@ def test_names_and_numbers_of_tests_read_well():
         "<table><thead></thead><tbody></tbody></table>",
         '<table><thead><tr><th colspan="2">ssim</th></tr></thead>'
         "<tbody><tr><td>1</td><td>2</td></tr></tbody></table>",
+        "<table><thead><tr><th>ssim</th></tr></thead>"  # rows of different lengths
+        "<tbody><tr><td>1</td></tr><tr><td>1</td><td>2</td></tr></tbody></table>",
+        "<table><thead><tr><th></th><th>ssim</th></tr></thead>"  # a column without a name
+        "<tbody><tr><td>1</td><td>2</td></tr></tbody></table>",
+        "<table><thead><tr><th>ssim</th></tr></thead>"  # fewer names than columns
+        "<tbody><tr><td>1</td><td>2</td></tr></tbody></table>",
         "<p>no table</p>",
     ],
 )
 def test_what_is_no_table_of_pandas_is_left_as_it_is(html):
     assert readable_tables(html) == html
+
+
+def test_names_of_columns_may_stand_below_a_row_without_them():
+    head = "<tr><th>metric</th><th></th></tr><tr><th>row</th><th>ssim</th></tr>"
+    body = "".join(f"<tr><th>{k}</th><td>0.{k}</td></tr>" for k in (5, 7))
+    html = readable_tables(f"<table><thead>{head}</thead><tbody>{body}</tbody></table>")
+    assert bold(html) == ["0.7"]
+    assert "<th>SSIM</th>" in html
 
 
 def test_a_notebook_is_not_changed_by_its_page():

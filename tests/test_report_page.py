@@ -17,8 +17,10 @@ from test_report_document import Page, study, trained
 from msgan.data.intensity import IntensityMap
 from msgan.data.volume import open_volume
 from msgan.methods import ea_gan, mdaunet, med_synth, paired, ptnet, replica, resvit
+from msgan.report import shown, summary
 from msgan.report.best import best_of
 from msgan.report.cards import run_card
+from msgan.report.catalog import catalog
 from msgan.report.document import write_report
 from msgan.report.found import NO_CLAIM, PAIRED, findings, found_in, is_paired, ordinal
 from msgan.report.links import link
@@ -105,6 +107,23 @@ def test_what_cannot_be_compared_is_not_claimed():
     assert findings(scores({"a": (0.5,)}).drop(columns="ssim")) == []
     only = findings(scores({"cascade": (0.5,), "MedSynth": (0.6,)}))[0]
     assert "without pairs only “cascade” (0.500) was measured, by SSIM" in only
+
+
+def test_a_sentence_claims_no_more_than_there_is():
+    with_pairs = scores({"MedSynth": (0.5,), "REPLICA": (0.6,)})
+    assert findings(with_pairs) == ["t1→t2 (1 subject): the best with pairs is “REPLICA” (0.600)."]
+    level = scores({"a": (0.5,), "cascade": (0.5,)})
+    assert findings(level) == [  # none is next
+        "t1→t2 (1 subject): of 2 rows, “a” (0.500) and “cascade” (0.500) have the highest SSIM."
+    ]
+    tests = pd.DataFrame(
+        [("t1→t2", "source", "cascade", "ssim", 0.2, low, 0.3) for low in (np.nan, 0.1)],
+        columns=["task", "method", "reference", "metric", "difference", "low", "high"],
+    )
+    table = scores({"cascade": (0.5, 0.5), "source": (0.7, 0.7)})
+    # An interval that could not be computed is none.
+    assert findings(table, tests)[0].endswith("is 2nd, difference 0.200 [0.100, 0.300].")
+    assert findings(table, tests[:1])[0].endswith("“cascade” (0.500) is 2nd.")
 
 
 def test_rows_that_learn_from_pairs_are_those_of_the_methods():
@@ -227,6 +246,50 @@ def test_a_preset_that_makes_no_claim_is_said_to_make_none(tmp_path):
     trained(tmp_path / "runs" / "t2")  # made of the preset smoke
     _, page = page_of(tmp_path / "runs", tmp_path / "out")
     assert "the numbers of t2 show that everything runs and make no claim" in page.words
+
+
+def test_translations_by_a_smoke_run_make_no_claim_as_long_as_it_is_known(tmp_path):
+    run, gone = trained(tmp_path / "t2"), tmp_path / "gone"
+    own, both, lost = (SimpleNamespace(runs=runs) for runs in ((run,), (run, gone), (gone,)))
+    assert summary._claim([], own, []) == NO_CLAIM
+    assert summary._claim([], own, [run_card(run, "t2")]) == NO_CLAIM  # it is told once
+    named = NO_CLAIM.replace("these numbers", "the numbers of t2")
+    assert summary._claim([], both, []) == named
+    assert summary._claim([], lost, []) == ""
+
+
+def test_a_translation_that_cannot_be_shown_is_named_and_keeps_its_line(tmp_path):
+    for name in ("a", "b", "c"):
+        translated(tmp_path / "r", name, 2)
+    stored(tmp_path / "r" / "b_t2.nii", head((9, 9)), spacing=2.0)
+    (tmp_path / "r" / "c_t1.nii").write_bytes(b"broken")
+    written = write_report(tmp_path / "r", tmp_path / "out")
+    assert len(written.problems) == 2
+    assert any("b_t2.nii: lies on another grid than " in line for line in written.problems)
+    assert any("c_t1.nii: " in line for line in written.problems)
+    page = Page(written.page.read_text(encoding="utf-8"))
+    assert "3 images of 3 subjects translated" in page.words
+    assert [alt.split(":")[0] for alt in page.alts] == ["a.nii"]
+
+
+def test_a_damaged_run_is_told_once_beside_the_translations(tmp_path):
+    translated(tmp_path / "r", "a", 2)
+    beside(translated(tmp_path / "r", "b", 2)).write_text("{")
+    (trained(tmp_path / "r" / "t2") / "run.json").write_text("{")
+    written = write_report(tmp_path / "r", tmp_path / "out")
+    told = "\n".join(written.problems)
+    assert told.count("run.json") == 1
+    assert told.count("b.json") == 1
+    assert len(written.problems) == 2
+
+
+def test_a_picture_of_a_large_image_says_how_it_was_reduced(tmp_path, monkeypatch):
+    translated(tmp_path, "a", 2, real=False, scored=False)
+    (one,) = catalog(tmp_path).translated
+    assert "Drawn from means" not in shown.shown_of(one).picture.text
+    monkeypatch.setattr(shown, "MOST_VOXELS", 20 * 16 // 4)
+    text = shown.shown_of(one).picture.text
+    assert text.endswith("Drawn from means of 2×2 voxels.")
 
 
 def test_hostile_names_are_words_and_addresses_only(tmp_path):
