@@ -28,13 +28,16 @@ from msgan.methods.med_synth import MedSynth
 from msgan.metrics.frechet import Moments
 from msgan.phantoms.brain_signal import Protocol, PulseSequence
 from msgan.printing import PROGRESS
+from msgan.report import cards
 from msgan.report.scores import COLUMNS, as_html, scores_of
 from msgan.runs import model
 from msgan.runs.run import CARD
 from msgan.studies.distances import distance_table, gain
 from msgan.studies.label_transforms import LabelMap, brain_box, placed
 from msgan.training import checkpoint, step
+from msgan.training.log import LOG, rows
 from msgan.types import InputError
+from msgan.widgets.curves import Log as CurveLog
 from msgan.widgets.scales import Scales
 
 ECHO = PulseSequence("se", 500, 10)
@@ -416,3 +419,22 @@ def test_a_cluster_translates_what_can_be_translated(tmp_path: Path) -> None:
     assert (one, other, done) == (bad, good, "done")
     assert str(error) == f"{tmp_path / 'a.nii'}: no label map {tmp_path / 'none.nii'}"
     assert asked == [(good.source, good.result)]
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"step": Infinity}', b'{"step": 1e999}', b'{"step": NaN}', b"[" * 100_000, b"0"]
+)
+def test_what_is_no_row_of_a_log_is_left_out(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / LOG
+    path.write_bytes(b'{"step": 1, "l1": 0.5}\n' + line + b'\n{"step": 2, "l1": 0.4}\n')
+    assert [row["step"] for row in rows(path)] == [1, 2]
+    log = CurveLog(path)
+    assert log.read()
+    assert ([row["step"] for row in log.rows], log.damaged) == ([1, 2], 1)
+
+
+def test_times_that_are_no_numbers_are_not_shown(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", config_of(2))
+    (run.folder_of(0) / "done.json").unlink(missing_ok=True)
+    (run.folder_of(0) / LOG).write_text('{"step": 3, "seconds": Infinity}\n')
+    assert cards._trained(run, 0) == {"state": "not finished", "step": 3}
