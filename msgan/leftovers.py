@@ -107,10 +107,11 @@ def _replace(new: Path, path: Path) -> None:
     try:
         os.rename(new, path)
     except BaseException:
-        if os.path.lexists(path):  # by another process
-            remove(old)
-        else:
+        try:
             os.rename(old, path)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was first
+                remove(old)
         raise
     remove(old)
 

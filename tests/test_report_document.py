@@ -501,15 +501,6 @@ def test_a_run_that_failed_says_why(tmp_path):
         experiment.find(tmp_path / "runs" / "06_made_up.stamp.json")
 
 
-def test_a_table_with_a_field_of_no_end_is_no_csv_file(tmp_path):
-    path = tmp_path / "scores.csv"
-    path.write_text(f"method,subject,ssim\ncascade,{'x' * 200_000},0.5\n")
-    message = r"^scores\.csv: not a CSV file \(field larger than field limit"
-    for read in (csv_tables.read_scores, csv_tables.read_fields):
-        with pytest.raises(InputError, match=message):
-            read(path)
-
-
 def test_scores_without_a_task_are_of_one_without_a_name(tmp_path):
     path = tmp_path / "scores.csv"
     path.write_text("method,subject,ssim\ncascade,a,0.5\n")
