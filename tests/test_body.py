@@ -67,7 +67,7 @@ def limb(dims: int) -> tuple[Array, Array, Array]:
     ct = np.where(ct == -870, 900, ct)  # a bone instead of a lung
     noise = np.random.default_rng(0).uniform(0, 20, ct.shape)
     air = ~body & (ct < -500)
-    mr = np.where(body, np.where(ct > 500, 5.0, 400.0), noise)
+    mr = np.where(body, np.where(ct > 500, 0.0, 400.0), noise)
     return mr.astype(np.float32), np.where(air, ct + noise, ct).astype(np.float32), body
 
 

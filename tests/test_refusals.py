@@ -1,40 +1,28 @@
-"""Mistakes of callers, each in one line that names the value and the rule; and rare ways."""
+"""Mistakes of callers, each in one line that names the value and the rule."""
 
 import dataclasses
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from helpers import config_of, reader, run_of, tiny
 from safetensors.torch import save_file
 from torch import nn
 
-from msgan.cli import jobs
-from msgan.cli import translate as translate_command
-from msgan.data.cohort import Cohort, Subject
 from msgan.data.formats import dicom_packed, picture
 from msgan.data.grid import Grid
 from msgan.data.volume import write_volume
-from msgan.memory import process, study, translation
-from msgan.methods import watch
 from msgan.methods.med_synth import MedSynth
-from msgan.metrics.frechet import Moments
 from msgan.phantoms.brain_signal import Protocol, PulseSequence
-from msgan.printing import PROGRESS
 from msgan.report import cards
-from msgan.report.scores import COLUMNS, as_html, scores_of
 from msgan.runs import model
 from msgan.runs.run import CARD
-from msgan.studies.distances import distance_table, gain
 from msgan.studies.label_transforms import LabelMap, brain_box, placed
-from msgan.training import checkpoint, step
+from msgan.training import checkpoint
 from msgan.training.log import LOG, rows
 from msgan.types import InputError
 from msgan.widgets.curves import Log as CurveLog
@@ -184,14 +172,6 @@ def test_a_state_that_no_optimiser_has_is_found() -> None:
     assert not checkpoint._fits(whole | {1: whole[0]}, parameters)
 
 
-@pytest.mark.parametrize("told", ["[1]", "{", "[" * 100_000])
-def test_a_header_that_tells_no_object_is_refused(tmp_path: Path, told: str) -> None:
-    path = tmp_path / "w.safetensors"
-    save_file({"weight": torch.ones(1, 2)}, path, {"about": told})
-    with pytest.raises(InputError, match="'about' in its header is not a JSON object"):
-        checkpoint.read(path)
-
-
 # --- compressed DICOM ----------------------------------------------------------------------------
 
 HEADER = {"Rows": 2, "Columns": 3, "BitsAllocated": 16}
@@ -238,187 +218,7 @@ def test_compressed_images_that_are_none(frame: bytes, syntax: str, rule: str) -
         dicom_packed.unpacked(frame, LAYOUT, syntax)
 
 
-# --- scores, distances, memory -------------------------------------------------------------------
-
-
-def test_scores_of_a_sidecar_stand_for_a_table() -> None:
-    line = {"method": "cascade", "ssim": 0.5, "voxels": 12, "region": "brain", "other": 3}
-    shown = SimpleNamespace(
-        study=Path("a"), subject="s1", task="t1", provenance=SimpleNamespace(scores=[line])
-    )
-    found = scores_of(SimpleNamespace(scores=lambda study: None), shown)
-    assert found.to_dict("records") == [
-        {"method": "cascade", "of": "s1", COLUMNS["ssim"]: 0.5, "voxels": 12, "region": "brain"}
-    ]
-
-
-def test_a_mean_over_one_subject_is_not_shown_beside_it() -> None:
-    head = COLUMNS["ssim"]
-    rows = [{"method": m, "of": of, "n": 1, head: v} for m, of, v in LINES]
-    page = as_html(pd.DataFrame(rows))
-    assert "mean" not in page
-    assert "<p>of s1, n 1</p>" in page
-    cells = re.findall(r"<td>(<b>)?([\d.]*)(?:</b>)?</td>", page)
-    assert cells == [("<b>", "0.5000"), ("", "0.3000"), ("", "")]
-
-
-LINES = [("a", "s1", 0.5), ("a", "mean", 0.4), ("b", "s1", 0.3), ("c", "s1", float("nan"))]
-
-
-def test_distances_between_and_within_domains() -> None:
-    random = np.random.default_rng(0)
-
-    def group(shift: float, count: int = 4) -> dict[str, Moments]:
-        return {f"s{k}": Moments.of(random.normal(shift, 1, (50, 2))) for k in range(count)}
-
-    near, far, target = group(0.1), group(2.0), group(0.0)
-    domains = {"near": near, "far": far, "target": target, "one": group(0, 1)}
-    pairs = [("near", "target"), ("far", "target"), ("target", "target"), ("one", "one")]
-    found = distance_table(domains, pairs, printed={("far", "target"): 3.0})
-    assert list(found.index)[2] == "target / target, halves"
-    assert found["distance"]["near / target"] < found["distance"]["far / target"]
-    assert found["subjects"]["target / target, halves"] == "2 / 2"
-    assert np.isnan(found["distance"]["one / one, halves"])
-    assert found["printed"]["far / target"] == 3.0
-    gained = gain(far, near, target)
-    assert gained.value > 0
-    assert gained.low > 0
-    with pytest.raises(InputError, match="domain 'away' is none of near, far, target, one"):
-        distance_table(domains, [("near", "away")])
-
-
-def test_a_guided_run_of_random_weights_matches_an_even_histogram(tmp_path: Path) -> None:
-    config = tiny(3).updated(guidance={"match": "auto", "student": True, "detail": True})
-    run = translation.untrained_run(tmp_path / "run", config)
-    assert run.config.guidance.match == run.profile.kind == "histogram"
-    np.testing.assert_allclose(np.diff(run.profile.quantiles), 2 / 1024, atol=1e-5)
-
-
-def test_a_measured_translation_leaves_nothing_behind(tmp_path: Path, monkeypatch) -> None:
-    asked: list[str] = []
-
-    def fresh(code: str, *words: str, log: Path | None = None) -> list[float] | None:
-        asked[:] = words
-        Path(words[3]).touch()
-        return None if "1MiB" in words else [5, None, 0.5]
-
-    monkeypatch.setattr(process, "fresh", fresh)
-    run = run_of(tmp_path / "run", config_of(3))
-    found = translation.measured_translation(run, 8, tmp_path, 3 << 20, gpu_memory=2 << 20)
-    assert (found.side, found.host_peak_bytes, found.device_peak_bytes) == (8, 5, None)
-    assert asked[-4:] == ["--memory", "3MiB", "--gpu-memory", "2MiB"]
-    with pytest.raises(InputError, match=r"translation of 8\^3 was killed: not enough memory"):
-        translation.measured_translation(run, 8, tmp_path, 1 << 20)
-    assert [p.name for p in tmp_path.iterdir()] == ["run"]
-
-
-def test_the_peak_of_a_step_is_printed(capsys) -> None:
-    study._report("LR 64", "16", "2", "cpu")
-    assert 0 <= int(capsys.readouterr().out) < 2**30
-
-
-def test_a_process_that_may_not_forget_its_peak_keeps_it(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(process, "FORGET", tmp_path / "none" / "clear_refs")
-    process.forget_peak()
-    assert process.fresh("print(1)", log=tmp_path / "log.txt") == 1
-    assert (tmp_path / "log.txt").read_text() == ""
-    monkeypatch.setattr(process, "STATUS", tmp_path / "none")
-    peak = process.peak_resident_bytes()
-    assert 2**20 < peak < 2**40
-
-
-def test_logits_of_all_processes_lead_gradients_to_their_own() -> None:
-    """The mean over processes of the gradients of a sum is the sum's gradient."""
-    others = torch.tensor([[5.0], [6.0]])
-    fabric = SimpleNamespace(
-        world_size=2, global_rank=1, all_reduce=lambda x, reduce_op: x + torch.stack([others, x[0]])
-    )
-    own = torch.tensor([[1.0], [2.0]], requires_grad=True)
-    (all_of_them,) = step.of_all_processes(fabric, SimpleNamespace(relative=True), [own])
-    assert all_of_them.flatten().tolist() == [5.0, 6.0, 1.0, 2.0]
-    all_of_them.sum().backward()
-    assert own.grad.flatten().tolist() == [2.0, 2.0]  # DDP takes a mean of two
-    for alone in (SimpleNamespace(world_size=1), fabric):
-        relative = SimpleNamespace(relative=alone is not fabric)
-        assert step.of_all_processes(alone, relative, [own])[0] is own
-
-
-def test_a_cell_shows_one_thing_in_place_of_another(monkeypatch) -> None:
-    shown: list[str] = []
-
-    class Handle:
-        def update(self, bundle: dict[str, str], raw: bool) -> None:
-            shown.append(f"again {bundle['text/plain']}")
-
-    def display(bundle: dict[str, str], raw: bool, display_id: bool) -> Handle:
-        shown.append(bundle["text/html"])
-        return Handle()
-
-    monkeypatch.delenv(PROGRESS, raising=False)
-    monkeypatch.setattr("IPython.display.display", display)
-    monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: SimpleNamespace(kernel=1))
-    show = watch.cell()
-    show("<b>1</b>", "1")
-    show("<b>2</b>", "2")
-    assert shown == ["<b>1</b>", "again 2"]
-    monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: None)
-    assert watch.cell() is None
-    monkeypatch.setenv(PROGRESS, "0")
-    assert watch.cell() is None
-
-
-# --- which images are translated -----------------------------------------------------------------
-
-
-def test_places_that_are_none_for_images_and_results(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    (tmp_path / "file").touch()
-    for call in (jobs.is_folder, jobs.is_images):
-        with pytest.raises(InputError, match="none: no such file or folder"):
-            call(tmp_path / "none", tmp_path / "out")
-    with pytest.raises(InputError, match=r"a DICOM series is a folder: leave out \.nii"):
-        jobs.is_images(tmp_path / "in", tmp_path / "out.nii")
-    with pytest.raises(InputError, match="file: expected a folder: IN is a folder of images"):
-        jobs.of_folder(tmp_path / "in", tmp_path / "out", "*", tmp_path / "file")
-    with pytest.raises(InputError, match="file: is a file, expected a folder: IN is a manifest"):
-        jobs.of_manifest(Cohort(()), METHOD, tmp_path / "file", None, None)
-
-
-METHOD = SimpleNamespace(source=None, target="t2")
-
-
-def test_who_lacks_the_image_that_is_translated_is_told(tmp_path: Path, capsys) -> None:
-    people = Cohort(
-        tuple(Subject(f"s{k}", {m: tmp_path / m}) for k, m in enumerate(("t1", "flair")))
-    )
-    with pytest.raises(InputError, match=r"--modality is missing: .* there are t1, flair"):
-        jobs.of_manifest(people, METHOD, tmp_path / "out", None, None)
-    (job,) = jobs.of_manifest(people, METHOD, tmp_path / "out", None, "t1")
-    assert job.name == "s0"
-    assert "1 of 2 subjects have no t1" in capsys.readouterr().err
-
-
-def test_a_damaged_sidecar_makes_no_result_of_an_image(tmp_path: Path) -> None:
-    (tmp_path / "a.nii").touch()
-    (tmp_path / "a.json").write_text("{")
-    assert not jobs._result(tmp_path / "a.nii")
-
-
-def test_a_cluster_translates_what_can_be_translated(tmp_path: Path) -> None:
-    asked: list[Any] = []
-
-    def images(run: Any, pairs: list[Any], options: list[Any]) -> Any:
-        asked.extend(pairs)
-        yield 0, "done"
-
-    bad = jobs.Job(tmp_path / "a.nii", tmp_path / "x.nii", labels=tmp_path / "none.nii")
-    good = jobs.Job(tmp_path / "b.nii", tmp_path / "y.nii")
-    options = {"modality": None}
-    engine = SimpleNamespace(images=images)
-    (one, error), (other, done) = translate_command._results(None, [bad, good], options, engine)
-    assert (one, other, done) == (bad, good, "done")
-    assert str(error) == f"{tmp_path / 'a.nii'}: no label map {tmp_path / 'none.nii'}"
-    assert asked == [(good.source, good.result)]
+# --- logs of trainings --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

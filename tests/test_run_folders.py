@@ -103,6 +103,11 @@ def test_a_checkpoint_with_something_else_in_it_is_refused(tmp_path):
     said = f"{path}: damaged: optimiser/generator/first/exp_avg is no state of an optimiser"
     with pytest.raises(InputError, match=re.escape(said)):
         checkpoint.load(step, path)
+    checkpoint.save(step, path, {})
+    fields = ("exp_avg", "exp_avg_sq")  # of another shape than the weights
+    spoilt(path, **{f"optimiser/generator/0/{name}": torch.ones(2, 99) for name in fields})
+    with pytest.raises(InputError, match="damaged: state of the optimiser generator"):
+        checkpoint.load(step, path)
 
 
 @pytest.mark.parametrize("name", ["about", "precision"])

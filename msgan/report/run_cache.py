@@ -23,7 +23,8 @@ class Run:
     Attributes:
         stem: File name of the notebook without its suffix.
         status: ``passed`` or ``failed`` just now; ``unchanged`` (passed earlier from the same
-            inputs); ``outdated`` (ran earlier from other inputs); ``running``; ``not run``.
+            inputs); ``outdated`` (ran earlier from other inputs, or a result is gone);
+            ``running``; ``not run``.
         key: Hash of everything the run depended on.
         seconds: Duration of the execution.
         peak_bytes: Largest memory of the kernel and its children together.
