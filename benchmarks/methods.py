@@ -135,22 +135,35 @@ CANDIDATES = (
 
 def fit_rival(
     rival: Rival,
-    seconds: float,
+    seconds: float | None,
     cohort: Cohort,
     source: str,
     target: str,
     config: CascadeConfig,
     out: Path,
 ) -> Method:
-    """Train a method of notebook 12 in its sizes of ``small``; of ``config`` it has the images."""
+    """Train a method of notebook 12 in its sizes of ``small``; of ``config`` it has the images.
+
+    Args:
+        rival: The method.
+        seconds: Of training, about; None: as many steps as ``config`` has at its finest scale.
+        cohort: Training people.
+        source: Modality that is translated.
+        target: Modality that is made.
+        config: Of the benchmark.
+        out: Its run folder.
+    """
     small = cascade_config("small", ct=target == "ct").updated(preparation=config.preparation)
     own = rival.configured(small, source, "small", seconds)
+    if seconds is None:
+        names = ("steps", "validate_every", "checkpoint_every")
+        own = own.updated(training={name: getattr(config.training, name) for name in names})
     return rival.method(fit(cohort, target, own, out))
 
 
-def equal_time(seconds: float) -> list[Candidate]:
+def equal_time(seconds: float | None) -> list[Candidate]:
     """The methods of notebook 12 that learn from pairs, each trained for as many steps as take it
-    this long (:mod:`msgan.methods.rivals`)."""
+    this long (:mod:`msgan.methods.rivals`); None: for those of the configuration."""
     return [Candidate(r.method.name, partial(fit_rival, r, seconds), PAIRS) for r in RIVALS]
 
 

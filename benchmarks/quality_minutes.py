@@ -1,4 +1,4 @@
-"""Quality against minutes of training on two CPU cores: T1 to T2 of a real patient.
+"""Quality against minutes of training on CPU cores: T1 to T2 of a real patient.
 
 Each method is trained on patient 19 for 2, 5, 10, 20 and 40 minutes, each time anew, and translates
 the T1 of patient 26; no method sees a lesion mask. A training of its own for each time and not one
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from methods import CANDIDATES, Candidate, Fitted, candidates, fitted
+from methods import CANDIDATES, Candidate, Fitted, candidates, equal_time, fitted
 from real_brain import Study, Tested, cohort_of, configured, range_of, scored, shown
 from real_brain import config as brain_config
 from records import about, about_method, options, parsed, record
@@ -43,7 +43,11 @@ COMPARED = (
     "cascade, guided",
     "CycleGAN",
     "paired regression",
+    "3D-mDAUNet",
 )
+STEADY = tuple(one for one in equal_time(None) if one.name == "3D-mDAUNet")
+"""Of the methods of notebook 12, in its sizes there."""
+
 SHARES = {"lr_steps": 3, "steps": 2}
 """Steps of each scale that a round is made of."""
 
@@ -138,10 +142,16 @@ def tables(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     }
 
 
+def cores(report: dict[str, Any]) -> str:
+    """How many threads the methods of a report were trained with."""
+    used = {one["threads"] for times in report["methods"].values() for one in times.values()}
+    return " or ".join(f"{n} thread{'s'[: n > 1]}" for n in sorted(used))
+
+
 def figure(report: dict[str, Any], path: Path) -> None:
     """SSIM and PSNR against the minutes that were really taken, of every method in the report."""
     took = report["minutes that the fit took"]
-    is_trained = {candidate.name: candidate.trained for candidate in CANDIDATES}
+    is_trained = {candidate.name: candidate.trained for candidate in (*CANDIDATES, *STEADY)}
     caption = (
         "T1 to T2 of patient 26 of open MS data (Lesjak et al. 2017, CC BY), inside the brain, "
         "after trainings of their own of that length on patient 19. Dashed: no training."
@@ -160,7 +170,7 @@ def figure(report: dict[str, Any], path: Path) -> None:
                     ax.axhline(values[0], ls="--", **look)
                 else:
                     ax.plot([times[m] for m in minutes], values, marker="o", ms=3, **look)
-            ax.set(xscale="log", xlabel="training (minutes, 2 cores)", ylabel=label)
+            ax.set(xscale="log", xlabel=f"training (minutes, {cores(report)})", ylabel=label)
             asked = sorted({float(m) for times in took.values() for m in times})
             ax.set_xticks(asked, [f"{m:g}" for m in asked])
             ax.minorticks_off()
@@ -179,7 +189,7 @@ def main() -> None:
     times = list(QUICK_MINUTES) if given.quick else given.minutes
     rounds = QUICK_ROUNDS if given.quick else ROUNDS
     cohort, config = cohort_of(STUDY, given.data), brain_config(STUDY, given.quick)
-    for candidate in candidates(given.methods):
+    for candidate in candidates(given.methods, *STEADY):
         lines = measured(candidate, cohort, config, times, rounds, given.out)
         report = {
             "task": "T1 -> T2, patient 26 of open MS data, 182x218x182 at 1 mm, 3D, n = 1",

@@ -39,7 +39,8 @@ SCRIPTS = (real_brain, real_thorax, two_kernels, limbs, quality_minutes)
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda s: s.NAME)
 def test_every_method_of_a_benchmark_is_in_the_table(script):
-    own = (limbs.MEAN_HU, *methods.equal_time(1)) if script is limbs else ()
+    more = {limbs: (limbs.MEAN_HU, *methods.equal_time(1)), quality_minutes: quality_minutes.STEADY}
+    own = more.get(script, ())
     found = methods.candidates(script.COMPARED, *own)
     assert [candidate.name for candidate in found] == list(script.COMPARED)
 
@@ -314,6 +315,11 @@ def test_methods_of_equal_time_take_the_images_of_the_benchmark(tmp_path, monkey
         assert own.preparation == config.preparation
         assert own.paired == "t1"
         assert own.training.steps == round(150 / rival.pace)
+    config = quality_minutes.with_rounds(config, 60)
+    for one in methods.equal_time(None):
+        one.fit("people", "t1", "ct", one.configured(config), tmp_path)
+        own = asked[-1][2]
+        assert (own.training.steps, own.training.validate_every) == (120, 30)
 
 
 # --- minutes -----------------------------------------------------------------------------------
@@ -334,5 +340,7 @@ def test_the_curve_is_drawn_of_what_is_recorded(tmp_path):
     lines = [{"minutes": t, "took": 1.1 * t, "ssim": 0.1 * t, "psnr": t, "mae": 1} for t in (2, 5)]
     report = quality_minutes.tables({"cascade": lines})
     assert report["SSIM inside the brain, by minutes"] == {"cascade": {"2": 0.2, "5": 0.5}}
+    report["methods"] = {"cascade": {"2": {"threads": 1}, "5": {"threads": 2}}}
+    assert quality_minutes.cores(report) == "1 thread or 2 threads"
     quality_minutes.figure(report, tmp_path / "a.png")
     assert (tmp_path / "a.png").is_file()
