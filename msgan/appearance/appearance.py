@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from msgan import seeds
 from msgan.appearance.colours import BACKGROUND, LEVELS, Clusters, Convolutions, Curve
 from msgan.appearance.draws import between, chance
 from msgan.appearance.places import Field, Filter, Slices, crop
@@ -96,6 +97,20 @@ class Appearance:
             _noise(config, rng),
             Filter(((1.0, grain),)),
         )
+
+    @classmethod
+    def recoloured(cls, dims: int, knots: int, number: int) -> Appearance:
+        """One of the fixed curves that an image to translate is recoloured by, without noise.
+
+        It rises or falls throughout: what can be told apart in the image stays so.
+
+        Args:
+            dims: Axes of the image.
+            knots: Of the curve.
+            number: Which of them, from 1.
+        """
+        rng = torch.Generator().manual_seed(seeds.derive(0, "recoloured", number))
+        return cls(dims, (Curve.draw(rng, knots, turns=False),))
 
     def halo(self, factor: int = 1) -> Shape:
         """Voxels needed on every side of a box, by axis, at a scale ``factor`` times coarser."""

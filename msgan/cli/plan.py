@@ -59,6 +59,14 @@ def plan(
         typer.Option("--keep", help="Plan for a translation that saves the images of all scales."),
     ] = False,
     padding: Padding = None,
+    recolourings: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Recoloured copies of IN that the coarsest scale is drawn from too.",
+        ),
+    ] = 0,
 ) -> None:
     """Estimate tiles, memory, disk and time of a translation.
 
@@ -87,7 +95,7 @@ def plan(
     trained, where = inputs.open_run(run), pick_device(device)
     if labels is not None and not trained.config.labels:
         raise InputError(f"{labels}: this run was trained without labels; leave them out")
-    method = Generation.of(trained)
+    method = Generation.of(trained, recolourings=recolourings)
     method.check(where, limits)
     prep = trained.config.preparation.padded(padding_of(padding) if padding is not None else None)
     prep = prep.of(method.source)

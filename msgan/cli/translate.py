@@ -142,6 +142,15 @@ def translate(
             show_default="not written",
         ),
     ] = None,
+    recolourings: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Draw the coarsest scale from N recoloured copies of IN too, and take the mean of "
+            "all drawings (test-time augmentation); takes longer.",
+        ),
+    ] = 0,
     kind: Annotated[
         Format,
         typer.Option(
@@ -227,11 +236,12 @@ def translate(
     if not listed:
         inputs.require_image(image, many=many)
     # What is wrong with the run or the device must not be said again for each image.
-    asked = Generation.of(trained, polarity=polarity, uncertainty=uncertainty is not None)
+    stated: dict[str, Any] = {"polarity": polarity, "recolourings": recolourings}
+    asked = Generation.of(trained, uncertainty=uncertainty is not None, **stated)
     asked.check(pick_device(device), limits)
     nothing = padding_of(padding) if padding is not None else None
-    stated = {"modality": modality, "polarity": polarity}
     options = {**vars(limits), **stated, "device": device, "padding": nothing}
+    options |= {"modality": modality}
     options |= {"dicom": dicom, "keep_identity": keep_identity}
     if listed:
         cohort = Cohort.from_manifest(image, (root or image.parent).absolute())

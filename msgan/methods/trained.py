@@ -92,6 +92,15 @@ class Cascade(TrainedMethod):
 
     name = "cascade"
 
+    def __init__(self, run: Run, device: str = "auto", recolourings: int = 0) -> None:
+        super().__init__(run, device)
+        self.recolourings = recolourings
+
+    @property
+    def generation(self) -> Generation:
+        """See :class:`TrainedMethod`; s0 may draw from recoloured copies of the image too."""
+        return Generation.of(self.run, self.name, recolourings=self.recolourings)
+
     @classmethod
     def configured(cls, config: CascadeConfig, source: str | None = None) -> CascadeConfig:
         """As it is."""

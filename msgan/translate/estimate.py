@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,6 +78,7 @@ def estimate(
     student: bool = False,
     inverted: bool | None = None,
     by: str = "user",
+    drawings: Sequence[Reader] = (),
 ) -> Estimate:
     """What s0 is, from all that is known of it without a pair.
 
@@ -94,6 +95,7 @@ def estimate(
         student: See above.
         inverted: Polarity that is known; None: it is found out.
         by: Who states it; see :class:`msgan.match.fusion.Polarity`.
+        drawings: What ``drawn`` is the mean of; none: it is one drawing.
 
     Returns:
         The estimate, and how the source was matched.
@@ -122,7 +124,7 @@ def estimate(
             stated=inverted,
             by=by,
             modalities=names,
-            error=profile.error,
+            error=fusion.error_of_mean(profile.error, drawings, own, shape),
         )
         weight, matched = polarity.weight, both[bool(polarity.inverted)]
     fused = fusion.fused(drawn, matched, weight)
@@ -139,10 +141,11 @@ def estimate(
         return np.where(by_student > pyramid.BACKGROUND, half, out).astype(np.float32)
 
     def spread(box: Box) -> Array:
-        first = drawn(box)
+        own = [one(box) for one in drawings or (drawn,)]
         others = [other(box) for other in (matched if weight else None, said) if other]
-        counted = [np.ones(box.size, bool), *(image > pyramid.BACKGROUND for image in others)]
-        images = np.stack([first, *others], dtype=np.float64)
+        counted = [np.ones(box.size, bool)] * len(own)
+        counted += [image > pyramid.BACKGROUND for image in others]
+        images = np.stack([*own, *others], dtype=np.float64)
         return np.asarray(images.std(0, where=np.stack(counted)), dtype=np.float32)
 
     return Estimate(read, polarity, spread)

@@ -184,6 +184,7 @@ def translated(
                     tiles=tiles,
                     notes=made.notes,
                     match=made.match,
+                    recolourings=made.recolourings,
                     preparation=prep.model_dump(mode="json"),
                     versions=versions(),
                     commit=commit,

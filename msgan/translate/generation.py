@@ -36,7 +36,11 @@ from msgan.translate.scale_task import ScaleTask
 from msgan.types import Array, Box, InputError, Reader, Shape
 
 DRAWN = "drawn0"
-"""Name of what a guided s0 draws from the sketch."""
+"""Name of what s0 draws from the sketch where that is not yet the image at s0: of a run with
+guidance, and where recoloured copies of the image are drawn too."""
+
+MEAN = "mean0"
+"""Name of the mean of what s0 draws from the image and from recoloured copies of it."""
 
 MATCHED, DOUBT = "match.json", "sketch.txt"
 """Files of the scratch that say how the source was matched, and whether its sketch is unusual."""
@@ -60,6 +64,8 @@ class GeneratedScale:
             (auto-context); None: the source alone.
         window: The whole patches that are made and joined where they overlap
             (:mod:`msgan.translate.overlap`); None: tiles that do not.
+        recoloured: Which recoloured copy of the image its sketch is taken from
+            (:meth:`msgan.appearance.Appearance.recoloured`); 0: the image itself.
     """
 
     run: Run
@@ -67,6 +73,7 @@ class GeneratedScale:
     name: str
     after: str | None = None
     window: Window | None = None
+    recoloured: int = 0
 
     @classmethod
     def whole(cls, run: Run, name: str, after: str | None = None) -> GeneratedScale:
@@ -77,6 +84,8 @@ class GeneratedScale:
     @property
     def label(self) -> str:
         """What it is called in plans and progress."""
+        if self.recoloured:
+            return f"s{self.scale}, recoloured {self.recoloured}"
         return f"s{self.scale}" if self.result == f"y{self.scale}" else self.name
 
     @property
@@ -86,8 +95,8 @@ class GeneratedScale:
 
     @property
     def result(self) -> str:
-        """Name of the image in the scratch that the next scale reads: of what a guided s0 draws,
-        the estimate (:mod:`msgan.translate.estimate`)."""
+        """Name of the image in the scratch that the next scale reads: of what s0 draws, the
+        estimate (:mod:`msgan.translate.estimate`)."""
         return "y0" if self.name == DRAWN else self.name
 
     @property
@@ -144,6 +153,7 @@ class Generation:
         *,
         polarity: Polarity | None = None,
         uncertainty: bool = False,
+        recolourings: int = 0,
     ) -> Generation:
         """All scales that a translation by a cascade goes through; of a family of pairs the only.
 
@@ -152,10 +162,14 @@ class Generation:
             name: Of the method.
             polarity: What the user says of the source; None or ``auto``: it is found out.
             uncertainty: Whether the spread of the estimates at s0 is wanted.
+            recolourings: From how many recoloured copies of the image s0 draws too.
 
         Raises:
-            InputError: One is stated of a run without guidance or of spectra, or is none.
+            InputError: One is stated of a run without guidance or of spectra, or is none; or the
+                run has not learnt from recoloured images.
         """
+        if recolourings:
+            _require_recoloured(run, recolourings)
         inverted = _stated(run, polarity)
         if uncertainty and not run.config.guidance.on:
             raise InputError(f"{run.folder}: has no guidance, so no uncertainty can be told")
@@ -166,9 +180,16 @@ class Generation:
             )
         if run.config.network.pairs:
             return cls(name, (GeneratedScale.whole(run, f"y{run.scales}"),))
-        names = {0: DRAWN} if run.config.guidance.on else {}
-        scales = (GeneratedScale(run, i, names.get(i, f"y{i}")) for i in run.used)
+        copies = range(1, recolourings + 1)
+        scales = [GeneratedScale(run, 0, f"{DRAWN}_{k}", recoloured=k) for k in copies]
+        names = {0: DRAWN} if run.config.guidance.on or recolourings else {}
+        scales += [GeneratedScale(run, i, names.get(i, f"y{i}")) for i in run.used]
         return cls(name, tuple(scales), inverted=inverted, spread=uncertainty)
+
+    @property
+    def recolourings(self) -> int:
+        """From how many recoloured copies of the image s0 draws too."""
+        return sum(scale.recoloured > 0 for scale in self.scales)
 
     @property
     def last(self) -> Run:
@@ -204,7 +225,7 @@ class Generation:
     @property
     def weights(self) -> dict[str, str]:
         """SHA-256 of the weights of each scale."""
-        return {s.label: sha256(s.run.weights(s.scale)) for s in self.scales}
+        return {s.label: sha256(s.run.weights(s.scale)) for s in self.scales if not s.recoloured}
 
     @property
     def dims(self) -> int:  # noqa: D102
@@ -219,7 +240,10 @@ class Generation:
         found: list[Any] = [
             [s.scale, sha256(s.run.weights(s.scale)), s.run.config.model_dump(mode="json")]
             for s in self.scales
+            if not s.recoloured
         ]
+        if self.recolourings:
+            found.append(self.recolourings)
         if self.last.config.guidance.on:
             found += [self.inverted, self.spread, sha256(self.last.folder / profile.FILE)]
         return found
@@ -243,7 +267,7 @@ class Generation:
         if self.enlarged:
             return ()
         pairs = zip(self.scales, planned.scales, strict=True)
-        return tuple(_face(scale, own.tile) for scale, own in pairs)
+        return tuple(_face(scale, own.tile) for scale, own in pairs if not scale.recoloured)
 
     def make(self, making: Making) -> Made:
         """Each scale from the image below it and its sketch."""
@@ -262,7 +286,7 @@ class Generation:
                 _estimate(scale, making, self)
             process.give_back()
             if not making.keep:
-                for name in (other.result for other in self.scales[:k]):
+                for name in (other.result for other in self.scales[:k] if not other.recoloured):
                     work.drop(name)
                 if not k and not self.last.config.drawn:
                     work.drop("y0")
@@ -270,7 +294,7 @@ class Generation:
                 work.drop(f"s{i}")
                 work.drop(f"l{i}")
         grid = making.subject.grid
-        names = {s.result: s.scale for s in self.scales}
+        names = {s.result: s.scale for s in self.scales if not s.recoloured}
         if not self.last.config.drawn:
             names = {"y0": 0} | names
         stores = [(name, scale, work.finished(name)) for name, scale in names.items()]
@@ -287,6 +311,7 @@ class Generation:
             tuple(filter(None, [doubt, "" if match is None else str(match)])),
             enlarged(spread.read, spread.shape, grid.shape) if spread else None,
             None if match is None else {**vars(match), "weight": match.weight},
+            self.recolourings,
         )
 
 
@@ -299,6 +324,17 @@ def _stated(run: Run, polarity: Polarity | None) -> bool | None:
     if known[polarity] is not None and run.config.guidance.match != "histogram":
         raise InputError(f"polarity {polarity}: {run.folder} matches no histograms: leave it out")
     return known[polarity]
+
+
+def _require_recoloured(run: Run, count: int) -> None:
+    """Refuse recoloured copies where nothing is drawn of them, or of a run that knows none."""
+    asked, contrast = f"recolourings {count}: {run.folder}", run.config.contrast
+    if count < 0:
+        raise InputError(f"recolourings {count}: expected 0 or more")
+    if 0 not in run.used or not run.config.drawn:
+        raise InputError(f"{asked} draws no s0 from a sketch: leave it out")
+    if not contrast.share or contrast.kind == "kernel":
+        raise InputError(f"{asked} has not learnt from recoloured images: leave it out")
 
 
 def _face(scale: GeneratedScale, tile: Shape) -> Shape:
@@ -405,31 +441,42 @@ def _estimate(scale: GeneratedScale, making: Making, generation: Generation) -> 
     """Put the estimate at s0 in the place of what was drawn."""
     work, run, grid = making.work, scale.run, making.subject.grid
     shapes, n = pyramid.shapes(grid.shape, run.scales), run.scales
-    image, drawn, marks = (work.finished(name) for name in (f"s{n}", DRAWN, f"l{n}"))
-    assert image is not None
-    assert drawn is not None
+    names = [s.name for s in generation.scales if s.recoloured or s.name == DRAWN]
+    drawings = [store.read for name in names if (store := work.finished(name)) is not None]
+    assert len(drawings) == 1 + generation.recolourings
+    drawn = fusion.mean(drawings)
 
     def keep(name: str, read: Reader) -> Reader:
         return work.fill(name, shapes[0], read, rim=0).read
 
+    if not run.config.guidance.on:
+        keep("y0", drawn)
+        for name in names:
+            work.drop(name)
+        return
+    if len(drawings) > 1:
+        drawn = keep(MEAN, drawn)
+    image, marks = work.finished(f"s{n}"), work.finished(f"l{n}")
+    assert image is not None
     finest: Reader = image.read
     if marks is not None:
         finest = slope.hiding(image.read, marks.read, image.shape)
     source = Guided(finest, shapes[-1], n, making.modality)
     found = estimate(
         source,
-        drawn.read,
+        drawn,
         run.profile,
         run.target,
         keep,
         student=run.config.guidance.student,
         inverted=generation.inverted,
+        drawings=drawings,
     )
     write_text(work.folder / MATCHED, json.dumps(vars(found.polarity)))
     if generation.spread:
         keep(SPREAD, lambda box: found.spread(box) + pyramid.BACKGROUND)
     keep("y0", found.read)
-    for name in (DRAWN, *KEPT):
+    for name in (*names, MEAN, *KEPT):
         work.drop(name)
 
 

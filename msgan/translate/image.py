@@ -19,6 +19,7 @@ def translate(
     *,
     polarity: Polarity | None = None,
     uncertainty: str | os.PathLike[str] | None = None,
+    recolourings: int = 0,
     **options: Unpack[Options],
 ) -> Translation:
     """Translate one image to the target of ``run`` (extended paper, section 2.1).
@@ -32,15 +33,22 @@ def translate(
         uncertainty: Of a run with guidance, a file for the standard deviation over the estimates
             that are made at s0, enlarged linearly, on the source's grid and in the target's unit.
             It is 0 where there is one estimate alone: in labels and in background.
+        recolourings: From how many recoloured copies of the image s0 draws too; the mean of all
+            drawings is taken (test-time augmentation). Of a run that has learnt from such copies.
         options: See :class:`msgan.translate.maker.Options`; with ``keep`` the images of all scales
             that are made are kept as ``y0.nii`` .. ``yn.nii``. Sides of a tile are even; the
             ``megan`` family takes a multiple of the 20 voxels it keeps.
 
     Raises:
-        InputError: The run has no guidance and one of these is asked for; or see
-            :func:`msgan.translate.frame.translated`.
+        InputError: The run has no guidance, or has not learnt from recoloured images, and one of
+            these is asked for; or see :func:`msgan.translate.frame.translated`.
     """
-    method = Generation.of(run, polarity=polarity, uncertainty=uncertainty is not None)
+    method = Generation.of(
+        run,
+        polarity=polarity,
+        uncertainty=uncertainty is not None,
+        recolourings=recolourings,
+    )
     return translated(method, source, out, uncertainty=uncertainty, **options)
 
 

@@ -138,6 +138,7 @@ class Made:
         spread: Standard deviation of the estimates it is made of, less 1, on the working grid; of
             a method that is asked for it.
         match: How the source was matched (:class:`msgan.match.fusion.Polarity`), if it was.
+        recolourings: From how many recoloured copies of the image s0 drew too.
     """
 
     result: Reader
@@ -145,6 +146,7 @@ class Made:
     notes: tuple[str, ...] = ()
     spread: Reader | None = None
     match: Mapping[str, Any] | None = None
+    recolourings: int = 0
 
 
 class Maker(Protocol):

@@ -294,7 +294,7 @@ def scale_plan(
         if scale.window is not None:
             return overlap.need(shadow, config, tile, scale.window)
         found = tiles.need(shadow, config, shape, tile)
-        if scale.result == scale.name:
+        if scale.result == scale.name or not config.guidance.on:
             return found
         least = sum(ESTIMATE[: 1 + config.guidance.student]) - found.network
         return replace(found, beside=max(found.beside, least))
@@ -384,10 +384,12 @@ def _scratch(
             sums = 4 * _stored(spread, chunk(overlap.slot(own.tile, scale.window)))
         made.append(4 * _stored(own.shape, chunk_of(own.shape) if sums else chunk(own.tile)))
         beside.append(sums)
-    config = generation.last.config
+    config, copies = generation.last.config, generation.recolourings
     if config.guidance.on:  # the estimate at s0: three images, it, and labels; or it alone
         images = (6 if generation.spread else 5) if config.drawn else 1
-        made[0] += images * 4 * _stored(shapes[0], chunk_of(shapes[0]))
+        made[copies] += images * 4 * _stored(shapes[0], chunk_of(shapes[0]))
+    if copies:  # all drawings but the last two, which count anyway; the estimate or their mean
+        made[copies] += sum(made[: copies - 1]) + 4 * _stored(shapes[0], chunk_of(shapes[0]))
     most = sum(made if keep else made[-1:]) + staged
     for i in range(min(used), len(shapes) - 1):  # a finer one that is not used is dropped
         if i + 1 not in used and i + 1 < len(shapes) - 1:

@@ -67,6 +67,7 @@ class Provenance:
         weights: SHA-256 of the weights of each network.
         hashes: SHA-256 of the files that were read: ``image``, ``labels``, ``mask``.
         match: How the source was matched (:class:`msgan.match.fusion.Polarity`), if it was.
+        recolourings: From how many recoloured copies of the image s0 drew too.
         preparation: How the source became an image in [-1, 1] (:class:`msgan.config.Preparation`).
         versions: Of the packages that decide the numbers.
         commit: Of the code, where it is a checkout.
@@ -102,6 +103,7 @@ class Provenance:
     weights: Mapping[str, str] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
     match: Mapping[str, Any] | None = None
+    recolourings: int = 0
     preparation: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     commit: str | None = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from msgan import pyramid, sketch
+from msgan.appearance import Appearance
 from msgan.match import slope
 from msgan.networks import inference
 from msgan.pyramid import Store, read_continued
@@ -46,6 +47,7 @@ class ScaleTask:
         after: See :class:`msgan.translate.generation.GeneratedScale`.
         window: Likewise.
         context: Likewise.
+        recoloured: Likewise.
     """
 
     run: Path
@@ -60,6 +62,7 @@ class ScaleTask:
     after: str | None = None
     window: Window | None = None
     context: str | None = None
+    recoloured: int = 0
 
     @classmethod
     def of(
@@ -86,6 +89,7 @@ class ScaleTask:
             scale.after,
             scale.window,
             scale.context,
+            scale.recoloured,
         )
 
     def open(self) -> TiledScale | OverlapScale:
@@ -96,6 +100,11 @@ class ScaleTask:
         i = max(self.scale, 1)  # y0 is made from the sketch of s1
         image = self._stored(work, f"s{i}")
         shown: Reader = image.read
+        if self.recoloured:
+            knots = run.config.contrast.knots
+            look = Appearance.recoloured(len(image.shape), knots, self.recoloured)
+            nothing = torch.Generator(device)  # no noise is drawn
+            shown = look.reader(image.read, image.shape, lambda box: nothing)
         if self.after is not None:
             before = self._stored(work, self.after).read
             own = partial(read_continued, before, image.read, image.shape)

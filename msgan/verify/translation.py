@@ -107,9 +107,7 @@ def translation_again(
     if trace.uncertainty is not None:
         own["uncertainty"] = folder / f"spread{suffix_of(trace.uncertainty)}"
     polarity = _polarity(trace, run) or "auto"
-    method = Generation.of(
-        run, trace.method, polarity=polarity, uncertainty=trace.uncertainty is not None
-    )
+    method = _method(trace, run, polarity)
     with computing_with(threads or computed.get("threads")):
         done = translated(
             method,
@@ -216,12 +214,21 @@ def _options(trace: Provenance) -> dict[str, Any]:
     }
 
 
+def _method(trace: Provenance, run: Run, polarity: Polarity) -> Generation:
+    """What made the translation, if that was the polarity."""
+    return Generation.of(
+        run,
+        trace.method,
+        polarity=polarity,
+        uncertainty=trace.uncertainty is not None,
+        recolourings=trace.recolourings,
+    )
+
+
 def _id(trace: Provenance, run: Run, polarity: Polarity) -> str | None:
     """The id that the translation would have; None: the run has no such polarity."""
     try:
-        spread = trace.uncertainty is not None
-        method = Generation.of(run, trace.method, polarity=polarity, uncertainty=spread)
-        return expected_id(method, _source(trace), **_options(trace))
+        return expected_id(_method(trace, run, polarity), _source(trace), **_options(trace))
     except (InputError, OSError):
         return None
 
