@@ -316,11 +316,15 @@ class Guidance(Model):
             target's unit when training begins.
         student: The estimate at s0 is smoothed by a regression on the source's local features.
         detail: The generators of s1..sn see the source and add to its detail.
+        redraw: In a translation s0 draws from the sketch of the matched source too, which looks
+            more like the target's than that of the source; the mean of both is taken. With
+            ``histogram``, where it is clear which way round the source is.
     """
 
     match: Literal["none", "auto", "histogram", "spectrum"] = "none"
     student: bool = False
     detail: bool = False
+    redraw: bool = False
 
     @property
     def on(self) -> bool:
@@ -331,7 +335,17 @@ class Guidance(Model):
     def _based(self) -> Self:
         if not self.on and (self.student or self.detail):
             raise ValueError("guidance: student and detail need a match: auto, histogram, spectrum")
+        if self.redraw and self.match not in ("auto", "histogram"):
+            raise ValueError("guidance: redraw needs a match: auto, histogram")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_redraw(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """No key for what older runs could not state: the hash of such a run stays."""
+        content: dict[str, Any] = whole(self)
+        if not self.redraw:
+            content.pop("redraw")
+        return content
 
 
 class Cycle(Model):

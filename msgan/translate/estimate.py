@@ -19,7 +19,9 @@ Keep = Callable[[str, Reader], Reader]
 """Stores an image on s0 under a name and gives a reader of a box inside it."""
 
 
-KEPT = ("source0", "matched0", "matched1")
+SOURCE = "source0"
+
+KEPT = (SOURCE, "matched0", "matched1")
 """Names of the images that are stored."""
 
 
@@ -68,6 +70,73 @@ class Estimate:
     spread: Reader
 
 
+@dataclass(frozen=True)
+class Match:
+    """The source with the target's intensities, on s0.
+
+    Attributes:
+        polarity: Which way round, and what it weighs.
+        read: In [-1, 1], a box inside s0; below -1 where labels hide the source.
+        shares: (4097,) of the source (:func:`msgan.match.histogram.cumulative`); None: a spectrum
+            was matched.
+    """
+
+    polarity: Polarity
+    read: Reader
+    shares: Array | None = None
+
+
+def matching(
+    source: Guided,
+    drawn: Reader,
+    profile: TargetProfile,
+    target: str,
+    keep: Keep,
+    *,
+    inverted: bool | None = None,
+    by: str = "user",
+    drawings: Sequence[Reader] = (),
+    decided: Polarity | None = None,
+) -> Match:
+    """The matched source, and whether its ranks are turned round; see :func:`estimate`.
+
+    Args:
+        source: The image.
+        drawn: What s0 makes of its sketch, a box inside s0.
+        profile: Of the target.
+        target: Modality.
+        keep: See :data:`Keep`.
+        inverted: Polarity that is known; None: it is found out.
+        by: Who states it.
+        drawings: What ``drawn`` is the mean of; none: it is one drawing.
+        decided: What was found out before; it is taken.
+    """
+    shape = source.coarsest
+    own = keep(SOURCE, source.at_s0(source.finest))
+    if profile.kind == "spectrum":  # the image is matched already, and HU are HU
+        agreement = Moments.of(own, drawn, shape).correlation
+        return Match(Polarity(False, agreement, 0.0, "unit"), own)
+    shares = histogram.cumulative(source.finest, source.shape)
+    both = {
+        way: keep(
+            f"matched{int(way)}",
+            source.at_s0(histogram.matched(source.finest, shares, profile.quantiles, inverted=way)),
+        )
+        for way in ((False, True) if decided is None else (bool(decided.inverted),))
+    }
+    if decided is None:
+        agreed = {way: [Moments.of(read, drawn, shape)] for way, read in both.items()}
+        decided = fusion.polarity(
+            agreed[False],
+            agreed[True],
+            stated=inverted,
+            by=by,
+            modalities=(source.modality, target),
+            error=fusion.error_of_mean(profile.error, drawings, own, shape),
+        )
+    return Match(decided, both[bool(decided.inverted)], shares)
+
+
 def estimate(
     source: Guided,
     drawn: Reader,
@@ -79,6 +148,7 @@ def estimate(
     inverted: bool | None = None,
     by: str = "user",
     drawings: Sequence[Reader] = (),
+    decided: Polarity | None = None,
 ) -> Estimate:
     """What s0 is, from all that is known of it without a pair.
 
@@ -96,37 +166,26 @@ def estimate(
         inverted: Polarity that is known; None: it is found out.
         by: Who states it; see :class:`msgan.match.fusion.Polarity`.
         drawings: What ``drawn`` is the mean of; none: it is one drawing.
+        decided: How the source is matched, if that was found out before.
 
     Returns:
         The estimate, and how the source was matched.
     """
     shape = source.coarsest
-    own = keep("source0", source.at_s0(source.finest))
-    if profile.kind == "spectrum":  # the image is matched already, and HU are HU
-        agreement = Moments.of(own, drawn, shape).correlation
-        polarity, weight, matched = Polarity(False, agreement, 0.0, "unit"), 1.0, own
-    else:
-        shares = histogram.cumulative(source.finest, source.shape)
-        both = {
-            way: keep(
-                f"matched{int(way)}",
-                source.at_s0(
-                    histogram.matched(source.finest, shares, profile.quantiles, inverted=way)
-                ),
-            )
-            for way in (False, True)
-        }
-        agreed = {way: [Moments.of(read, drawn, shape)] for way, read in both.items()}
-        names = (source.modality, target)
-        polarity = fusion.polarity(
-            agreed[False],
-            agreed[True],
-            stated=inverted,
-            by=by,
-            modalities=names,
-            error=fusion.error_of_mean(profile.error, drawings, own, shape),
-        )
-        weight, matched = polarity.weight, both[bool(polarity.inverted)]
+    match = matching(
+        source,
+        drawn,
+        profile,
+        target,
+        keep,
+        inverted=inverted,
+        by=by,
+        drawings=drawings,
+        decided=decided,
+    )
+    own = keep(SOURCE, source.at_s0(source.finest))
+    polarity, matched = match.polarity, match.read
+    weight = 1.0 if match.shares is None else polarity.weight
     fused = fusion.fused(drawn, matched, weight)
     learns = student and profile.kind != "spectrum"  # what is matched by a filter is the source
     taught = Student.of(own, fused, shape) if learns else None

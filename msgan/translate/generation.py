@@ -17,7 +17,7 @@ from msgan.config import Preparation
 from msgan.data.intensity import IntensityMap
 from msgan.data.resample import Axis, resample
 from msgan.documents import json_of, text_of
-from msgan.match import fusion, profile, slope
+from msgan.match import fusion, histogram, profile, slope
 from msgan.memory import process
 from msgan.networks import inference
 from msgan.networks.generator import Geometry
@@ -28,7 +28,7 @@ from msgan.sketch.strength import Strengths, strengths
 from msgan.training.step import build_generator, geometry
 from msgan.translate import overlap
 from msgan.translate.engine import LocalExecutor
-from msgan.translate.estimate import KEPT, Guided, estimate
+from msgan.translate.estimate import KEPT, Guided, estimate, matching
 from msgan.translate.maker import Made, Making, silent
 from msgan.translate.overlap import Window
 from msgan.translate.plan import Limits, Plan, ScalePlan, check, plan
@@ -38,6 +38,9 @@ from msgan.types import Array, Box, InputError, Reader, Shape
 DRAWN = "drawn0"
 """Name of what s0 draws from the sketch where that is not yet the image at s0: of a run with
 guidance, and where recoloured copies of the image are drawn too."""
+
+REDRAWN = "redrawn0"
+"""Name of what s0 draws from the sketch of the matched source."""
 
 MEAN = "mean0"
 """Name of the mean of what s0 draws from the image and from recoloured copies of it."""
@@ -66,6 +69,8 @@ class GeneratedScale:
             (:mod:`msgan.translate.overlap`); None: tiles that do not.
         recoloured: Which recoloured copy of the image its sketch is taken from
             (:meth:`msgan.appearance.Appearance.recoloured`); 0: the image itself.
+        matched: Its sketch is taken from the matched image; which way round that is follows from
+            what was drawn before.
     """
 
     run: Run
@@ -74,6 +79,7 @@ class GeneratedScale:
     after: str | None = None
     window: Window | None = None
     recoloured: int = 0
+    matched: bool = False
 
     @classmethod
     def whole(cls, run: Run, name: str, after: str | None = None) -> GeneratedScale:
@@ -86,6 +92,8 @@ class GeneratedScale:
         """What it is called in plans and progress."""
         if self.recoloured:
             return f"s{self.scale}, recoloured {self.recoloured}"
+        if self.matched:
+            return f"s{self.scale}, matched"
         return f"s{self.scale}" if self.result == f"y{self.scale}" else self.name
 
     @property
@@ -97,7 +105,12 @@ class GeneratedScale:
     def result(self) -> str:
         """Name of the image in the scratch that the next scale reads: of what s0 draws, the
         estimate (:mod:`msgan.translate.estimate`)."""
-        return "y0" if self.name == DRAWN else self.name
+        return "y0" if self.name in (DRAWN, REDRAWN) else self.name
+
+    @property
+    def beside(self) -> bool:
+        """Whether it draws s0 beside what is drawn from the image itself."""
+        return self.matched or self.recoloured > 0
 
     @property
     def context(self) -> str | None:
@@ -182,8 +195,12 @@ class Generation:
             return cls(name, (GeneratedScale.whole(run, f"y{run.scales}"),))
         copies = range(1, recolourings + 1)
         scales = [GeneratedScale(run, 0, f"{DRAWN}_{k}", recoloured=k) for k in copies]
-        names = {0: DRAWN} if run.config.guidance.on or recolourings else {}
-        scales += [GeneratedScale(run, i, names.get(i, f"y{i}")) for i in run.used]
+        guidance = run.config.guidance
+        names = {0: DRAWN} if guidance.on or recolourings else {}
+        own = [GeneratedScale(run, i, names.get(i, f"y{i}")) for i in run.used]
+        if guidance.redraw and guidance.match == "histogram":
+            own.insert(1, GeneratedScale(run, 0, REDRAWN, matched=True))
+        scales += own
         return cls(name, tuple(scales), inverted=inverted, spread=uncertainty)
 
     @property
@@ -225,7 +242,7 @@ class Generation:
     @property
     def weights(self) -> dict[str, str]:
         """SHA-256 of the weights of each scale."""
-        return {s.label: sha256(s.run.weights(s.scale)) for s in self.scales if not s.recoloured}
+        return {s.label: sha256(s.run.weights(s.scale)) for s in self.scales if not s.beside}
 
     @property
     def dims(self) -> int:  # noqa: D102
@@ -240,7 +257,7 @@ class Generation:
         found: list[Any] = [
             [s.scale, sha256(s.run.weights(s.scale)), s.run.config.model_dump(mode="json")]
             for s in self.scales
-            if not s.recoloured
+            if not s.beside
         ]
         if self.recolourings:
             found.append(self.recolourings)
@@ -267,7 +284,7 @@ class Generation:
         if self.enlarged:
             return ()
         pairs = zip(self.scales, planned.scales, strict=True)
-        return tuple(_face(scale, own.tile) for scale, own in pairs if not scale.recoloured)
+        return tuple(_face(scale, own.tile) for scale, own in pairs if not scale.beside)
 
     def make(self, making: Making) -> Made:
         """Each scale from the image below it and its sketch."""
@@ -280,21 +297,24 @@ class Generation:
             later = self.scales[k + 1 :]
             if any(work.finished(other.result) is not None for other in (scale, *later)):
                 continue
-            if work.finished(scale.name) is None:
+            if work.finished(scale.name) is None and (
+                not scale.matched or _rematch(scale, making, self)
+            ):
                 _generate(scale, own, making)
-            if scale.result != scale.name:
+            if scale.result not in (scale.name, *(other.result for other in later)):
                 _estimate(scale, making, self)
             process.give_back()
             if not making.keep:
-                for name in (other.result for other in self.scales[:k] if not other.recoloured):
-                    work.drop(name)
+                for other in self.scales[:k]:
+                    if not other.beside and other.result != scale.result:
+                        work.drop(other.result)
                 if not k and not self.last.config.drawn:
                     work.drop("y0")
             for i in {scale.sketched} - {other.sketched for other in later}:
                 work.drop(f"s{i}")
                 work.drop(f"l{i}")
         grid = making.subject.grid
-        names = {s.result: s.scale for s in self.scales if not s.recoloured}
+        names = {s.result: s.scale for s in self.scales if not s.beside}
         if not self.last.config.drawn:
             names = {"y0": 0} | names
         stores = [(name, scale, work.finished(name)) for name, scale in names.items()]
@@ -437,47 +457,81 @@ def _take(scale: GeneratedScale, making: Making) -> None:
     work.fill("y0", shape, pyramid.halved(image.read, len(shape)), rim=0)
 
 
+def _rematch(scale: GeneratedScale, making: Making, generation: Generation) -> bool:
+    """Match the image whose sketch is drawn from once more; whether it can be matched."""
+    work, run = making.work, scale.run
+    image = work.finished(f"s{scale.sketched}")
+    assert image is not None
+    drawings = list(_drawings(generation, making).values())
+    found = matching(
+        _guided(run, making),
+        fusion.mean(drawings),
+        run.profile,
+        run.target,
+        partial(_keep, run, making),
+        inverted=generation.inverted,
+        drawings=drawings,
+    )
+    write_text(work.folder / MATCHED, json.dumps(vars(found.polarity)))
+    if not found.polarity.weight or found.shares is None:
+        return False
+    turned = bool(found.polarity.inverted)
+    curve = histogram.matched(image.read, found.shares, run.profile.quantiles, inverted=turned)
+    work.fill(f"m{scale.sketched}", image.shape, curve)
+    return True
+
+
 def _estimate(scale: GeneratedScale, making: Making, generation: Generation) -> None:
     """Put the estimate at s0 in the place of what was drawn."""
-    work, run, grid = making.work, scale.run, making.subject.grid
-    shapes, n = pyramid.shapes(grid.shape, run.scales), run.scales
-    names = [s.name for s in generation.scales if s.recoloured or s.name == DRAWN]
-    drawings = [store.read for name in names if (store := work.finished(name)) is not None]
-    assert len(drawings) == 1 + generation.recolourings
-    drawn = fusion.mean(drawings)
+    work, run = making.work, scale.run
+    keep = partial(_keep, run, making)
+    drawn = _drawings(generation, making)
+    drawings = list(drawn.values())
+    mean = keep(MEAN, fusion.mean(drawings)) if len(drawings) > 1 else drawings[0]
+    if run.config.guidance.on:
+        told = work.folder / MATCHED
+        found = estimate(
+            _guided(run, making),
+            mean,
+            run.profile,
+            run.target,
+            keep,
+            student=run.config.guidance.student,
+            inverted=generation.inverted,
+            drawings=drawings,
+            decided=fusion.Polarity(**json_of(told)) if scale.matched else None,
+        )
+        write_text(told, json.dumps(vars(found.polarity)))
+        if generation.spread:
+            keep(SPREAD, lambda box: found.spread(box) + pyramid.BACKGROUND)
+        mean = found.read
+    keep("y0", mean)
+    for name in (*drawn, MEAN, *KEPT, f"m{scale.sketched}"):
+        work.drop(name)
 
-    def keep(name: str, read: Reader) -> Reader:
-        return work.fill(name, shapes[0], read, rim=0).read
 
-    if not run.config.guidance.on:
-        keep("y0", drawn)
-        for name in names:
-            work.drop(name)
-        return
-    if len(drawings) > 1:
-        drawn = keep(MEAN, drawn)
+def _drawings(generation: Generation, making: Making) -> dict[str, Reader]:
+    """What s0 has drawn so far, by name."""
+    names = [s.name for s in generation.scales if s.beside or s.name == DRAWN]
+    stores = {name: making.work.finished(name) for name in names}
+    return {name: store.read for name, store in stores.items() if store is not None}
+
+
+def _guided(run: Run, making: Making) -> Guided:
+    """The source beside its sketch; what labels hide is hidden."""
+    work, n = making.work, run.scales
     image, marks = work.finished(f"s{n}"), work.finished(f"l{n}")
     assert image is not None
     finest: Reader = image.read
     if marks is not None:
         finest = slope.hiding(image.read, marks.read, image.shape)
-    source = Guided(finest, shapes[-1], n, making.modality)
-    found = estimate(
-        source,
-        drawn,
-        run.profile,
-        run.target,
-        keep,
-        student=run.config.guidance.student,
-        inverted=generation.inverted,
-        drawings=drawings,
-    )
-    write_text(work.folder / MATCHED, json.dumps(vars(found.polarity)))
-    if generation.spread:
-        keep(SPREAD, lambda box: found.spread(box) + pyramid.BACKGROUND)
-    keep("y0", found.read)
-    for name in (*names, MEAN, *KEPT):
-        work.drop(name)
+    return Guided(finest, pyramid.shapes(making.subject.grid.shape, n)[-1], n, making.modality)
+
+
+def _keep(run: Run, making: Making, name: str, read: Reader) -> Reader:
+    """Store an image on s0."""
+    shape = pyramid.shapes(making.subject.grid.shape, run.scales)[0]
+    return making.work.fill(name, shape, read, rim=0).read
 
 
 def enlarged(read: Reader, shape: Sequence[int], full: Sequence[int]) -> Reader:

@@ -384,12 +384,15 @@ def _scratch(
             sums = 4 * _stored(spread, chunk(overlap.slot(own.tile, scale.window)))
         made.append(4 * _stored(own.shape, chunk_of(own.shape) if sums else chunk(own.tile)))
         beside.append(sums)
-    config, copies = generation.last.config, generation.recolourings
+    config = generation.last.config
+    last = max(sum(scale.scale == 0 for scale in generation.scales) - 1, 0)  # drawing of s0
     if config.guidance.on:  # the estimate at s0: three images, it, and labels; or it alone
         images = (6 if generation.spread else 5) if config.drawn else 1
-        made[copies] += images * 4 * _stored(shapes[0], chunk_of(shapes[0]))
-    if copies:  # all drawings but the last two, which count anyway; the estimate or their mean
-        made[copies] += sum(made[: copies - 1]) + 4 * _stored(shapes[0], chunk_of(shapes[0]))
+        made[last] += images * 4 * _stored(shapes[0], chunk_of(shapes[0]))
+    if last:  # all drawings but the last two, which count anyway; the estimate or their mean
+        made[last] += sum(made[: last - 1]) + 4 * _stored(shapes[0], chunk_of(shapes[0]))
+    if generation.scales[last].matched:
+        beside[last] += 4 * _stored([n + 2 * RIM for n in shapes[1]], chunk_of(shapes[1], RIM))
     most = sum(made if keep else made[-1:]) + staged
     for i in range(min(used), len(shapes) - 1):  # a finer one that is not used is dropped
         if i + 1 not in used and i + 1 < len(shapes) - 1:

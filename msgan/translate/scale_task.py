@@ -48,6 +48,7 @@ class ScaleTask:
         window: Likewise.
         context: Likewise.
         recoloured: Likewise.
+        matched: Likewise.
     """
 
     run: Path
@@ -63,6 +64,7 @@ class ScaleTask:
     window: Window | None = None
     context: str | None = None
     recoloured: int = 0
+    matched: bool = False
 
     @classmethod
     def of(
@@ -90,6 +92,7 @@ class ScaleTask:
             scale.window,
             scale.context,
             scale.recoloured,
+            scale.matched,
         )
 
     def open(self) -> TiledScale | OverlapScale:
@@ -98,7 +101,7 @@ class ScaleTask:
         trained = run.generator(self.scale)
         generator = inference.optimised(trained, device, whole=self.window is not None)
         i = max(self.scale, 1)  # y0 is made from the sketch of s1
-        image = self._stored(work, f"s{i}")
+        image = self._stored(work, f"m{i}" if self.matched else f"s{i}")
         shown: Reader = image.read
         if self.recoloured:
             knots = run.config.contrast.knots

@@ -1,4 +1,4 @@
-"""s0 drawn from recoloured copies of an image too: the mean, what is the same, what is refused."""
+"""What s0 draws beside: from recoloured copies of an image, and from the matched image."""
 
 import shutil
 
@@ -7,14 +7,28 @@ import pytest
 import torch
 from helpers import changed, config_of, head, run_of, stored, whole
 from program import fails, msgan_cli
-from test_guided_runs import SHAPES, WINDOW, Elsewhere, Stop, guided, labelled, unguided
+from test_guided_runs import (
+    SHAPES,
+    WINDOW,
+    Elsewhere,
+    Stop,
+    disturbed,
+    guided,
+    labelled,
+    unguided,
+    without_sources,
+)
 
+from msgan import pyramid, sketch
 from msgan.appearance import Appearance
-from msgan.match import fusion
+from msgan.data.cohort import prepare
+from msgan.match import fusion, histogram
 from msgan.match.profile import FILE
+from msgan.networks import inference
 from msgan.runs.run import Run
 from msgan.translate import Generation, generation, translate
 from msgan.translate.provenance import Provenance, beside
+from msgan.translate.scale import TiledScale, make, sources
 from msgan.translate.scratch import Scratch
 from msgan.types import Box, InputError
 from msgan.verify import State, translation_again
@@ -29,6 +43,16 @@ def taught(folder, dims, labels=(), preparation=None) -> Run:
     run = guided(folder, dims, labels, preparation)
     config = changed(run.config, contrast=CONTRAST)
     other = run_of(folder.with_name("taught"), config)
+    shutil.copytree(run.folder_of(0), other.folder_of(0), dirs_exist_ok=True)
+    shutil.copytree(run.folder_of(1), other.folder_of(1), dirs_exist_ok=True)
+    shutil.copyfile(run.folder / FILE, other.folder / FILE)
+    return Run.open(other.folder)
+
+
+def redrawing(folder, dims, labels=(), preparation=None) -> Run:
+    """A guided run that draws from the matched source too, and the same without."""
+    run = guided(folder, dims, labels, preparation)
+    other = run_of(folder.with_name("redrawing"), run.config.updated(guidance={"redraw": True}))
     shutil.copytree(run.folder_of(0), other.folder_of(0), dirs_exist_ok=True)
     shutil.copytree(run.folder_of(1), other.folder_of(1), dirs_exist_ok=True)
     shutil.copyfile(run.folder / FILE, other.folder / FILE)
@@ -189,6 +213,132 @@ def test_a_translation_with_recolourings_is_made_again_the_same(here):
         assert translation_again(done.trace, here / f"again{count}").state is State.IDENTICAL
         ids.add(done.trace.id)
     assert len(ids) == 2
+
+
+# --- from the matched image --------------------------------------------------------------------
+
+
+@pytest.fixture
+def trusting(monkeypatch):
+    """A match that disagrees with what is drawn by random weights has its weight too."""
+    monkeypatch.setattr(fusion, "AGREED", (-2.0, -1.0))
+
+
+@pytest.mark.usefixtures("trusting")
+def test_s0_is_drawn_from_the_matched_image_too(dims, here, monkeypatch):
+    run = redrawing(here / "run", dims, (), WINDOW)
+    image = head(tuple(n + 20 for n in SHAPES[dims]), 1).clip(0, 95)
+    source, seen = stored(here / "t1.nii", image), []
+
+    def spied(*arguments, drawings, **options):
+        shape = arguments[0].coarsest
+        seen.extend(read(Box.whole(shape)) for read in drawings)
+        return plain(*arguments, drawings=drawings, **options)
+
+    plain = generation.estimate
+    monkeypatch.setattr(generation, "estimate", spied)
+    translate(run, source, here / "o.nii", device="cpu", polarity="inverted")
+    with prepare(source, None, run.config.preparation) as opened:
+        shape = opened.grid.shape
+        shares = histogram.cumulative(opened.read, shape)
+        curve = histogram.matched(opened.read, shares, run.profile.quantiles, inverted=True)
+        expected = []
+        for read in (opened.read, curve):
+            drawn = sketch.sketch_reader(read, shape, run.config.sketch, rim=pyramid.RIM)
+            generator = inference.optimised(run.generator(0), torch.device("cpu"))
+            reads = sources(generator.geometry, drawn)
+            coarse = tuple(n // 2 for n in shape)
+            whole_image = TiledScale(generator, reads, coarse, coarse, torch.device("cpu"))
+            ((_, _, made),) = make(whole_image, [0])
+            expected.append(made)
+    assert len(seen) == 2
+    for one, other in zip(seen, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    assert np.abs(seen[0] - seen[1]).max() > 0.01
+
+
+@pytest.mark.usefixtures("trusting")
+def test_of_a_source_that_is_not_matched_nothing_is_drawn_again(here, monkeypatch):
+    run = redrawing(here / "run", 2)
+    image = stored(here / "t1.nii", head(SHAPES[2], 1))
+    monkeypatch.setattr(fusion, "CONFIDENT", 3.0)  # nothing is clear
+    stages = []
+    translate(
+        run, image, here / "o.nii", device="cpu", progress=lambda stage, *_: stages.append(stage)
+    )
+    translate(Run.open(here / "run"), image, here / "p.nii", device="cpu")
+    assert "s0, matched" not in stages
+    assert (whole(here / "o.nii") == whole(here / "p.nii")).all()
+    translate(
+        run,
+        image,
+        here / "q.nii",
+        device="cpu",
+        polarity="same",
+        progress=lambda stage, *_: stages.append(stage),
+    )
+    assert "s0, matched" in stages
+
+
+@pytest.mark.usefixtures("trusting")
+@pytest.mark.parametrize("where", ["before it", "before the estimate", "after the estimate"])
+def test_a_translation_that_ends_at_what_is_drawn_again_goes_on(where, here, monkeypatch):
+    run = redrawing(here / "run", 3)
+    image = stored(here / "t1.nii", head(SHAPES[3], 1))
+    asked = {"device": "cpu", "tile": 8, "polarity": "same", "uncertainty": here / "u.nii"}
+    translate(run, image, here / "whole.nii", **asked)
+
+    def stop(*_, **__):
+        raise Stop
+
+    def until(stage, *_):
+        if stage == "s0, matched":
+            raise Stop
+
+    with monkeypatch.context() as patch:
+        if where == "before the estimate":
+            patch.setattr(generation, "estimate", stop)
+        elif where == "after the estimate":
+            patch.setattr(Scratch, "drop", lambda _, name: stop() if name == "redrawn0" else None)
+        tell = until if where == "before it" else None
+        with pytest.raises(Stop):
+            translate(run, image, here / "o.nii", progress=tell, **asked)
+    assert not (here / "o.nii").exists()
+    told = []
+    translate(run, image, here / "o.nii", progress=lambda *event: told.append(event), **asked)
+    assert (here / "o.nii").read_bytes() == (here / "whole.nii").read_bytes()
+    begun = {stage for stage, done, count in told if done < count}
+    assert "s0" not in begun
+    assert ("s0, matched" in begun) == (where == "before it")
+    translate(run, image, here / "p.nii", engine=Elsewhere(), **asked)
+    assert (here / "p.nii").read_bytes() == (here / "whole.nii").read_bytes()
+
+
+@pytest.mark.usefixtures("trusting")
+def test_what_a_source_shows_in_a_label_is_not_drawn_again(dims, here, monkeypatch):
+    run = redrawing(here / "run", dims, (2,), WINDOW)
+    image = head(tuple(n + 20 for n in SHAPES[dims]), 1).clip(0, 95)
+    labels, path = labelled(here, image, 4)
+    monkeypatch.setattr(sketch, "sketch_reader", without_sources(sketch.sketch_reader))
+    results = []
+    for where in (labels > 9, labels > 0):
+        source = stored(here / "source.nii", disturbed(image, where))
+        translate(run, source, here / "o.nii", labels=path, device="cpu", polarity="same", tile=16)
+        results.append(whole(here / "o.nii"))
+    np.testing.assert_array_equal(results[1], results[0])
+
+
+def test_runs_that_match_spectra_draw_nothing_again(here):
+    for match in ("none", "spectrum"):
+        with pytest.raises(ValueError, match="redraw needs a match: auto, histogram"):
+            changed(config_of(3), guidance={"match": match, "redraw": True})
+    config = config_of(3, scales=1, guidance={"match": "histogram", "redraw": True})
+    made = Generation.of(run_of(here / "run", config))
+    assert [scale.label for scale in made.scales] == ["s0", "s0, matched", "s1"]
+    assert list(made.weights) == ["s0", "s1"]
+    plain = changed(config, guidance={"match": "histogram"})
+    assert "redraw" not in plain.model_dump()["guidance"]
+    assert config.model_dump()["guidance"]["redraw"]
 
 
 # --- refusals, the command line ----------------------------------------------------------------
