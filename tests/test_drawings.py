@@ -27,6 +27,7 @@ from msgan.match.profile import FILE
 from msgan.networks import inference
 from msgan.runs.run import Run
 from msgan.translate import Generation, generation, translate
+from msgan.translate.estimate import Match, estimate
 from msgan.translate.provenance import Provenance, beside
 from msgan.translate.scale import TiledScale, make, sources
 from msgan.translate.scratch import Scratch
@@ -71,6 +72,12 @@ def drawn(run, image, folder, **options):
     """What a run has at s0."""
     translate(run, image, folder / "o.nii", device="cpu", keep=folder / "kept", **options)
     return whole(folder / "kept" / "y0.nii")
+
+
+@pytest.fixture
+def trusting(monkeypatch):
+    """A match that disagrees with what is drawn by random weights has its weight too."""
+    monkeypatch.setattr(fusion, "AGREED", (-2.0, -1.0))
 
 
 def test_what_can_be_told_apart_stays_so_in_a_copy():
@@ -193,13 +200,30 @@ def test_drawings_count_in_the_spread_also_in_labels(dims, here):
     assert np.abs(spreads[1] - spreads[0]).max() > 0.1
 
 
-def test_the_spread_is_of_all_drawings_and_not_of_their_mean():
-    readers = [
-        (lambda box, value=value: np.full(box.size, value, np.float32)) for value in (-0.5, 0.1)
+def test_an_estimate_is_of_the_mean_of_drawings_and_its_spread_of_all():
+    shape, where = (4, 4), Box((0, 0), (4, 4))
+    drawings = [(lambda box, v=v: np.full(box.size, v, np.float32)) for v in (-0.5, 0.1, 0.4)]
+    mean = fusion.mean(drawings)
+    np.testing.assert_allclose(mean(where), 0.0, atol=1e-6)
+    assert fusion.mean(drawings[:1]) is drawings[0]
+    polarity = fusion.Polarity(True, 0.9, 0.9, "user")
+    matched = lambda box: np.full(box.size, 0.6, np.float32)  # noqa: E731
+    found = estimate(Match(matched, matched, polarity, np.zeros(3)), mean, shape, drawings=drawings)
+    np.testing.assert_allclose(found.read(where), 0.3, atol=1e-6)
+    expected = np.std([-0.5, 0.1, 0.4, 0.6])
+    np.testing.assert_allclose(found.spread(where), expected, atol=1e-6)
+
+
+@pytest.mark.usefixtures("trusting")
+def test_copies_have_no_say_in_how_the_source_is_matched(here):
+    """What is drawn of them follows them, where they are wrong."""
+    run = taught(here / "run", 2)
+    image = stored(here / "t1.nii", head(SHAPES[2], 1))
+    told = [
+        translate(run, image, here / "o.nii", device="cpu", recolourings=n).trace.match
+        for n in (0, 3)
     ]
-    both = fusion.mean(readers)(Box((0, 0), (2, 2)))
-    np.testing.assert_allclose(both, -0.2, atol=1e-6)
-    assert fusion.mean(readers[:1]) is readers[0]
+    assert told[0] == told[1]
 
 
 def test_a_translation_with_recolourings_is_made_again_the_same(here):
@@ -218,12 +242,6 @@ def test_a_translation_with_recolourings_is_made_again_the_same(here):
 # --- from the matched image --------------------------------------------------------------------
 
 
-@pytest.fixture
-def trusting(monkeypatch):
-    """A match that disagrees with what is drawn by random weights has its weight too."""
-    monkeypatch.setattr(fusion, "AGREED", (-2.0, -1.0))
-
-
 @pytest.mark.usefixtures("trusting")
 def test_s0_is_drawn_from_the_matched_image_too(dims, here, monkeypatch):
     run = redrawing(here / "run", dims, (), WINDOW)
@@ -231,8 +249,7 @@ def test_s0_is_drawn_from_the_matched_image_too(dims, here, monkeypatch):
     source, seen = stored(here / "t1.nii", image), []
 
     def spied(*arguments, drawings, **options):
-        shape = arguments[0].coarsest
-        seen.extend(read(Box.whole(shape)) for read in drawings)
+        seen.extend(read(Box.whole(arguments[2])) for read in drawings)
         return plain(*arguments, drawings=drawings, **options)
 
     plain = generation.estimate

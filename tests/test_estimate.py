@@ -14,7 +14,7 @@ from msgan.match.profile import FILE, TargetProfile
 from msgan.match.slope import HIDDEN, hiding
 from msgan.match.spectrum import Spectrum
 from msgan.match.student import REACH, Student, features
-from msgan.translate.estimate import Guided, estimate
+from msgan.translate.estimate import Guided, estimate, matching
 from msgan.types import Box, InputError, read_padded
 
 SHAPES = {2: (60, 50), 3: (26, 22, 24)}
@@ -373,6 +373,12 @@ def kept():
     return keep, names
 
 
+def estimated(source, drawn, profile, target, keep, student=False, **options):
+    """The estimate at s0 of one drawing."""
+    match = matching(source, drawn, profile, target, keep, **options)
+    return estimate(match, drawn, source.coarsest, student=student)
+
+
 def test_the_estimate_is_the_mean_of_what_was_drawn_and_matched(dims):
     """Of an image on s1 that is the target turned round, and drawings that are half right."""
     shape = tuple(2 * n for n in SHAPES[dims])
@@ -386,7 +392,7 @@ def test_the_estimate_is_the_mean_of_what_was_drawn_and_matched(dims):
     drawn = (truth + 0.3 * rng.normal(size=truth.shape)).clip(-1, 1).astype(np.float32)
     source = Guided(reader(image), shape, 1)
     keep, names = kept()
-    found = estimate(source, reader(drawn), profile, "t2", keep)
+    found = estimated(source, reader(drawn), profile, "t2", keep)
     assert found.polarity.inverted is True
     assert found.polarity.stated == "images"
     weight = found.polarity.weight
@@ -401,7 +407,7 @@ def test_the_estimate_is_the_mean_of_what_was_drawn_and_matched(dims):
     np.testing.assert_allclose(spread[inside], both.std(0)[inside], rtol=0, atol=1e-6)
     assert (spread[~inside] == 0).all()
     assert np.abs(out - truth)[inside].mean() < 0.8 * np.abs(drawn - truth)[inside].mean()
-    stated = estimate(source, reader(drawn), profile, "t2", keep, inverted=False)
+    stated = estimated(source, reader(drawn), profile, "t2", keep, inverted=False)
     assert stated.polarity.stated == "user"
     assert stated.polarity.inverted is False
     assert stated.polarity.weight < weight  # it does not agree
@@ -419,7 +425,7 @@ def test_nothing_hidden_has_a_say_in_an_estimate(dims):
     profile = TargetProfile("histogram", np.linspace(-1, 1, 1025))
     keep, names = kept()
     source = Guided(hidden, shape, 1)
-    found = estimate(source, reader(drawn), profile, "t2", keep, student=True)
+    found = estimated(source, reader(drawn), profile, "t2", keep, student=True)
     everything = Box.whole(drawn.shape)
     own = names["source0"](everything)
     whole = pyramid.halve(image, dims)
@@ -440,7 +446,7 @@ def test_spectra_need_no_polarity(dims):
     profile = TargetProfile("spectrum", np.empty(0), (Spectrum(np.ones(spectrum.BANDS), 0.5),))
     keep, _ = kept()
     drawn = np.full(image.shape, 0.1, np.float32)
-    found = estimate(Guided(reader(doubled), doubled.shape, 1), reader(drawn), profile, "ct", keep)
+    found = estimated(Guided(reader(doubled), doubled.shape, 1), reader(drawn), profile, "ct", keep)
     out = found.read(Box.whole(image.shape))
     np.testing.assert_allclose(out, np.where(image > -1, image, drawn), rtol=0, atol=1e-6)
     assert str(found.polarity).startswith("match: spectrum (agreement")

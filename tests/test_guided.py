@@ -474,13 +474,13 @@ def test_half_of_the_contexts_are_those_of_a_known_polarity(trained, tmp_path, m
     with prepare(cohort["s1"], "t2", run.config.preparation, values=(2,)) as opened:
         subject = cached(opened, run.config, "data", tmp_path / "cache")
     asked = []
-    original = contexts.estimate
+    original = contexts.matching
 
     def watched(*arguments, **options):
         asked.append((options["inverted"], options["by"]))
         return original(*arguments, **options)
 
-    monkeypatch.setattr(contexts, "estimate", watched)
+    monkeypatch.setattr(contexts, "matching", watched)
     contexts.generate_contexts(run, {"s2": subject}, 1, CPU)
     assert len(asked) == len(subject.sketches[1]) > 1
     assert [way is None for way, _ in asked] == [k % 2 == 0 for k in range(len(asked))]

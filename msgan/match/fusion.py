@@ -195,33 +195,6 @@ def mean(drawings: Sequence[Reader]) -> Reader:
     return read
 
 
-def error_of_mean(
-    error: float | None, drawings: Sequence[Reader], source: Reader, shape: Shape
-) -> float | None:
-    """Mean squared error of the mean of drawings, from that of one.
-
-    The mean's is that of one less how much they differ from the mean (Krogh and Vedelsby 1995,
-    eq. 5): that is measured where the source is foreground. It is not less than if their errors
-    were independent.
-
-    Args:
-        error: Of one drawing; None: not known.
-        drawings: In [-1, 1], a box inside ``shape``.
-        source: Likewise; below -1 where labels hide it.
-        shape: Of all.
-    """
-    if error is None or len(drawings) < 2:
-        return error
-    total, count, middle = 0.0, 0, mean(drawings)
-    for box in blocks(shape):
-        inside = np.asarray(source(box)) > BACKGROUND
-        centre = middle(box)[inside].astype(np.float64)
-        total += sum(float(((one(box)[inside] - centre) ** 2).sum()) for one in drawings)
-        count += int(inside.sum())
-    apart = total / (count * len(drawings)) if count else 0.0
-    return max(error - apart, error / len(drawings))
-
-
 def fused(drawn: Reader, matched: Reader, weight: float) -> Reader:
     """The weighted mean of two estimates; what is drawn alone where the other is not.
 

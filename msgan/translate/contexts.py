@@ -20,7 +20,7 @@ from msgan.pyramid import BACKGROUND, CHUNK, extended, read_continued
 from msgan.runs.run import Run
 from msgan.sketch.reader import DrawnSketch
 from msgan.training.cache import CachedSubject, load
-from msgan.translate.estimate import Guided, estimate
+from msgan.translate.estimate import Guided, estimate, matching
 from msgan.translate.scale import ImageSource, TiledScale, constant, make, sources
 from msgan.types import Array, Box, InputError, Reader, Shape, read_padded, trailing
 
@@ -210,16 +210,9 @@ def _estimated(
         image = source.at_s0(source.finest)
         truth = reader_of(subject.images[0][0], shapes[0])
         known = Moments.of(image, truth, shapes[0]).correlation < 0
-    found = estimate(
-        source,
-        drawn,
-        run.profile,
-        run.target,
-        keep,
-        student=run.config.guidance.student,
-        inverted=known,
-        by="modalities",
-    )
+    asked = source, drawn, run.profile, run.target, keep
+    match = matching(*asked, inverted=known, by="modalities")
+    found = estimate(match, drawn, source.coarsest, student=run.config.guidance.student)
     _write(path, ((box, found.read(box)) for box in _boxes(shapes[0])), subject, 0)
     shutil.rmtree(beside)
 

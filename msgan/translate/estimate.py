@@ -19,10 +19,8 @@ Keep = Callable[[str, Reader], Reader]
 """Stores an image on s0 under a name and gives a reader of a box inside it."""
 
 
-SOURCE = "source0"
-
-KEPT = (SOURCE, "matched0", "matched1")
-"""Names of the images that are stored."""
+KEPT = ("source0", "matched0", "matched1")
+"""Names of the images that :func:`matching` stores."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +73,16 @@ class Match:
     """The source with the target's intensities, on s0.
 
     Attributes:
+        source: As it is, in [-1, 1], a box inside s0; below -1 where labels hide it.
+        read: Matched, likewise.
         polarity: Which way round, and what it weighs.
-        read: In [-1, 1], a box inside s0; below -1 where labels hide the source.
-        shares: (4097,) of the source (:func:`msgan.match.histogram.cumulative`); None: a spectrum
-            was matched.
+        shares: (4097,) of the source (:func:`msgan.match.histogram.cumulative`); None: its
+            spectrum was matched before.
     """
 
-    polarity: Polarity
+    source: Reader
     read: Reader
+    polarity: Polarity
     shares: Array | None = None
 
 
@@ -95,60 +95,51 @@ def matching(
     *,
     inverted: bool | None = None,
     by: str = "user",
-    drawings: Sequence[Reader] = (),
-    decided: Polarity | None = None,
 ) -> Match:
-    """The matched source, and whether its ranks are turned round; see :func:`estimate`.
+    """The matched source, and whether its ranks are turned round.
 
     Args:
         source: The image.
         drawn: What s0 makes of its sketch, a box inside s0.
         profile: Of the target.
         target: Modality.
-        keep: See :data:`Keep`.
+        keep: See :data:`Keep`; used for images that are read more than once.
         inverted: Polarity that is known; None: it is found out.
-        by: Who states it.
-        drawings: What ``drawn`` is the mean of; none: it is one drawing.
-        decided: What was found out before; it is taken.
+        by: Who states it; see :class:`msgan.match.fusion.Polarity`.
     """
     shape = source.coarsest
-    own = keep(SOURCE, source.at_s0(source.finest))
+    own = keep("source0", source.at_s0(source.finest))
     if profile.kind == "spectrum":  # the image is matched already, and HU are HU
         agreement = Moments.of(own, drawn, shape).correlation
-        return Match(Polarity(False, agreement, 0.0, "unit"), own)
+        return Match(own, own, Polarity(False, agreement, 0.0, "unit"))
     shares = histogram.cumulative(source.finest, source.shape)
     both = {
         way: keep(
             f"matched{int(way)}",
             source.at_s0(histogram.matched(source.finest, shares, profile.quantiles, inverted=way)),
         )
-        for way in ((False, True) if decided is None else (bool(decided.inverted),))
+        for way in (False, True)
     }
-    if decided is None:
-        agreed = {way: [Moments.of(read, drawn, shape)] for way, read in both.items()}
-        decided = fusion.polarity(
-            agreed[False],
-            agreed[True],
-            stated=inverted,
-            by=by,
-            modalities=(source.modality, target),
-            error=fusion.error_of_mean(profile.error, drawings, own, shape),
-        )
-    return Match(decided, both[bool(decided.inverted)], shares)
+    agreed = {way: [Moments.of(read, drawn, shape)] for way, read in both.items()}
+    names = (source.modality, target)
+    polarity = fusion.polarity(
+        agreed[False],
+        agreed[True],
+        stated=inverted,
+        by=by,
+        modalities=names,
+        error=profile.error,
+    )
+    return Match(own, both[bool(polarity.inverted)], polarity, shares)
 
 
 def estimate(
-    source: Guided,
+    match: Match,
     drawn: Reader,
-    profile: TargetProfile,
-    target: str,
-    keep: Keep,
+    shape: Shape,
     *,
     student: bool = False,
-    inverted: bool | None = None,
-    by: str = "user",
     drawings: Sequence[Reader] = (),
-    decided: Polarity | None = None,
 ) -> Estimate:
     """What s0 is, from all that is known of it without a pair.
 
@@ -157,37 +148,19 @@ def estimate(
     source supports of it (:class:`msgan.match.student.Student`). In labels it is what is drawn.
 
     Args:
-        source: The image.
-        drawn: What s0 makes of its sketch, a box inside s0.
-        profile: Of the target.
-        target: Modality.
-        keep: See :data:`Keep`; used for images that are read more than once.
+        match: Of the source.
+        drawn: What s0 makes of its sketch, a box inside ``shape``.
+        shape: Of s0.
         student: See above.
-        inverted: Polarity that is known; None: it is found out.
-        by: Who states it; see :class:`msgan.match.fusion.Polarity`.
         drawings: What ``drawn`` is the mean of; none: it is one drawing.
-        decided: How the source is matched, if that was found out before.
 
     Returns:
         The estimate, and how the source was matched.
     """
-    shape = source.coarsest
-    match = matching(
-        source,
-        drawn,
-        profile,
-        target,
-        keep,
-        inverted=inverted,
-        by=by,
-        drawings=drawings,
-        decided=decided,
-    )
-    own = keep(SOURCE, source.at_s0(source.finest))
-    polarity, matched = match.polarity, match.read
+    own, matched, polarity = match.source, match.read, match.polarity
     weight = 1.0 if match.shares is None else polarity.weight
     fused = fusion.fused(drawn, matched, weight)
-    learns = student and profile.kind != "spectrum"  # what is matched by a filter is the source
+    learns = student and match.shares is not None  # what is matched by a filter is the source
     taught = Student.of(own, fused, shape) if learns else None
     said = None if taught is None else taught.estimate(own, shape)
 

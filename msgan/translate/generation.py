@@ -28,7 +28,7 @@ from msgan.sketch.strength import Strengths, strengths
 from msgan.training.step import build_generator, geometry
 from msgan.translate import overlap
 from msgan.translate.engine import LocalExecutor
-from msgan.translate.estimate import KEPT, Guided, estimate, matching
+from msgan.translate.estimate import KEPT, Guided, Match, estimate, matching
 from msgan.translate.maker import Made, Making, silent
 from msgan.translate.overlap import Window
 from msgan.translate.plan import Limits, Plan, ScalePlan, check, plan
@@ -460,25 +460,23 @@ def _take(scale: GeneratedScale, making: Making) -> None:
 def _rematch(scale: GeneratedScale, making: Making, generation: Generation) -> bool:
     """Match the image whose sketch is drawn from once more; whether it can be matched."""
     work, run = making.work, scale.run
-    image = work.finished(f"s{scale.sketched}")
+    image, found = work.finished(f"s{scale.sketched}"), _match(run, making, generation)
     assert image is not None
-    drawings = list(_drawings(generation, making).values())
-    found = matching(
-        _guided(run, making),
-        fusion.mean(drawings),
-        run.profile,
-        run.target,
-        partial(_keep, run, making),
-        inverted=generation.inverted,
-        drawings=drawings,
-    )
-    write_text(work.folder / MATCHED, json.dumps(vars(found.polarity)))
     if not found.polarity.weight or found.shares is None:
         return False
     turned = bool(found.polarity.inverted)
     curve = histogram.matched(image.read, found.shares, run.profile.quantiles, inverted=turned)
     work.fill(f"m{scale.sketched}", image.shape, curve)
     return True
+
+
+def _match(run: Run, making: Making, generation: Generation) -> Match:
+    """How the source is matched, by what is drawn of the image itself: what is drawn of copies
+    follows them where they are wrong."""
+    keep = partial(_keep, run, making)
+    drawn = _drawings(generation, making)[DRAWN]
+    asked = _guided(run, making), drawn, run.profile, run.target, keep
+    return matching(*asked, inverted=generation.inverted)
 
 
 def _estimate(scale: GeneratedScale, making: Making, generation: Generation) -> None:
@@ -489,19 +487,11 @@ def _estimate(scale: GeneratedScale, making: Making, generation: Generation) -> 
     drawings = list(drawn.values())
     mean = keep(MEAN, fusion.mean(drawings)) if len(drawings) > 1 else drawings[0]
     if run.config.guidance.on:
-        told = work.folder / MATCHED
-        found = estimate(
-            _guided(run, making),
-            mean,
-            run.profile,
-            run.target,
-            keep,
-            student=run.config.guidance.student,
-            inverted=generation.inverted,
-            drawings=drawings,
-            decided=fusion.Polarity(**json_of(told)) if scale.matched else None,
-        )
-        write_text(told, json.dumps(vars(found.polarity)))
+        match = _match(run, making, generation)
+        shape = pyramid.shapes(making.subject.grid.shape, run.scales)[0]
+        learns = run.config.guidance.student
+        found = estimate(match, mean, shape, student=learns, drawings=drawings)
+        write_text(work.folder / MATCHED, json.dumps(vars(found.polarity)))
         if generation.spread:
             keep(SPREAD, lambda box: found.spread(box) + pyramid.BACKGROUND)
         mean = found.read
