@@ -12,7 +12,8 @@ a perfect method would reach is not known.
 T1 is normalised to fat at about 1000 as distributed. Because both images share one preparation, T1
 is written once as 2.5 T1 - 1000, so that 0 to 1024 there and -1000 to 1560 HU here are the same
 range. Methods are those of benchmarks/methods.py, and of the training CTs there are three means:
-*mean HU*, one number, the mean of the training limbs, within the body of the test person's T1;
+*mean HU*, one number, the mean of the training limbs, within the body of the test person's T1, and
+*mean HU, everywhere*, without that body, to show what a score says of what surrounds a limb;
 *mean image*, the mean of the training CTs, each stretched to a common box (people's crops differ in
 size) and then to that of the test image; and *histogram-matched*, which gives each rank of the T1
 the mean HU that the rank has in the training CTs. No method sees the tumour's outline. Methods that
@@ -25,7 +26,9 @@ steps as take it 150 seconds with one thread.
 Scores are means over people, 3D, in the body of the real CT (above -300 HU, holes filled): SSIM of
 -1000 to 1560 HU shown as [0, 1] (Gaussian window of sigma 1.5 and side 11); mean absolute error in
 HU, nothing cut off, in the body, in soft tissue (-200 to 200 HU) and in bone (above 200 HU) of the
-real CT; Dice overlap of what is above 200 HU in both.
+real CT; Dice overlap of what is above 200 HU in both. Where the body of the CT is air in T1, which
+is at the skin, a method that knows the T1 cannot draw tissue, and one that draws tissue everywhere
+is right: so the error where both are body is told too.
 """
 
 from __future__ import annotations
@@ -65,6 +68,7 @@ COMPARED = (
     "histogram-matched",
     "inverted, matched",
     "mean HU",
+    "mean HU, everywhere",
     "mean image",
     "cascade",
     "cascade, guided",
@@ -89,6 +93,9 @@ SKIN_HU = -300.0
 RANGE = (-1000.0, 1560.0)
 """HU shown as [-1, 1]: all but the densest bone."""
 
+T1_BODY = RANGE[0] + 0.05 * (RANGE[1] - RANGE[0])
+"""Of a T1 on that scale: below this is air."""
+
 T1_HIGH = 1024.0
 """T1 shown as 1; fat is at about 1000."""
 
@@ -109,7 +116,7 @@ def config(quick: bool = False) -> CascadeConfig:
             "intensity": "window",
             "low": low,
             "high": high,
-            "foreground": low + 0.05 * (high - low),
+            "foreground": T1_BODY,
             "scales": 1,
         },
         network={"lr_border": 0},
@@ -163,6 +170,7 @@ class MeanHu(Untrained):
     """A method that knows the silhouette of a limb and what a limb has on average: one number."""
 
     name = "mean HU"
+    everywhere = False
 
     def __init__(self, hu: float, intensity: IntensityMap, preparation: Preparation) -> None:
         super().__init__(preparation.updated(spacing_mm=None), intensity)
@@ -189,23 +197,35 @@ class MeanHu(Untrained):
         return [self.hu]
 
     def read(self, making: Making) -> Reader:
-        """The number within the silhouette, air elsewhere."""
+        """The number within the silhouette, air elsewhere, or the number alone."""
         inside, source = float(self.intensity.to_unit(np.array(self.hu))), making.subject.read
+        if self.everywhere:
+            return lambda box: np.full(box.size, inside, np.float32)
         return lambda box: np.where(source(box) > -1, inside, -1.0).astype(np.float32)
 
 
-MEAN_HU = Candidate("mean HU", MeanHu.fit, TARGETS, trained=False)
+class EverywhereHu(MeanHu):
+    """The number alone: it knows nothing of the person."""
+
+    name = "mean HU, everywhere"
+    everywhere = True
 
 
-def hu_errors(fake: Array, real: Array, limb: Array) -> dict[str, float]:
+MEANS = (
+    Candidate("mean HU", MeanHu.fit, TARGETS, trained=False),
+    Candidate("mean HU, everywhere", EverywhereHu.fit, TARGETS, trained=False),
+)
+
+
+def hu_errors(fake: Array, real: Array, limb: Array, seen: Array) -> dict[str, float]:
     """Mean absolute errors in HU by tissue of the real CT, and the overlap of bone.
 
-    A tissue that nobody has is NaN, and so is the overlap where neither image has bone.
+    ``limb`` is the body of the CT, ``seen`` that of the T1. A tissue that nobody has is NaN, and so is the overlap where neither image has bone.
     """
     error = np.abs(fake.astype(np.float64) - real)
     bone, drawn = limb & (real > BONE_HU), limb & (fake > BONE_HU)
     soft = limb & (real >= SOFT_HU[0]) & (real <= SOFT_HU[1])
-    where = {"limb": limb, "soft tissue": soft, "bone": bone}
+    where = {"limb": limb, "soft tissue": soft, "bone": bone, "both bodies": limb & seen}
     found = {
         f"mae_hu, {name}": float(error[mask].mean()) if mask.any() else np.nan
         for name, mask in where.items()
@@ -219,9 +239,12 @@ def measures(result: Result) -> dict[str, float]:
     with (
         open_volume(result.path, check=False) as fake,
         open_volume(result.subject.images[result.target]) as real,
+        open_volume(result.subject.images[SOURCE]) as t1,
         open_labels(result.subject.regions[REGION]) as limb,
     ):
-        return hu_errors(fake.whole(), real.whole(), limb.whole() > 0)
+        whole = Box.whole(t1.grid.shape)
+        seen = body_mask(t1.read, t1.grid, T1_BODY)(whole) > 0
+        return hu_errors(fake.whole(), real.whole(), limb.whole() > 0, seen)
 
 
 def fold_tables(
@@ -244,7 +267,7 @@ def fold_tables(
                 runs / "runs",
                 match="histogram",
             )
-            for candidate in candidates(names, MEAN_HU, *equal_time(seconds))
+            for candidate in candidates(names, *MEANS, *equal_time(seconds))
         ]
         for one in done:
             told[one.candidate.name].append(one)

@@ -39,7 +39,7 @@ SCRIPTS = (real_brain, real_thorax, two_kernels, limbs, quality_minutes)
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda s: s.NAME)
 def test_every_method_of_a_benchmark_is_in_the_table(script):
-    more = {limbs: (limbs.MEAN_HU, *methods.equal_time(1)), quality_minutes: quality_minutes.STEADY}
+    more = {limbs: (*limbs.MEANS, *methods.equal_time(1)), quality_minutes: quality_minutes.STEADY}
     own = more.get(script, ())
     found = methods.candidates(script.COMPARED, *own)
     assert [candidate.name for candidate in found] == list(script.COMPARED)
@@ -269,14 +269,16 @@ def test_t1_and_ct_share_a_range():
 def test_hu_errors_by_tissue():
     real = np.array([[-1000.0, -100, 50, 600, 800]])
     fake = np.array([[-1000.0, -80, 60, 100, 900]])
-    found = limbs.hu_errors(fake, real, real > -300)
+    found = limbs.hu_errors(fake, real, real > -300, np.array([[True, True, True, True, False]]))
     assert found == {
+        "mae_hu, both bodies": (20 + 10 + 500) / 3,
         "mae_hu, limb": (20 + 10 + 500 + 100) / 4,
         "mae_hu, soft tissue": 15,
         "mae_hu, bone": 300,
         "dice of bone": 2 / 3,
     }
-    none = limbs.hu_errors(real[:, :3], real[:, :3], real[:, :3] > -300)
+    inside = real[:, :3] > -300
+    none = limbs.hu_errors(real[:, :3], real[:, :3], inside, inside)
     assert np.isnan(none["mae_hu, bone"])
     assert np.isnan(none["dice of bone"])
     assert limbs.clean({"a": [float("nan"), 1.0]}) == {"a": [None, 1.0]}
