@@ -220,7 +220,8 @@ MEANS = (
 def hu_errors(fake: Array, real: Array, limb: Array, seen: Array) -> dict[str, float]:
     """Mean absolute errors in HU by tissue of the real CT, and the overlap of bone.
 
-    ``limb`` is the body of the CT, ``seen`` that of the T1. A tissue that nobody has is NaN, and so is the overlap where neither image has bone.
+    ``limb`` is the body of the CT, ``seen`` that of the T1. A tissue that nobody has is NaN, and so
+    is the overlap where neither image has bone.
     """
     error = np.abs(fake.astype(np.float64) - real)
     bone, drawn = limb & (real > BONE_HU), limb & (fake > BONE_HU)

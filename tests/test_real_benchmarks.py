@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import cohort_s0
+import drawings
 import limbs
 import methods
 import quality_minutes
@@ -28,6 +29,8 @@ from msgan import presets
 from msgan.config import MeganNetwork
 from msgan.data.cohort import Cohort, Subject
 from msgan.data.manifest import read_manifest
+from msgan.runs.bundled import located
+from msgan.runs.run import Run
 from msgan.types import Box
 
 MANIFESTS = ROOT / "data_manifests"
@@ -126,6 +129,18 @@ def test_s0_has_the_same_steps_a_head_and_draws_people_it_has_not_seen():
         assert not tested & set(heads)
         assert config.training.lr_steps == cohort_s0.STEPS * len(heads)
         assert not config.guidance.on
+
+
+# --- more drawings than one --------------------------------------------------------------------
+
+
+def test_rows_differ_in_what_is_drawn_and_in_nothing_else():
+    run = Run.open(located(drawings.MODEL))
+    for name, (copies, redraw) in drawings.ROWS.items():
+        made = drawings.method(run, copies, redraw).generation
+        assert made.recolourings == copies
+        assert any(scale.matched for scale in made.scales) == redraw == ("redraw" in name)
+        assert made.last.folder == run.folder
 
 
 # --- brains ------------------------------------------------------------------------------------
