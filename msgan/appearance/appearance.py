@@ -102,7 +102,8 @@ class Appearance:
     def recoloured(cls, dims: int, knots: int, number: int) -> Appearance:
         """One of the fixed curves that an image to translate is recoloured by, without noise.
 
-        Differs: the papers draw from one sketch of the source. It rises or falls throughout: what can be told apart in the image stays so.
+        Differs: the papers draw from one sketch of the source. It rises or falls throughout: what
+        can be told apart in the image stays so.
 
         Args:
             dims: Axes of the image.
