@@ -68,7 +68,7 @@ class GeneratedScale:
         window: The whole patches that are made and joined where they overlap
             (:mod:`msgan.translate.overlap`); None: tiles that do not.
         recoloured: Which recoloured copy of the image its sketch is taken from
-            (:meth:`msgan.appearance.Appearance.recoloured`); 0: the image itself.
+            (:meth:`msgan.appearance.appearance.Appearance.recoloured`); 0: the image itself.
         matched: Its sketch is taken from the matched image; which way round that is follows from
             what was drawn before.
     """
