@@ -1,6 +1,7 @@
 """What s0 draws beside: from recoloured copies of an image, and from the matched image."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,6 +26,8 @@ from msgan.data.cohort import prepare
 from msgan.match import fusion, histogram
 from msgan.match.profile import FILE
 from msgan.networks import inference
+from msgan.paths import scratch_root
+from msgan.pyramid import Store
 from msgan.runs.run import Run
 from msgan.translate import Generation, generation, translate
 from msgan.translate.estimate import Match, estimate
@@ -80,6 +83,23 @@ def trusting(monkeypatch):
     monkeypatch.setattr(fusion, "AGREED", (-2.0, -1.0))
 
 
+def stop(*_, **__):
+    """What ends a translation where it is called."""
+    raise Stop
+
+
+def gone_on(run, image, here, **asked):
+    """Stages that a translation which was stopped begins when it is asked for again.
+
+    What it makes is what one that was not stopped had made.
+    """
+    assert not (here / "o.nii").exists()
+    told = []
+    translate(run, image, here / "o.nii", progress=lambda *event: told.append(event), **asked)
+    assert (here / "o.nii").read_bytes() == (here / "whole.nii").read_bytes()
+    return {stage for stage, done, count in told if done < count}
+
+
 def test_what_can_be_told_apart_stays_so_in_a_copy():
     """Order is kept or turned round, background is background, and no two copies are alike."""
     image = torch.linspace(-1, 1, 201)[None].repeat(3, 1)
@@ -133,9 +153,6 @@ def test_a_translation_that_ends_between_drawings_goes_on(guides, where, here, m
     asked = {"device": "cpu", "tile": 8, "recolourings": 2}
     translate(run, image, here / "whole.nii", **asked)
 
-    def stop(*_, **__):
-        raise Stop
-
     def counting(stage, done, count):
         if stage == "s0, recoloured 2":
             raise Stop
@@ -148,11 +165,7 @@ def test_a_translation_that_ends_between_drawings_goes_on(guides, where, here, m
         tell = counting if where == "between copies" else None
         with pytest.raises(Stop):
             translate(run, image, here / "o.nii", progress=tell, **asked)
-    assert not (here / "o.nii").exists()
-    told = []
-    translate(run, image, here / "o.nii", progress=lambda *event: told.append(event), **asked)
-    assert (here / "o.nii").read_bytes() == (here / "whole.nii").read_bytes()
-    begun = {stage for stage, done, count in told if done < count}
+    begun = gone_on(run, image, here, **asked)
     assert "s0, recoloured 1" not in begun
     assert ("s0, recoloured 2" in begun) == ("s0" in begun) == (where == "between copies")
 
@@ -305,9 +318,6 @@ def test_a_translation_that_ends_at_what_is_drawn_again_goes_on(where, here, mon
     asked = {"device": "cpu", "tile": 8, "polarity": "same", "uncertainty": here / "u.nii"}
     translate(run, image, here / "whole.nii", **asked)
 
-    def stop(*_, **__):
-        raise Stop
-
     def until(stage, *_):
         if stage == "s0, matched":
             raise Stop
@@ -320,11 +330,7 @@ def test_a_translation_that_ends_at_what_is_drawn_again_goes_on(where, here, mon
         tell = until if where == "before it" else None
         with pytest.raises(Stop):
             translate(run, image, here / "o.nii", progress=tell, **asked)
-    assert not (here / "o.nii").exists()
-    told = []
-    translate(run, image, here / "o.nii", progress=lambda *event: told.append(event), **asked)
-    assert (here / "o.nii").read_bytes() == (here / "whole.nii").read_bytes()
-    begun = {stage for stage, done, count in told if done < count}
+    begun = gone_on(run, image, here, **asked)
     assert "s0" not in begun
     assert ("s0, matched" in begun) == (where == "before it")
     translate(run, image, here / "p.nii", engine=Elsewhere(), **asked)
@@ -397,12 +403,25 @@ def test_the_command_line_takes_recolourings(here):
     assert "is there already" in fails(*many[:-1], "2")
 
 
-def test_the_plan_counts_drawings_that_wait_for_the_estimate(here):
+@pytest.mark.parametrize("spread", [False, True])
+@pytest.mark.parametrize("copies", [0, 4])
+@pytest.mark.parametrize("redraws", [True, False])
+@pytest.mark.usefixtures("trusting")
+def test_scratch_is_what_is_written(here, monkeypatch, redraws, copies, spread):
+    """Most bytes there ever are, watched at every piece that is written."""
     run = taught(here / "run", 3)
-    shape = (96, 96, 96)
-    image = stored(here / "t1.nii", head(shape, 1))
-    found = []
-    for count in (0, 4):
-        done = translate(run, image, here / "o.nii", device="cpu", recolourings=count)
-        found.append(done.plan.scratch_bytes)
-    assert found[1] > found[0]
+    config = run.config.updated(guidance={"redraw": redraws})
+    run, most, write = replace(run, config=config), [], Store.write
+
+    def watched(self, box, values):
+        write(self, box, values)
+        files = [p for p in scratch_root().rglob("*") if p.is_file() and "/c/" in str(p)]
+        most.append(sum(p.stat().st_size for p in files))
+
+    monkeypatch.setattr(Store, "write", watched)
+    image = stored(here / "t1.nii", head((70, 61, 50), 1))
+    asked = {"recolourings": copies, "polarity": "same", "device": "cpu"}
+    done = translate(
+        run, image, here / "o.nii", **asked, uncertainty=here / "u.nii" if spread else None
+    )
+    assert 0.75 * done.plan.scratch_bytes <= max(most) <= done.plan.scratch_bytes

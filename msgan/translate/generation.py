@@ -297,12 +297,13 @@ class Generation:
             later = self.scales[k + 1 :]
             if any(work.finished(other.result) is not None for other in (scale, *later)):
                 continue
-            if work.finished(scale.name) is None and (
-                not scale.matched or _rematch(scale, making, self)
-            ):
-                _generate(scale, own, making)
+            found: Match | None = None
+            if work.finished(scale.name) is None:
+                found = _match(scale.run, making, self) if scale.matched else None
+                if found is None or _rematched(found, scale, making):
+                    _generate(scale, own, making)
             if scale.result not in (scale.name, *(other.result for other in later)):
-                _estimate(scale, making, self)
+                _estimate(scale, making, self, found)
             process.give_back()
             if not making.keep:
                 for other in self.scales[:k]:
@@ -457,15 +458,14 @@ def _take(scale: GeneratedScale, making: Making) -> None:
     work.fill("y0", shape, pyramid.halved(image.read, len(shape)), rim=0)
 
 
-def _rematch(scale: GeneratedScale, making: Making, generation: Generation) -> bool:
-    """Match the image whose sketch is drawn from once more; whether it can be matched."""
-    work, run = making.work, scale.run
-    image, found = work.finished(f"s{scale.sketched}"), _match(run, making, generation)
+def _rematched(match: Match, scale: GeneratedScale, making: Making) -> bool:
+    """Store the matched image whose sketch is drawn from; whether the match has a weight."""
+    work, image = making.work, making.work.finished(f"s{scale.sketched}")
     assert image is not None
-    if not found.polarity.weight or found.shares is None:
+    if not match.polarity.weight or match.shares is None:
         return False
-    turned = bool(found.polarity.inverted)
-    curve = histogram.matched(image.read, found.shares, run.profile.quantiles, inverted=turned)
+    turned, target = bool(match.polarity.inverted), scale.run.profile.quantiles
+    curve = histogram.matched(image.read, match.shares, target, inverted=turned)
     work.fill(f"m{scale.sketched}", image.shape, curve)
     return True
 
@@ -479,15 +479,20 @@ def _match(run: Run, making: Making, generation: Generation) -> Match:
     return matching(*asked, inverted=generation.inverted)
 
 
-def _estimate(scale: GeneratedScale, making: Making, generation: Generation) -> None:
-    """Put the estimate at s0 in the place of what was drawn."""
+def _estimate(
+    scale: GeneratedScale, making: Making, generation: Generation, match: Match | None
+) -> None:
+    """Put the estimate at s0 in the place of what was drawn.
+
+    ``match`` is that of the source, if it was found out just now.
+    """
     work, run = making.work, scale.run
     keep = partial(_keep, run, making)
     drawn = _drawings(generation, making)
     drawings = list(drawn.values())
     mean = keep(MEAN, fusion.mean(drawings)) if len(drawings) > 1 else drawings[0]
     if run.config.guidance.on:
-        match = _match(run, making, generation)
+        match = match or _match(run, making, generation)
         shape = pyramid.shapes(making.subject.grid.shape, run.scales)[0]
         learns = run.config.guidance.student
         found = estimate(match, mean, shape, student=learns, drawings=drawings)

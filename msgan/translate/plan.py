@@ -390,7 +390,7 @@ def _scratch(
         images = (6 if generation.spread else 5) if config.drawn else 1
         made[last] += images * 4 * _stored(shapes[0], chunk_of(shapes[0]))
     if last:  # all drawings but the last two, which count anyway; the estimate or their mean
-        made[last] += sum(made[: last - 1]) + 4 * _stored(shapes[0], chunk_of(shapes[0]))
+        beside[last] += sum(made[: last - 1]) + 4 * _stored(shapes[0], chunk_of(shapes[0]))
     if generation.scales[last].matched:
         beside[last] += 4 * _stored([n + 2 * RIM for n in shapes[1]], chunk_of(shapes[1], RIM))
     most = sum(made if keep else made[-1:]) + staged
